@@ -1,0 +1,294 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::arch::Arch;
+
+/// Every command of dpmem.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", disable_version_flag = true)]
+pub(crate) struct Options {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Show a process's memory moving to a device and back, by a Rust driver.
+    Demo(DemoOptions),
+    /// Run every test.
+    Test(TestOptions),
+    /// Kernels and virtual machines.
+    #[command(subcommand)]
+    Lab(LabCommand),
+}
+
+/// Options of `demo`.
+#[derive(Debug, Args)]
+pub(crate) struct DemoOptions {
+    /// Run in a virtual machine (the only place there is, for now).
+    #[arg(long)]
+    pub(crate) vm: bool,
+    #[command(flatten)]
+    pub(crate) machine: MachineOptions,
+}
+
+/// Options of `test`.
+#[derive(Debug, Args)]
+pub(crate) struct TestOptions {
+    /// Also what does not fit into an hour: 7.2, the debug profile, the rest of arm64, upstream's mm tests.
+    #[arg(long)]
+    pub(crate) full: bool,
+}
+
+/// The commands of the lab.
+#[derive(Debug, Subcommand)]
+pub(crate) enum LabCommand {
+    /// Make the Debian root with the tools, and fetch the kernel source.
+    Setup(SetupOptions),
+    /// Build a kernel, and its test programs.
+    Build(KernelOptions),
+    /// Boot a kernel and run test suites in it.
+    Test(LabTestOptions),
+    /// Boot a kernel to a shell.
+    Shell(ShellOptions),
+    /// Put the Rust parts (and the series) into a kernel tree of your own, or take them out.
+    Install(InstallOptions),
+    /// Remove what the lab built.
+    Clean(CleanOptions),
+}
+
+/// Options of `lab setup`.
+#[derive(Debug, Args)]
+pub(crate) struct SetupOptions {
+    /// The kernel source to fetch: 7.3 or 7.2.
+    #[arg(long, default_value = "7.3")]
+    pub(crate) linux: LinuxChoice,
+}
+
+/// Where a kernel comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum LinuxChoice {
+    /// Debian's package of this version.
+    Package(crate::version::Series),
+    /// Somebody's own tree.
+    Tree(PathBuf),
+}
+
+impl std::str::FromStr for LinuxChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Some(series) = crate::version::Series::parse(text) {
+            return Ok(Self::Package(series));
+        }
+        let looks_like_version = text.chars().all(|c| c.is_ascii_digit() || c == '.');
+        if looks_like_version && !std::path::Path::new(text).exists() {
+            return Err(format!("version {text} is not supported: say 7.3, 7.2, or the folder of a kernel tree"));
+        }
+        Ok(Self::Tree(PathBuf::from(text)))
+    }
+}
+
+/// Whose kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum KernelChoice {
+    /// As upstream made it.
+    Stock,
+    /// With the series.
+    Dpmem,
+}
+
+/// Which driver the tests use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Driver {
+    /// The kernel's own `lib/test_hmm.c`.
+    C,
+    /// Our sample.
+    Rust,
+}
+
+/// How a kernel is configured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, ValueEnum)]
+pub(crate) enum Profile {
+    /// Fast.
+    Plain,
+    /// With every check the kernel has.
+    Debug,
+}
+
+/// A set of tests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SuiteChoice {
+    /// The kernel tree's own hmm-tests.
+    Hmm,
+    /// The kernel tree's tests of memory management, compared with the stock kernel.
+    Mm,
+    /// KUnit tests of the Rust parts.
+    Kunit,
+    /// Our own tests.
+    Dpmem,
+    /// All of them.
+    All,
+}
+
+/// Options that choose a kernel.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct KernelOptions {
+    /// 7.3, 7.2, or the folder of a 7.2 or 7.3 kernel tree (copied, never changed).
+    #[arg(long, default_value = "7.3", value_name = "7.3|7.2|DIR")]
+    pub(crate) linux: LinuxChoice,
+    /// The machine's architecture.
+    #[arg(long, default_value = "x86_64")]
+    pub(crate) arch: Arch,
+    /// The kernel: as upstream made it, or with the series.
+    #[arg(long, default_value = "dpmem")]
+    pub(crate) kernel: KernelChoice,
+    /// The driver; `c` for a stock kernel and `rust` for dpmem's, if not given.
+    #[arg(long)]
+    pub(crate) driver: Option<Driver>,
+    /// Plain, or with all of the kernel's checks.
+    #[arg(long, default_value = "plain")]
+    pub(crate) profile: Profile,
+}
+
+impl KernelOptions {
+    /// The driver that was asked for, or the kernel's usual one.
+    pub(crate) fn driver(&self) -> Driver {
+        self.driver.unwrap_or(match self.kernel {
+            KernelChoice::Stock => Driver::C,
+            KernelChoice::Dpmem => Driver::Rust,
+        })
+    }
+}
+
+/// Options of the virtual machine.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct MachineOptions {
+    /// QEMU's `-cpu`.
+    #[arg(long, value_name = "QEMU_CPU")]
+    pub(crate) cpu: Option<String>,
+    /// More kernel arguments.
+    #[arg(long, value_name = "KERNEL_ARGS", allow_hyphen_values = true)]
+    pub(crate) append: Option<String>,
+    /// Memory, as 4G or 3072M.
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) mem: Option<MemorySize>,
+}
+
+/// An amount of memory, in MiB.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct MemorySize(pub(crate) u64);
+
+impl std::str::FromStr for MemorySize {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("{text} is not a size: say 4G or 3072M");
+        let (digits, factor) = match text.strip_suffix(['G', 'g']) {
+            Some(digits) => (digits, 1024),
+            None => (text.strip_suffix(['M', 'm']).ok_or_else(wrong)?, 1),
+        };
+        let number: u64 = digits.parse().map_err(|_| wrong())?;
+        let mib = number.checked_mul(factor).ok_or_else(wrong)?;
+        if !(512..=1024 * 1024).contains(&mib) {
+            return Err(format!("{text} is out of bounds: between 512M and 1024G"));
+        }
+        Ok(Self(mib))
+    }
+}
+
+/// Options of `lab test`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct LabTestOptions {
+    #[command(flatten)]
+    pub(crate) kernel: KernelOptions,
+    /// The tests to run.
+    #[arg(long, default_value = "hmm")]
+    pub(crate) suite: SuiteChoice,
+    /// Only tests whose name contains this, or matches it if it has `*`, `?` or `[` in it.
+    #[arg(long, value_name = "PATTERN")]
+    pub(crate) filter: Option<String>,
+    #[command(flatten)]
+    pub(crate) machine: MachineOptions,
+}
+
+/// Options of `lab shell`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ShellOptions {
+    #[command(flatten)]
+    pub(crate) kernel: KernelOptions,
+    #[command(flatten)]
+    pub(crate) machine: MachineOptions,
+}
+
+/// Options of `lab install`.
+#[derive(Debug, Args)]
+pub(crate) struct InstallOptions {
+    /// The kernel tree.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) kernel: PathBuf,
+    /// Take everything out again.
+    #[arg(long)]
+    pub(crate) remove: bool,
+}
+
+/// Options of `lab clean`.
+#[derive(Debug, Args)]
+pub(crate) struct CleanOptions {
+    /// Everything: the root, the sources and the compiler's cache as well.
+    #[arg(long, conflicts_with = "old")]
+    pub(crate) all: bool,
+    /// Only what newer builds have replaced.
+    #[arg(long)]
+    pub(crate) old: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Options::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes() {
+        assert_eq!("4G".parse(), Ok(MemorySize(4096)));
+        assert_eq!("3072M".parse(), Ok(MemorySize(3072)));
+        for wrong in ["", "4", "G", "4T", "-1G", "1M", "99999999999999999G"] {
+            assert!(wrong.parse::<MemorySize>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_version_nobody_supports_is_refused() {
+        assert!("6.12".parse::<LinuxChoice>().is_err());
+        assert!(matches!("7.2".parse(), Ok(LinuxChoice::Package(_))));
+        assert!(matches!("/usr/src/linux".parse(), Ok(LinuxChoice::Tree(_))));
+    }
+
+    #[test]
+    fn the_driver_follows_the_kernel() {
+        let parse = |arguments: &[&str]| {
+            let mut line = vec!["xtask", "lab", "build"];
+            line.extend_from_slice(arguments);
+            match Options::try_parse_from(line).unwrap().command {
+                Command::Lab(LabCommand::Build(options)) => options.driver(),
+                _ => panic!("not a build"),
+            }
+        };
+        assert_eq!(parse(&[]), Driver::Rust);
+        assert_eq!(parse(&["--kernel", "stock"]), Driver::C);
+        assert_eq!(parse(&["--kernel", "stock", "--driver", "rust"]), Driver::Rust);
+    }
+}

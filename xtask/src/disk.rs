@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Room on the disk: checked before a step that needs much, and reported as what it is when it runs out.
+
+use std::path::Path;
+
+use anyhow::{bail, Context, Result};
+
+/// What a step needs, in GiB.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Need {
+    /// For what.
+    pub(crate) what: &'static str,
+    /// How much.
+    pub(crate) gib: u64,
+}
+
+/// The Debian root.
+pub(crate) const ROOT: Need = Need { what: "the Debian root with the tools", gib: 4 };
+/// An unpacked source, and for a moment the package of it.
+pub(crate) const SOURCE: Need = Need { what: "a kernel source", gib: 3 };
+/// A kernel tree that is built.
+pub(crate) const TREE: Need = Need { what: "a kernel build", gib: 4 };
+/// A step in a tree that is there already.
+pub(crate) const STEP: Need = Need { what: "a build step", gib: 1 };
+
+/// What shells, compilers and apt say when the disk is full.
+pub(crate) const NO_SPACE: &str = "No space left on device";
+
+/// Fails if `folder`'s file system has no room for `need`.
+pub(crate) fn require(folder: &Path, need: Need) -> Result<()> {
+    let free = fs4::available_space(folder)
+        .with_context(|| format!("cannot see how much room there is in {}", folder.display()))?;
+    let wanted = need.gib << 30;
+    if free < wanted {
+        bail!(
+            "not enough room on the disk: {} needs {} GiB in {}, and {:.1} GiB are free (DPMEM_CACHE can name another folder)",
+            need.what,
+            need.gib,
+            folder.display(),
+            free as f64 / (1u64 << 30) as f64
+        );
+    }
+    Ok(())
+}
+
+/// The whole chain of an error in one message, with a word on a full disk if that was the cause.
+pub(crate) fn explain(error: &anyhow::Error) -> String {
+    let text = format!("{error:#}");
+    let full = error.chain().any(|cause| {
+        cause.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == std::io::ErrorKind::StorageFull)
+    });
+    if full && !text.contains("disk is full") {
+        format!("the disk is full: {text}")
+    } else {
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_called_so() {
+        let io = std::io::Error::from(std::io::ErrorKind::StorageFull);
+        let error = anyhow::Error::new(io).context("cannot write x");
+        assert!(explain(&error).starts_with("the disk is full: cannot write x"));
+    }
+
+    #[test]
+    fn too_much_is_refused() {
+        let error = require(Path::new("/"), Need { what: "everything", gib: 1 << 30 }).unwrap_err();
+        assert!(format!("{error}").contains("everything needs"));
+    }
+}

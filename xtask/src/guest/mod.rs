@@ -1,0 +1,9 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What is in the virtual machine: an initramfs, and the plan of what it does.
+
+mod initramfs;
+mod plan;
+
+pub(crate) use initramfs::Initramfs;
+pub(crate) use plan::Plan;

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The plan: what the guest's /init does, in the functions that it defines.
+
+use std::time::Duration;
+
+/// A plan, and how long it may take.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Plan {
+    lines: Vec<String>,
+    programs: Vec<String>,
+    bound: Duration,
+}
+
+impl Plan {
+    /// An empty plan.
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    /// Loads a module.
+    pub(crate) fn load(&mut self, module: &str, parameters: &[String]) {
+        let parameters: String = parameters.iter().map(|parameter| format!(" {}", quote(parameter))).collect();
+        self.lines.push(format!("load {}{parameters}", quote(module)));
+    }
+
+    /// Unloads a module.
+    pub(crate) fn unload(&mut self, module: &str) {
+        self.lines.push(format!("unload {}", quote(module)));
+    }
+
+    /// Runs a shell command that a test needs.
+    pub(crate) fn prepare(&mut self, command: &str) {
+        self.lines.push(format!("prepare {}", quote(command)));
+    }
+
+    /// Runs a test program, for at most `bound`.
+    pub(crate) fn program(&mut self, name: &str, bound: Duration, command: &[String]) {
+        let command: Vec<String> = command.iter().map(|word| quote(word)).collect();
+        self.lines.push(format!("program {} {} {}", quote(name), bound.as_secs(), command.join(" ")));
+        self.programs.push(name.to_owned());
+        self.bound += bound;
+    }
+
+    /// Collects the results of KUnit.
+    pub(crate) fn kunit(&mut self) {
+        self.lines.push("kunit".to_owned());
+    }
+
+    /// Looks for leaks.
+    pub(crate) fn leaks(&mut self) {
+        self.lines.push("leaks".to_owned());
+        self.bound += Duration::from_secs(120);
+    }
+
+    /// All programs that the plan runs.
+    pub(crate) fn programs(&self) -> &[String] {
+        &self.programs
+    }
+
+    /// How long its programs may take.
+    pub(crate) fn bound(&self) -> Duration {
+        self.bound
+    }
+
+    /// As the guest reads it.
+    pub(crate) fn script(&self) -> String {
+        self.lines.iter().map(|line| format!("{line}\n")).collect()
+    }
+}
+
+/// A word for the shell.
+fn quote(word: &str) -> String {
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_stay_words() {
+        let mut plan = Plan::new();
+        plan.program("it's", Duration::from_secs(5), &["/tests/x".to_owned(), "$HOME a".to_owned()]);
+        assert_eq!(plan.script(), "program 'it'\\''s' 5 '/tests/x' '$HOME a'\n");
+    }
+}

@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Inserting lines beside an anchor, and removing exactly these.
+
+use anyhow::{bail, ensure, Result};
+
+use super::state::{Insertion, Place};
+
+fn position(lines: &[&str], anchor: &str) -> Result<usize> {
+    let mut found = lines.iter().enumerate().filter(|(_, line)| line.trim_end() == anchor.trim_end());
+    match (found.next(), found.next()) {
+        (Some((index, _)), None) => Ok(index),
+        (None, _) => bail!("it has no line \"{}\"", anchor.trim()),
+        (Some(_), Some(_)) => bail!("it has the line \"{}\" more than once", anchor.trim()),
+    }
+}
+
+/// Inserts the lines; returns the text with them, and what was really inserted.
+pub(super) fn insert(text: &str, insertion: &Insertion) -> Result<(String, Option<Insertion>)> {
+    let lines: Vec<&str> = text.split_inclusive('\n').collect();
+    ensure!(text.is_empty() || text.ends_with('\n'), "it does not end with a newline");
+    let at = match &insertion.place {
+        Place::Before(anchor) => position(&lines, anchor)?,
+        Place::After(anchor) => position(&lines, anchor)? + 1,
+        Place::End => lines.len(),
+    };
+    let present = |line: &str| lines.iter().any(|of| of.trim_end() == line.trim_end());
+    let mut new = insertion.lines.clone();
+    if insertion.unless_present {
+        new.retain(|line| !present(line));
+    } else if let Some(line) = new.iter().find(|line| !line.trim().is_empty() && present(line)) {
+        bail!("it already has the line \"{}\", and not from dpmem", line.trim());
+    }
+    if new.is_empty() {
+        return Ok((text.to_owned(), None));
+    }
+    let (before, after) = lines.split_at_checked(at).unwrap_or((&lines, &[]));
+    let mut result = before.concat();
+    for line in &new {
+        result.push_str(line);
+        result.push('\n');
+    }
+    result.push_str(&after.concat());
+    Ok((result, Some(Insertion { lines: new, ..insertion.clone() })))
+}
+
+/// Removes what [`insert`] inserted.
+pub(super) fn remove(text: &str, insertion: &Insertion) -> Result<String> {
+    let lines: Vec<&str> = text.split_inclusive('\n').collect();
+    let count = insertion.lines.len();
+    let start = match &insertion.place {
+        Place::Before(anchor) => position(&lines, anchor)?.checked_sub(count),
+        Place::After(anchor) => Some(position(&lines, anchor)? + 1),
+        Place::End => lines.len().checked_sub(count),
+    };
+    let parts = start.and_then(|start| {
+        let (before, rest) = lines.split_at_checked(start)?;
+        let (block, after) = rest.split_at_checked(count)?;
+        let ours = block.iter().zip(&insertion.lines).all(|(found, line)| found.strip_suffix('\n') == Some(line));
+        ours.then(|| before.concat() + &after.concat())
+    });
+    match parts {
+        Some(text) => Ok(text),
+        None => bail!("dpmem's lines are not where they were put"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn insertion(place: Place, lines: &[&str]) -> Insertion {
+        Insertion {
+            file: "f".to_owned(),
+            place,
+            lines: lines.iter().map(|&line| line.to_owned()).collect(),
+            unless_present: false,
+        }
+    }
+
+    const TEXT: &str = "one\n\ttwo  \nthree\n";
+
+    #[test]
+    fn in_and_out_again() {
+        for (place, expected) in [
+            (Place::Before("\ttwo".to_owned()), "one\nx\n\ny\n\ttwo  \nthree\n"),
+            (Place::After("\ttwo".to_owned()), "one\n\ttwo  \nx\n\ny\nthree\n"),
+            (Place::End, "one\n\ttwo  \nthree\nx\n\ny\n"),
+        ] {
+            let (with, done) = insert(TEXT, &insertion(place, &["x", "", "y"])).unwrap();
+            assert_eq!(with, expected);
+            assert_eq!(remove(&with, &done.unwrap()).unwrap(), TEXT);
+        }
+    }
+
+    #[test]
+    fn an_anchor_must_be_there_once() {
+        for text in ["", "one\n", "three\nthree\n", "  three\n"] {
+            assert!(insert(text, &insertion(Place::Before("three".to_owned()), &["x"])).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_there_is_not_inserted() {
+        let mut twice = insertion(Place::End, &["one", "four"]);
+        assert!(insert(TEXT, &twice).is_err());
+        twice.unless_present = true;
+        let (with, done) = insert(TEXT, &twice).unwrap();
+        assert_eq!(with, "one\n\ttwo  \nthree\nfour\n");
+        assert_eq!(remove(&with, &done.unwrap()).unwrap(), TEXT);
+        twice.lines.pop();
+        assert_eq!(insert(TEXT, &twice).unwrap(), (TEXT.to_owned(), None));
+    }
+
+    #[test]
+    fn a_change_by_hand_is_noticed() {
+        let ours = insertion(Place::End, &["x", "y"]);
+        assert!(remove("one\nx\nz\n", &ours).is_err());
+        assert!(remove("y\n", &ours).is_err());
+    }
+}

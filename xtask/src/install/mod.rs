@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Putting the Rust parts and the series into a kernel tree, and taking them out.
+//!
+//! What every file becomes is computed first; a tree that does not fit is refused before anything is written. Then the changes
+//! are written down in the tree as a whole, and carried out: a run that was killed in between is finished by the next one.
+//! Files that already are what they should be are not touched, so that make has nothing to do for them.
+
+mod lines;
+mod manifest;
+mod series;
+mod state;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+use anyhow::{bail, Context, Result};
+
+use crate::version;
+use manifest::Manifest;
+use state::{Changes, Insertion, State};
+
+pub(crate) use series::Patches;
+
+/// What to do about the series.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Series {
+    /// The tree has none of it afterwards.
+    Leave,
+    /// The tree has all of it afterwards.
+    Apply,
+}
+
+/// What is put into trees of one kernel series.
+#[derive(Debug)]
+pub(crate) struct Installer {
+    series: version::Series,
+    /// Contents by their paths in the tree.
+    files: BTreeMap<String, Vec<u8>>,
+    insertions: Vec<Insertion>,
+    patches: Patches,
+}
+
+impl Installer {
+    /// Reads the manifest and what it names.
+    pub(crate) fn load(repository: &Path, series: version::Series) -> Result<Self> {
+        let manifest = Manifest::load(repository)?;
+        Ok(Self {
+            series,
+            files: manifest.files(repository)?,
+            insertions: manifest.insertions()?,
+            patches: Patches::load(&repository.join("linux/series").join(series.name()))?,
+        })
+    }
+
+    /// True if there is a series.
+    pub(crate) fn has_series(&self) -> bool {
+        !self.patches.is_empty()
+    }
+
+    /// What identifies the series.
+    pub(crate) fn series_text(&self) -> String {
+        self.patches.text()
+    }
+
+    /// Brings everything in the tree to what it should be.
+    pub(crate) fn install(&self, tree: &Path, series: Series) -> Result<()> {
+        let patches = match series {
+            Series::Apply => self.patches.clone(),
+            Series::Leave => Patches::default(),
+        };
+        let found = version::Series::of_tree(tree)?;
+        if found != self.series {
+            bail!("{} is Linux {found}, not {}", tree.display(), self.series);
+        }
+        Changes::finish(tree)?;
+        let before = State::load(tree)?;
+        let mut work = Work::begin(tree, &before)?;
+        if before.patches != patches {
+            work.patch(&before.patches, true)?;
+            work.patch(&patches, false)?;
+        }
+        let mut insertions = Vec::new();
+        for insertion in &self.insertions {
+            insertions.extend(work.insert(insertion)?);
+        }
+        let folders = work.place(&self.files, &before)?;
+        work.finish(Some(State { copied: self.files.keys().cloned().collect(), folders, insertions, patches }))
+    }
+
+}
+
+/// Takes everything out of the tree again.
+pub(crate) fn remove(tree: &Path) -> Result<()> {
+    version::Series::of_tree(tree)?;
+    Changes::finish(tree)?;
+    let before = State::load(tree)?;
+    let mut work = Work::begin(tree, &before)?;
+    work.patch(&before.patches, true)?;
+    work.place(&BTreeMap::new(), &before)?;
+    work.finish(None)?;
+    // Deepest first; a folder with something else in it stays.
+    for folder in before.folders.iter().rev() {
+        let _ = fs::remove_dir(tree.join(folder));
+    }
+    Ok(())
+}
+
+/// The files of a tree that change, as they will be.
+struct Work<'a> {
+    tree: &'a Path,
+    files: BTreeMap<String, Option<Vec<u8>>>,
+}
+
+impl<'a> Work<'a> {
+    /// The tree without the lines that were inserted earlier.
+    fn begin(tree: &'a Path, before: &State) -> Result<Self> {
+        let mut work = Self { tree, files: BTreeMap::new() };
+        for insertion in before.insertions.iter().rev() {
+            let text = work.text(&insertion.file)?;
+            let without = lines::remove(&text, insertion)
+                .with_context(|| format!("{} was changed by hand where dpmem's lines are", insertion.file))?;
+            work.files.insert(insertion.file.clone(), Some(without.into_bytes()));
+        }
+        Ok(work)
+    }
+
+    /// A file, as it is so far.
+    fn read(&mut self, file: &str) -> Result<Option<Vec<u8>>> {
+        if let Some(content) = self.files.get(file) {
+            return Ok(content.clone());
+        }
+        match fs::read(self.tree.join(file)) {
+            Ok(content) => Ok(Some(content)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("cannot read {}", self.tree.join(file).display())),
+        }
+    }
+
+    fn text(&mut self, file: &str) -> Result<String> {
+        let content = self.read(file)?.with_context(|| format!("the tree does not fit: it has no {file}"))?;
+        String::from_utf8(content).with_context(|| format!("the tree does not fit: {file} is not text"))
+    }
+
+    fn insert(&mut self, insertion: &Insertion) -> Result<Option<Insertion>> {
+        let text = self.text(&insertion.file)?;
+        let (with, done) = lines::insert(&text, insertion)
+            .with_context(|| format!("the tree does not fit: {}", insertion.file))?;
+        self.files.insert(insertion.file.clone(), Some(with.into_bytes()));
+        Ok(done)
+    }
+
+    fn patch(&mut self, patches: &Patches, reverse: bool) -> Result<()> {
+        let mut contents = BTreeMap::new();
+        for file in patches.touched() {
+            contents.insert(file.clone(), self.read(&file)?);
+        }
+        self.files.extend(patches.apply(contents, reverse)?);
+        Ok(())
+    }
+
+    /// Puts our own files into their places, and removes those that were there earlier; returns the folders that did not
+    /// exist before.
+    fn place(&mut self, files: &BTreeMap<String, Vec<u8>>, before: &State) -> Result<BTreeSet<String>> {
+        let mut folders = before.folders.clone();
+        for old in before.copied.iter().filter(|old| !files.contains_key(*old)) {
+            self.files.insert(old.clone(), None);
+        }
+        for (path, content) in files {
+            if !before.copied.contains(path) && self.read(path)?.is_some() {
+                bail!("the tree does not fit: {path} is there already, and not from dpmem");
+            }
+            for folder in Path::new(path).ancestors().skip(1) {
+                if !folder.as_os_str().is_empty() && !self.tree.join(folder).exists() {
+                    folders.insert(folder.to_string_lossy().into_owned());
+                }
+            }
+            self.files.insert(path.clone(), Some(content.clone()));
+        }
+        Ok(folders)
+    }
+
+    fn finish(self, state: Option<State>) -> Result<()> {
+        let mut files = BTreeMap::new();
+        for (path, content) in self.files {
+            let now = fs::read(self.tree.join(&path)).ok();
+            if now != content {
+                files.insert(path, content);
+            }
+        }
+        Changes { files, state }.carry_out(self.tree)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The configuration: fragments of `linux/configs` on top of `make tinyconfig`, and a check that all of it was taken.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use anyhow::{bail, Context, Result};
+use sha2::{Digest, Sha256};
+
+use super::{profile_name, Flavour, Make};
+use crate::arch::Arch;
+use crate::cache;
+use crate::cli::Profile;
+use crate::progress::Step;
+use crate::repo;
+use crate::root::short;
+use crate::version::Series;
+
+/// The merged fragments, in a tree.
+const MERGED: &str = ".dpmem.config";
+/// Says with what a tree was configured.
+const STAMP: &str = ".dpmem-configured";
+
+/// The fragments that make up a configuration.
+#[derive(Debug)]
+pub(crate) struct Fragments {
+    text: String,
+}
+
+impl Fragments {
+    /// Reads those that apply.
+    pub(crate) fn load(series: Series, arch: Arch, profile: Profile, flavour: Flavour) -> Result<Self> {
+        let folder = repo::top().join("linux/configs");
+        let mut names = vec![("base".to_owned(), true), (arch.name().to_owned(), true), (series.name().to_owned(), false)];
+        if profile != Profile::Plain {
+            names.push((profile_name(profile).to_owned(), true));
+        }
+        if flavour != Flavour::Stock {
+            names.push(("rust".to_owned(), false));
+        }
+        let mut text = String::new();
+        for (name, required) in names {
+            let path = folder.join(format!("{name}.config"));
+            match fs::read_to_string(&path) {
+                Ok(fragment) => text.push_str(&fragment),
+                Err(error) if !required && error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+            }
+            text.push('\n');
+        }
+        Ok(Self { text })
+    }
+
+    /// All of them, in order.
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+}
+
+/// Configures a tree, unless that was done with the same fragments and the same Kconfig of ours.
+pub(crate) fn configure(make: &Make<'_>, fragments: &Fragments) -> Result<()> {
+    let tree = make.tree();
+    let mut hash = Sha256::new();
+    hash.update(&fragments.text);
+    for ours in ["rust/dpmem/Kconfig", "samples/rust/dpmem/Kconfig", "samples/rust/Kconfig", "mm/Kconfig"] {
+        hash.update(fs::read(tree.join(ours)).unwrap_or_default());
+    }
+    let wanted = short(hash);
+    let stamp = tree.join(STAMP);
+    if fs::read_to_string(&stamp).is_ok_and(|found| found == wanted) && tree.join(".config").is_file() {
+        return Ok(());
+    }
+    let step = Step::start(format!("configuring {}", make.name()), None);
+    cache::write_atomically(&tree.join(MERGED), fragments.text.as_bytes())?;
+    make.run("configuring the kernel", &["-s", "tinyconfig"])?;
+    let merge = format!("scripts/kconfig/merge_config.sh -m -Q .config {MERGED}");
+    make.shell("merging the configuration", &merge)?;
+    make.run("configuring the kernel", &["-s", "olddefconfig"])?;
+    step.finish();
+
+    let config = fs::read_to_string(tree.join(".config")).context("cannot read the configuration that make wrote")?;
+    let missing = not_taken(&fragments.text, &config);
+    if !missing.is_empty() {
+        bail!(
+            "the configuration of {} did not become what linux/configs asks for:\n    {}\n  \
+             (a dependency is missing, or the symbol does not exist in this version)",
+            make.name(),
+            missing.join("\n    ")
+        );
+    }
+    cache::write_atomically(&stamp, wanted.as_bytes())
+}
+
+/// What symbols have in a configuration or a fragment; the last line about one counts.
+fn symbols(text: &str) -> BTreeMap<&str, &str> {
+    text.lines()
+        .filter_map(|line| {
+            let line = line.trim();
+            match line.strip_prefix("# ") {
+                Some(rest) => Some((rest.strip_suffix(" is not set").filter(|s| s.starts_with("CONFIG_"))?, "n")),
+                None => line.split_once('=').filter(|(symbol, _)| symbol.starts_with("CONFIG_")),
+            }
+        })
+        .collect()
+}
+
+/// The lines that were asked for and did not come true.
+fn not_taken(asked: &str, config: &str) -> Vec<String> {
+    let config = symbols(config);
+    symbols(asked)
+        .into_iter()
+        .filter_map(|(symbol, value)| {
+            let found = config.get(symbol).copied().unwrap_or("n");
+            (found != value).then(|| match found {
+                "n" => format!("{symbol}={value} was asked for and is not set"),
+                _ => format!("{symbol}={value} was asked for and is {found}"),
+            })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_asked_for_must_be_there() {
+        let asked = "# a comment\nCONFIG_A=y\nCONFIG_B=m\nCONFIG_C=7\n# CONFIG_D is not set\nCONFIG_E=n\n";
+        assert_eq!(not_taken(asked, "CONFIG_A=y\nCONFIG_B=m\nCONFIG_C=7\n"), Vec::<String>::new());
+        assert_eq!(
+            not_taken(asked, "CONFIG_A=y\nCONFIG_B=y\n# CONFIG_C is not set\nCONFIG_D=y\n"),
+            [
+                "CONFIG_B=m was asked for and is y",
+                "CONFIG_C=7 was asked for and is not set",
+                "CONFIG_D=n was asked for and is y"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_later_fragment_wins() {
+        assert!(not_taken("CONFIG_A=y\n# CONFIG_A is not set\n", "").is_empty());
+    }
+}

@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Calling make in a kernel tree.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use super::{jobs, Builder};
+use crate::arch::Arch;
+use crate::cache;
+use crate::cli::Profile;
+use crate::disk;
+use crate::process::Logged;
+use crate::progress::Step;
+use crate::tools::Job;
+
+/// How many lines a full build of each kind printed the last time.
+const SIZES: &str = "build-sizes.json";
+/// About how many lines a full build of the lab's configuration prints.
+const USUAL_SIZE: u64 = 2300;
+/// The kernel tree, as the compilers see it: the same for every tree, so that ccache's hits do not depend on it.
+const INSIDE: &str = "/linux";
+
+/// make in one tree.
+#[derive(Debug)]
+pub(crate) struct Make<'a> {
+    builder: &'a Builder<'a>,
+    tree: &'a Path,
+    name: &'a str,
+    arch: Arch,
+    profile: Profile,
+}
+
+impl<'a> Make<'a> {
+    /// For the tree `tree`, called `name`.
+    pub(crate) fn new(builder: &'a Builder<'a>, tree: &'a Path, name: &'a str, arch: Arch, profile: Profile) -> Self {
+        Self { builder, tree, name, arch, profile }
+    }
+
+    /// The tree.
+    pub(crate) fn tree(&self) -> &Path {
+        self.tree
+    }
+
+    /// Its name.
+    pub(crate) fn name(&self) -> &str {
+        self.name
+    }
+
+    /// The architecture.
+    pub(crate) fn arch(&self) -> Arch {
+        self.arch
+    }
+
+    /// Where the output goes.
+    fn log(&self) -> PathBuf {
+        self.builder.logs.join(format!("build-{}.log", self.name))
+    }
+
+    /// The tree, as make sees it.
+    pub(crate) fn inside(&self, path: &str) -> PathBuf {
+        match self.builder.tools.root() {
+            Some(_) => Path::new(INSIDE).join(path),
+            None => self.tree.join(path),
+        }
+    }
+
+    fn job(&self) -> Result<Job<'a>> {
+        let tools = self.builder.tools;
+        let mut job = tools.job();
+        let tree = job.bind(self.tree, INSIDE);
+        let ccache = job.bind(&self.builder.cache.folder("ccache")?, "/ccache");
+        job.folder(&tree);
+        job.env("CCACHE_DIR", ccache);
+        job.env("CCACHE_MAXSIZE", "10G");
+        job.env("RUST_LIB_SRC", tools.rust_library()?);
+        // The same file from the same source, whoever builds it and when.
+        job.env("KBUILD_BUILD_TIMESTAMP", "2026-01-01");
+        job.env("KBUILD_BUILD_USER", "dpmem");
+        job.env("KBUILD_BUILD_HOST", "lab");
+        Ok(job)
+    }
+
+    /// The variables that every call needs.
+    pub(crate) fn variables(&self) -> Result<Vec<String>> {
+        let mut variables = vec![format!("ARCH={}", self.arch.name())];
+        if self.arch != Arch::host()? {
+            variables.push(format!("CROSS_COMPILE={}-", self.arch.triplet()));
+        }
+        // RUST depends on !KASAN || CC_IS_CLANG.
+        if self.profile == Profile::Debug {
+            variables.push("LLVM=1".to_owned());
+        }
+        Ok(variables)
+    }
+
+    fn command(&self, arguments: &[OsString]) -> Result<Command> {
+        let mut command = self.job()?.command("make");
+        command.args(self.variables()?).args(arguments);
+        Ok(command)
+    }
+
+    fn logged(&self, what: &str, command: &mut Command, on_line: impl FnMut(&str)) -> Result<()> {
+        disk::require(self.builder.cache.dir(), disk::STEP)?;
+        let advice = "mend what the first error names, and run the same command again";
+        Logged { what, log: &self.log(), advice }.run(command, on_line)
+    }
+
+    /// Runs make.
+    pub(crate) fn run(&self, what: &str, arguments: &[&str]) -> Result<()> {
+        let arguments: Vec<OsString> = arguments.iter().map(OsString::from).collect();
+        self.logged(what, &mut self.command(&arguments)?, |_| {})
+    }
+
+    /// Runs a shell command in the tree.
+    pub(crate) fn shell(&self, what: &str, line: &str) -> Result<()> {
+        let mut command = self.job()?.command("sh");
+        self.logged(what, command.args(["-c", line]), |_| {})
+    }
+
+    /// Builds the image and the modules; `kind` is what the size of a build depends on.
+    pub(crate) fn kernel(&self, kind: &str) -> Result<()> {
+        let sizes = self.builder.cache.path(SIZES);
+        let mut known: BTreeMap<String, u64> =
+            fs::read(&sizes).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
+        let image = self.tree.join(self.arch.image_path());
+        let first = !image.exists();
+        let total = first.then(|| known.get(kind).copied().unwrap_or(USUAL_SIZE));
+        let mut step = Step::start(format!("building {}", self.name), total);
+        let arguments: Vec<OsString> =
+            vec![format!("-j{}", jobs()).into(), self.arch.image_target().into(), "modules".into()];
+        self.logged("building the kernel", &mut self.command(&arguments)?, |line| {
+            // "  CC      mm/memremap.o": a command's name and its object.
+            if line.starts_with("  ") {
+                step.tick(line.trim().to_owned());
+            }
+        })?;
+        if first {
+            known.insert(kind.to_owned(), step.done());
+            let text = serde_json::to_vec_pretty(&known).context("cannot write JSON")?;
+            cache::write_atomically(&sizes, &text)?;
+        }
+        step.finish();
+        Ok(())
+    }
+}

@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Kernels: a source, a configuration and our parts become an image, modules and test programs.
+
+mod config;
+mod make;
+mod selftests;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{bail, Context, Result};
+use sha2::{Digest, Sha256};
+use walkdir::WalkDir;
+
+use crate::arch::Arch;
+use crate::cache::{Cache, Lock};
+use crate::cli::{Driver, KernelChoice, KernelOptions, Profile};
+use crate::disk;
+use crate::install::{self, Installer};
+use crate::process::Logged;
+use crate::progress::{self, Step};
+use crate::repo;
+use crate::root::{namespace, short};
+use crate::source::Source;
+use crate::tools::Tools;
+
+pub(crate) use make::Make;
+
+/// What a kernel tree has on top of its source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flavour {
+    /// Nothing.
+    Stock,
+    /// The Rust parts.
+    Rust,
+    /// The Rust parts and the series.
+    Dpmem,
+}
+
+impl Flavour {
+    /// The flavour of a kernel with the Rust parts. While there is no series, dpmem's kernel is stock with the Rust parts, and
+    /// a build of one serves as the other.
+    fn choose(kernel: KernelChoice, has_series: bool) -> Self {
+        match kernel {
+            KernelChoice::Dpmem if has_series => Self::Dpmem,
+            KernelChoice::Dpmem | KernelChoice::Stock => Self::Rust,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Stock => "stock",
+            Self::Rust => "rust",
+            Self::Dpmem => "dpmem",
+        }
+    }
+}
+
+/// What is needed to build a kernel.
+#[derive(Debug)]
+pub(crate) struct Builder<'a> {
+    /// Where it is built.
+    pub(crate) cache: &'a Cache,
+    /// With what.
+    pub(crate) tools: &'a Tools,
+    /// Where the logs go.
+    pub(crate) logs: &'a Path,
+}
+
+/// A built kernel. Its tree is locked as long as this lives.
+#[derive(Debug)]
+pub(crate) struct Kernel {
+    /// Its name in the cache.
+    pub(crate) name: String,
+    /// Its tree.
+    pub(crate) tree: PathBuf,
+    /// Its architecture.
+    pub(crate) arch: Arch,
+    /// Its configuration's profile.
+    pub(crate) profile: Profile,
+    /// What `uname -r` says.
+    pub(crate) release: String,
+    _lock: Lock,
+}
+
+impl Builder<'_> {
+    /// Builds the kernel that was asked for, or what changed of it.
+    pub(crate) fn build(&self, options: &KernelOptions) -> Result<Kernel> {
+        let source = Source::get(self.cache, self.tools, &options.linux)?;
+        // A stock kernel has none of our parts, and does not depend on what they are.
+        let stock = options.kernel == KernelChoice::Stock && options.driver() == Driver::C;
+        let installer = if stock { None } else { Some(Installer::load(&repo::top(), source.series)?) };
+        let flavour = match &installer {
+            None => Flavour::Stock,
+            Some(installer) => Flavour::choose(options.kernel, installer.has_series()),
+        };
+        let fragments = config::Fragments::load(source.series, options.arch, options.profile, flavour)?;
+
+        let prefix = format!(
+            "{}-{}-{}-{}",
+            source.series,
+            options.arch.name(),
+            profile_name(options.profile),
+            flavour.name()
+        );
+        let mut hash = Sha256::new();
+        hash.update(format!("{}\n{}\n{prefix}\n", source.id, self.tools.stamp()?));
+        hash.update(fragments.text());
+        if let (Flavour::Dpmem, Some(installer)) = (flavour, &installer) {
+            hash.update(installer.series_text());
+        }
+        let kind = if source.own { format!("own-{prefix}") } else { prefix };
+        let name = format!("{kind}-{}", short(hash));
+
+        // Whoever builds or boots this kernel has its tree for himself.
+        let lock = self.cache.lock(&format!("tree-{name}"))?;
+        let tree = self.cache.artefact(&format!("trees/{name}"), |part| self.copy(&source, part))?;
+        self.remove_old(&kind, &name)?;
+        if source.own {
+            self.sync_own(&source, &tree)?;
+        }
+        if let Some(installer) = &installer {
+            let series = if flavour == Flavour::Dpmem { install::Series::Apply } else { install::Series::Leave };
+            installer.install(&tree, series)?;
+        }
+
+        let make = Make::new(self, &tree, &name, options.arch, options.profile);
+        config::configure(&make, &fragments)?;
+        make.kernel(&kind)?;
+        selftests::build(&make)?;
+
+        let path = tree.join("include/config/kernel.release");
+        let release = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let release = release.trim().to_owned();
+        Ok(Kernel { name, tree, arch: options.arch, profile: options.profile, release, _lock: lock })
+    }
+
+    fn copy(&self, source: &Source, part: &Path) -> Result<()> {
+        disk::require(self.cache.dir(), disk::TREE)?;
+        let step = Step::start(format!("copying Linux {}", source.id), None);
+        if source.own {
+            fs::create_dir_all(part).with_context(|| format!("cannot make {}", part.display()))?;
+        } else {
+            let mut command = Command::new("cp");
+            command.args(["-a", "--reflink=auto", "--"]).arg(&source.dir).arg(part);
+            self.logged("copying the kernel source").run(&mut command, |_| {})?;
+        }
+        step.finish();
+        Ok(())
+    }
+
+    /// Brings a copy of a user's tree up to date: what the user built there stays there, what we built here stays here.
+    fn sync_own(&self, source: &Source, tree: &Path) -> Result<()> {
+        let step = Step::start(format!("copying {}", source.dir.display()), None);
+        if tree.join("Makefile").exists() {
+            install::remove(tree)?;
+        }
+        let mut job = self.tools.job();
+        let from = job.bind(&source.dir, "/from");
+        let to = job.bind(tree, "/to");
+        let mut command = job.command("rsync");
+        command.args(["-a", "--delete", "--exclude=/.git", "--exclude=/.config*", "--exclude=/.dpmem*"]);
+        command.args(["--exclude=/include/generated/", "--exclude=/include/config/", "--exclude=/arch/*/include/generated/"]);
+        for product in ["*.o", "*.ko", "*.a", "*.cmd", "*.mod", "*.mod.c", "*.order", "*.symvers", "*.rmeta", "*.rlib", "*.so"] {
+            command.arg(format!("--exclude={product}"));
+        }
+        command.arg("--filter=:- .gitignore");
+        command.arg(format!("{}/", from.display())).arg(to);
+        self.logged("copying your kernel tree").run(&mut command, |_| {})?;
+        step.finish();
+        Ok(())
+    }
+
+    /// Trees of the same kind that this one replaces.
+    fn remove_old(&self, kind: &str, name: &str) -> Result<()> {
+        let trees = self.cache.folder("trees")?;
+        for entry in fs::read_dir(&trees).with_context(|| format!("cannot read {}", trees.display()))? {
+            let entry = entry.with_context(|| format!("cannot read {}", trees.display()))?;
+            let other = entry.file_name().to_string_lossy().into_owned();
+            let same_kind = other.strip_prefix(kind).and_then(|rest| rest.strip_prefix('-')).is_some_and(|rest| {
+                rest.chars().all(|c| c.is_ascii_hexdigit()) && rest.len() == 12
+            });
+            if same_kind && other != name {
+                progress::say(format!("removing the build {other}, which {name} replaces"));
+                let _lock = self.cache.lock(&format!("tree-{other}"))?;
+                namespace::remove_tree(&entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn logged<'a>(&'a self, what: &'a str) -> LoggedIn<'a> {
+        LoggedIn { what, log: self.logs.join("prepare.log") }
+    }
+}
+
+/// A step whose log is among the others.
+struct LoggedIn<'a> {
+    what: &'a str,
+    log: PathBuf,
+}
+
+impl LoggedIn<'_> {
+    fn run(&self, command: &mut Command, on_line: impl FnMut(&str)) -> Result<()> {
+        Logged { what: self.what, log: &self.log, advice: "then run the same command again" }.run(command, on_line)
+    }
+}
+
+impl Kernel {
+    /// The image to boot.
+    pub(crate) fn image(&self) -> PathBuf {
+        self.tree.join(self.arch.image_path())
+    }
+
+    /// A module, by its name.
+    pub(crate) fn module(&self, name: &str) -> Result<PathBuf> {
+        let file = format!("{name}.ko");
+        WalkDir::new(&self.tree)
+            .into_iter()
+            .filter_map(Result::ok)
+            .find(|entry| entry.file_name() == file.as_str())
+            .map(walkdir::DirEntry::into_path)
+            .with_context(|| format!("{} has no module {file}: is it in a configuration of linux/configs?", self.name))
+    }
+
+    /// A program of the tree's mm selftests.
+    pub(crate) fn selftest(&self, name: &str) -> Result<PathBuf> {
+        let path = self.tree.join(selftests::FOLDER).join(name);
+        if path.is_file() {
+            Ok(path)
+        } else {
+            bail!("{} has no test program {name}", self.name)
+        }
+    }
+
+    /// The source of a test program of the tree's mm selftests.
+    pub(crate) fn selftest_source(&self, file: &str) -> Result<String> {
+        let path = self.tree.join(selftests::FOLDER).join(file);
+        fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
+    }
+}
+
+/// The profile's name, as on the command line.
+pub(crate) fn profile_name(profile: Profile) -> &'static str {
+    match profile {
+        Profile::Plain => "plain",
+        Profile::Debug => "debug",
+    }
+}
+
+/// How many jobs make runs.
+fn jobs() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+

@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `cargo xtask lab`.
+
+use anyhow::Result;
+
+use crate::cache::Cache;
+use crate::cli::{
+    CleanOptions, InstallOptions, KernelOptions, LabCommand, LabTestOptions, SetupOptions, ShellOptions,
+};
+use crate::guest::Initramfs;
+use crate::install::{self, Installer};
+use crate::kernel::Builder;
+use crate::progress;
+use crate::repo;
+use crate::report::Report;
+use crate::root::namespace;
+use crate::source::Source;
+use crate::suites::{self, Filter};
+use crate::tools::Tools;
+use crate::version;
+use crate::vm::{self, Machine};
+
+/// Runs a command of the lab; false if a test failed.
+pub(crate) fn run(command: LabCommand) -> Result<bool> {
+    match command {
+        LabCommand::Setup(options) => setup(&options).map(|()| true),
+        LabCommand::Build(options) => build(&options).map(|()| true),
+        LabCommand::Test(options) => test(&options),
+        LabCommand::Shell(options) => shell(&options).map(|()| true),
+        LabCommand::Install(options) => install(&options).map(|()| true),
+        LabCommand::Clean(options) => clean(&options).map(|()| true),
+    }
+}
+
+fn setup(options: &SetupOptions) -> Result<()> {
+    let cache = Cache::open()?;
+    let tools = Tools::get(&cache)?;
+    let source = Source::get(&cache, &tools, &options.linux)?;
+    progress::say(format!("ready: Linux {} in {}", source.id, source.dir.display()));
+    Ok(())
+}
+
+fn build(options: &KernelOptions) -> Result<()> {
+    let cache = Cache::open()?;
+    let report = Report::new("build")?;
+    let tools = Tools::get(&cache)?;
+    let builder = Builder { cache: &cache, tools: &tools, logs: report.folder() };
+    let kernel = builder.build(options)?;
+    progress::say(format!("{}: {}", kernel.release, kernel.image().display()));
+    Ok(())
+}
+
+fn test(options: &LabTestOptions) -> Result<bool> {
+    let mut report = Report::new("test")?;
+    let outcome = test_into(options, "", &mut report);
+    match outcome {
+        Ok(()) => report.finish(),
+        Err(error) if report.tests().is_empty() => Err(error),
+        Err(error) => {
+            report.add(crate::report::Test::new("lab", "run", Err(format!("{error:#}")), 0.0))?;
+            report.finish()
+        }
+    }
+}
+
+/// Builds, boots and tests, with the results in `report`.
+pub(crate) fn test_into(options: &LabTestOptions, label: &str, report: &mut Report) -> Result<()> {
+    let filter = Filter::new(options.filter.as_deref())?;
+    let cache = Cache::open()?;
+    let tools = Tools::get(&cache)?;
+    let logs = report.folder().to_path_buf();
+    let builder = Builder { cache: &cache, tools: &tools, logs: &logs };
+    let kernel = builder.build(&options.kernel)?;
+    let context = suites::Context {
+        builder: &builder,
+        options: &options.kernel,
+        kernel: &kernel,
+        driver: options.kernel.driver(),
+        machine: &options.machine,
+        filter: &filter,
+        label,
+    };
+    suites::run(options.suite, &context, report)
+}
+
+fn shell(options: &ShellOptions) -> Result<()> {
+    let cache = Cache::open()?;
+    let report = Report::new("shell")?;
+    let tools = Tools::get(&cache)?;
+    let builder = Builder { cache: &cache, tools: &tools, logs: report.folder() };
+    let kernel = builder.build(&options.kernel)?;
+    let mut initramfs = Initramfs::new(&tools, kernel.arch)?;
+    for module in ["test_hmm", "dpmem-core", "dmirror"] {
+        if let Ok(path) = kernel.module(module) {
+            initramfs.module(path);
+        }
+    }
+    initramfs.test(kernel.selftest("hmm-tests")?);
+    let initrd = report.folder().join("initramfs.cpio");
+    initramfs.write(&initrd)?;
+    let machine =
+        Machine::new(kernel.arch, kernel.profile, kernel.image(), initrd, &options.machine).interactive();
+    progress::say(format!(
+        "test_hmm's memory that the CPU can address: insmod /modules/test_hmm.ko {}",
+        machine.coherent_memory().join(" ")
+    ));
+    progress::say("the machine is ended with Ctrl-A x");
+    vm::interact(&tools, &machine)
+}
+
+fn install(options: &InstallOptions) -> Result<()> {
+    let series = version::Series::of_tree(&options.kernel)?;
+    if options.remove {
+        install::remove(&options.kernel)?;
+        progress::say(format!("removed from {}", options.kernel.display()));
+    } else {
+        Installer::load(&repo::top(), series)?.install(&options.kernel, install::Series::Apply)?;
+        progress::say(format!("installed into {}", options.kernel.display()));
+    }
+    Ok(())
+}
+
+fn clean(options: &CleanOptions) -> Result<()> {
+    let cache = Cache::open()?;
+    let folders: &[&str] =
+        if options.all { &["trees", "src", "roots", "ccache", "guest", "logs"] } else { &["trees", "guest"] };
+    if options.old {
+        return clean_old(&cache);
+    }
+    for folder in folders {
+        remove_in(&cache, folder, |_| true)?;
+    }
+    Ok(())
+}
+
+/// Removes what is in a folder of the cache, one artefact after another, each under its lock.
+fn remove_in(cache: &Cache, folder: &str, which: impl Fn(&str) -> bool) -> Result<()> {
+    let Ok(entries) = std::fs::read_dir(cache.path(folder)) else { return Ok(()) };
+    for entry in entries.filter_map(std::result::Result::ok) {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if which(&name) {
+            let artefact = name.trim_end_matches(".part");
+            let lock = if folder == "trees" { format!("tree-{artefact}") } else { format!("{folder}/{artefact}") };
+            let _lock = cache.lock(&lock)?;
+            progress::say(format!("removing {folder}/{name}"));
+            namespace::remove_tree(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+fn clean_old(cache: &Cache) -> Result<()> {
+    let current = crate::root::Root::name(crate::arch::Arch::host()?);
+    remove_in(cache, "roots", |name| format!("roots/{name}") != current)?;
+    for folder in ["trees", "src"] {
+        remove_in(cache, folder, |name| name.ends_with(".part"))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a call of the lab found: printed as KTAP while it comes, and written as JSON.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+use crate::cache;
+use crate::ktap::Status;
+use crate::repo;
+
+/// How one test came out.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Test {
+    /// What it belongs to.
+    pub(crate) suite: String,
+    /// Its name.
+    pub(crate) name: String,
+    /// How it came out.
+    pub(crate) status: Status,
+    /// Why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) reason: Option<String>,
+    /// How long it took.
+    pub(crate) seconds: f64,
+}
+
+impl Test {
+    /// One that is not a line of somebody's KTAP.
+    pub(crate) fn new(suite: &str, name: &str, outcome: Result<(), String>, seconds: f64) -> Self {
+        let (status, reason) = match outcome {
+            Ok(()) => (Status::Pass, None),
+            Err(reason) => (Status::Fail, Some(reason)),
+        };
+        Self { suite: suite.to_owned(), name: name.to_owned(), status, reason, seconds }
+    }
+}
+
+/// A kernel that tests ran on.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Run {
+    /// What was asked for.
+    pub(crate) title: String,
+    /// The kernel's name in the cache.
+    pub(crate) kernel: String,
+    /// What `uname -r` says.
+    pub(crate) release: String,
+    /// What the kernel's console said that it must not.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub(crate) console: Vec<String>,
+}
+
+#[derive(Debug, Default, Serialize)]
+struct Document {
+    runs: Vec<Run>,
+    tests: Vec<Test>,
+}
+
+/// Everything that a call found.
+#[derive(Debug)]
+pub(crate) struct Report {
+    folder: PathBuf,
+    document: Document,
+    begun: bool,
+}
+
+impl Report {
+    /// A new folder under `target/lab/`, which `latest` names from now on.
+    pub(crate) fn new(what: &str) -> Result<Self> {
+        let top = repo::lab_output();
+        fs::create_dir_all(&top).with_context(|| format!("cannot make {}", top.display()))?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let name = format!("{now}-{what}-{}", std::process::id());
+        let folder = top.join(&name);
+        fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        let (latest, new) = (top.join("latest"), top.join(format!(".latest-{}", std::process::id())));
+        let link = std::os::unix::fs::symlink(&name, &new).and_then(|()| fs::rename(&new, &latest));
+        link.with_context(|| format!("cannot make {}", latest.display()))?;
+        Ok(Self { folder, document: Document::default(), begun: false })
+    }
+
+    /// Where logs go.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// A folder for the logs of one part.
+    pub(crate) fn subfolder(&self, name: &str) -> Result<PathBuf> {
+        let path = self.folder.join(name);
+        fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        Ok(path)
+    }
+
+    /// Notes on which kernel tests ran.
+    pub(crate) fn run(&mut self, run: Run) -> Result<()> {
+        self.comment(&format!("{} on {}", run.title, run.release))?;
+        self.document.runs.push(run);
+        Ok(())
+    }
+
+    /// Prints a diagnostic line.
+    pub(crate) fn comment(&mut self, text: &str) -> Result<()> {
+        let mut out = self.begin()?;
+        for line in text.lines() {
+            writeln!(out, "# {line}").context("cannot print")?;
+        }
+        Ok(())
+    }
+
+    /// Adds a result.
+    pub(crate) fn add(&mut self, test: Test) -> Result<()> {
+        let number = self.document.tests.len() + 1;
+        let name = format!("{}: {}", test.suite, test.name);
+        let mut out = self.begin()?;
+        let reason = test.reason.as_deref().unwrap_or_default();
+        let mut lines = reason.lines();
+        let first = lines.next().unwrap_or_default();
+        match test.status {
+            Status::Pass => writeln!(out, "ok {number} {name}"),
+            Status::Skip => writeln!(out, "ok {number} {name} # SKIP {first}"),
+            Status::Fail if first.is_empty() => writeln!(out, "not ok {number} {name}"),
+            Status::Fail => writeln!(out, "not ok {number} {name} # {first}"),
+        }
+        .context("cannot print")?;
+        for line in lines {
+            writeln!(out, "# {line}").context("cannot print")?;
+        }
+        self.document.tests.push(test);
+        Ok(())
+    }
+
+    fn begin(&mut self) -> Result<std::io::StdoutLock<'static>> {
+        let mut out = std::io::stdout().lock();
+        if !self.begun {
+            self.begun = true;
+            writeln!(out, "KTAP version 1").context("cannot print")?;
+        }
+        Ok(out)
+    }
+
+    /// All results so far.
+    pub(crate) fn tests(&self) -> &[Test] {
+        &self.document.tests
+    }
+
+    /// Writes the JSON and prints the last line; true if nothing failed and something ran.
+    pub(crate) fn finish(mut self) -> Result<bool> {
+        let path = self.folder.join("results.json");
+        let text = serde_json::to_vec_pretty(&self.document).context("cannot write JSON")?;
+        cache::write_atomically(&path, &text)?;
+        let shown = path.strip_prefix(repo::top()).unwrap_or(&path).display().to_string();
+        let total = self.document.tests.len();
+        let counts = Counts::of(&self.document.tests);
+        let mut out = self.begin()?;
+        writeln!(out, "1..{total}").context("cannot print")?;
+        writeln!(out, "# results: {shown}").context("cannot print")?;
+        writeln!(out, "{counts}").context("cannot print")?;
+        Ok(counts.good())
+    }
+}
+
+/// How many tests came out how.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    passed: usize,
+    failed: usize,
+    skipped: usize,
+}
+
+impl Counts {
+    /// Counts.
+    pub(crate) fn of<'a>(tests: impl IntoIterator<Item = &'a Test>) -> Self {
+        let mut counts = Self::default();
+        for test in tests {
+            match test.status {
+                Status::Pass => counts.passed += 1,
+                Status::Fail => counts.failed += 1,
+                Status::Skip => counts.skipped += 1,
+            }
+        }
+        counts
+    }
+
+    /// Nothing failed, and something ran.
+    pub(crate) fn good(self) -> bool {
+        self.failed == 0 && self.passed > 0
+    }
+}
+
+impl std::fmt::Display for Counts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn test(status: Status) -> Test {
+        Test { suite: "s".to_owned(), name: "n".to_owned(), status, reason: None, seconds: 0.0 }
+    }
+
+    #[test]
+    fn skips_alone_are_not_good() {
+        assert!(!Counts::of(&[]).good());
+        assert!(!Counts::of(&[test(Status::Skip)]).good());
+        assert!(Counts::of(&[test(Status::Skip), test(Status::Pass)]).good());
+        assert!(!Counts::of(&[test(Status::Fail), test(Status::Pass)]).good());
+    }
+
+    #[test]
+    fn the_last_line() {
+        let counts = Counts::of(&[test(Status::Skip), test(Status::Pass), test(Status::Pass)]);
+        assert_eq!(counts.to_string(), "2 passed, 0 failed, 1 skipped");
+    }
+}

@@ -1,0 +1,14 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+#
+# bootstrap.sh ROOT SUITE
+#
+# Makes a Debian root, with or without the right to make device nodes: the machine's own nodes are mounted where the new root
+# wants some. "lxc" tells debootstrap that this is so.
+set -e
+mkdir -p "$1/dev"
+for device in null zero full random urandom tty; do
+	touch "$1/dev/$device"
+	mount --bind "/dev/$device" "$1/dev/$device"
+done
+exec env container=lxc debootstrap --variant=minbase "$2" "$1"

@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The Debian root: made once by debootstrap, with the tools that build and boot kernels.
+
+mod apt;
+pub(crate) mod namespace;
+pub(crate) mod packages;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{bail, Context, Result};
+use sha2::{Digest, Sha256};
+
+use crate::arch::Arch;
+use crate::cache::Cache;
+use crate::disk;
+use crate::process::{self, Logged};
+use crate::progress::{self, Step};
+
+pub(crate) use apt::Apt;
+
+/// Changed when the way in which the root is made changes.
+const RECIPE: u32 = 1;
+
+/// Names the versions of the tools, in the root.
+const STAMP: &str = "etc/dpmem-tools";
+
+/// What to do when the root cannot be made.
+const ADVICE: &str = "if the mirror does not answer, try again later; then run the same command again: nothing is left over";
+
+/// A root that is ready.
+#[derive(Clone, Debug)]
+pub(crate) struct Root {
+    dir: PathBuf,
+}
+
+impl Root {
+    /// The root in the cache; made first, if it is not there.
+    pub(crate) fn get(cache: &Cache) -> Result<Self> {
+        let host = Arch::host()?;
+        let name = Self::name(host);
+        let dir = cache.artefact(&name, |part| {
+            disk::require(cache.dir(), disk::ROOT)?;
+            make(part, host, &cache.path("logs/root.log"))
+        })?;
+        Ok(Self { dir })
+    }
+
+    /// True if the root is in the cache.
+    pub(crate) fn is_made(cache: &Cache) -> bool {
+        Arch::host().is_ok_and(|host| cache.path(Self::name(host)).exists())
+    }
+
+    /// The root's name in the cache: another one for another list of packages.
+    pub(crate) fn name(host: Arch) -> String {
+        let mut hash = Sha256::new();
+        hash.update(format!("{RECIPE} {} {}", packages::SUITE, packages::list(host).join(" ")));
+        format!("roots/{}-{}", packages::SUITE, short(hash))
+    }
+
+    /// Its folder.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// What says which tools are in it.
+    pub(crate) fn stamp(&self) -> Result<String> {
+        let path = self.dir.join(STAMP);
+        fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
+    }
+}
+
+/// The first twelve hexadecimal digits.
+pub(crate) fn short(hash: Sha256) -> String {
+    hash.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A command in the root `dir`: folder, mounts, what.
+pub(crate) fn command_in(dir: &Path, folder: &Path, binds: &[(PathBuf, PathBuf)]) -> Command {
+    let mut command = namespace::script(include_str!("enter.sh"));
+    command.arg(dir).arg(folder);
+    for (outside, inside) in binds {
+        command.arg(outside).arg(inside);
+    }
+    command.arg("--");
+    command
+}
+
+/// Makes sure that there is a debootstrap: root on Debian and its relatives gets one.
+pub(crate) fn ensure_debootstrap(log: &Path) -> Result<()> {
+    let present = || {
+        Command::new("sh")
+            .args(["-c", "command -v debootstrap"])
+            .env("PATH", namespace::PATH)
+            .output()
+            .is_ok_and(|output| output.status.success())
+    };
+    if present() {
+        return Ok(());
+    }
+    if !namespace::is_root() || process::find("apt-get").is_none() {
+        bail!("debootstrap is missing");
+    }
+    let step = Step::start("installing debootstrap", None);
+    let install = Logged { what: "installing debootstrap", log, advice: ADVICE };
+    let apt = |arguments: &[&str]| {
+        let mut command = Command::new("apt-get");
+        command.env("DEBIAN_FRONTEND", "noninteractive").arg("-q").args(arguments);
+        command
+    };
+    let packages = ["install", "-y", "--no-install-recommends", "debootstrap", "debian-archive-keyring"];
+    if install.run(&mut apt(&packages), |_| {}).is_err() {
+        // A bare machine has no lists of packages yet.
+        install.run(&mut apt(&["update"]), |_| {})?;
+        install.run(&mut apt(&packages), |_| {})?;
+    }
+    step.finish();
+    if present() {
+        Ok(())
+    } else {
+        bail!("debootstrap is missing")
+    }
+}
+
+fn make(dir: &Path, host: Arch, log: &Path) -> Result<()> {
+    let mut step = Step::start(format!("making a Debian {} root", packages::SUITE), None);
+    fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    let mut bootstrap = namespace::script(include_str!("bootstrap.sh"));
+    bootstrap.arg(dir).arg(packages::SUITE);
+    Logged { what: "debootstrap", log, advice: ADVICE }.run(&mut bootstrap, |line| step.tick(line.to_owned()))?;
+    step.finish();
+
+    let apt = Apt::new(dir, log);
+    let suites = apt.set_up(host)?;
+    progress::say(format!("kernel sources can come from: {}", suites.join(", ")));
+
+    let packages = packages::list(host);
+    let mut step = Step::start("installing the tools in it", None);
+    apt.install(&packages, |line| step.tick(line.to_owned()))?;
+    step.finish();
+
+    for arch in Arch::ALL.into_iter().filter(|&arch| arch != host) {
+        // Its files are where the native package has the same, so it cannot be installed.
+        apt.unpack(&format!("busybox-static:{}", arch.debian()), &format!("/opt/guest/{}", arch.name()))?;
+    }
+    apt.clean()?;
+
+    let mut query = command_in(dir, Path::new("/"), &[]);
+    let versions = process::output(query.args(["dpkg-query", "-W"]))?;
+    let mut hash = Sha256::new();
+    hash.update(versions);
+    let stamp = dir.join(STAMP);
+    fs::write(&stamp, short(hash)).with_context(|| format!("cannot write {}", stamp.display()))
+}

@@ -1,0 +1,310 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! One boot for a suite: from a plan to the results of its programs, of the modules, of the console and of the machine itself.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::Context;
+use crate::cli::Profile;
+use crate::console;
+use crate::guest::{Initramfs, Plan};
+use crate::ktap::{self, Status};
+use crate::progress::Step;
+use crate::report::{Report, Run, Test};
+use crate::vm::{self, Bounds, Ending, Line, Machine, Note, Outcome};
+
+/// A status of the guest's shell that is above this says by which signal a program was ended.
+const SIGNALLED: i32 = 128;
+/// A kselftest program's status if it skipped everything.
+const KSFT_SKIP: i32 = 4;
+
+/// What a suite wants to boot.
+#[derive(Debug)]
+pub(crate) struct Boot {
+    /// The suite's name in the report.
+    pub(crate) suite: String,
+    /// Modules to have in the guest.
+    pub(crate) modules: Vec<PathBuf>,
+    /// Programs to have in the guest.
+    pub(crate) tests: Vec<PathBuf>,
+    /// More kernel arguments.
+    pub(crate) arguments: Vec<String>,
+}
+
+/// What a program in the guest printed, and how it ended.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Output {
+    /// Its lines.
+    pub(crate) lines: Vec<Line>,
+    /// Its status; none if the machine ended before it.
+    pub(crate) status: Option<i32>,
+}
+
+/// A finished boot.
+#[derive(Debug)]
+pub(crate) struct Booted {
+    /// What there was.
+    pub(crate) outcome: Outcome,
+    /// The programs that began, in order.
+    pub(crate) programs: Vec<(String, Output)>,
+}
+
+impl Boot {
+    /// Boots; `plan` is made once the machine is known, because a module's parameters can depend on it.
+    pub(crate) fn run(
+        &self,
+        context: &Context<'_>,
+        report: &mut Report,
+        plan: impl FnOnce(&Machine) -> Plan,
+    ) -> Result<Booted> {
+        let kernel = context.kernel;
+        let logs = report.subfolder(&self.suite.replace('/', "-"))?;
+        let initrd = logs.join("initramfs.cpio");
+        let mut machine =
+            Machine::new(kernel.arch, kernel.profile, kernel.image(), initrd.clone(), context.machine);
+        for argument in &self.arguments {
+            machine.argument(argument);
+        }
+        let mut plan = plan(&machine);
+        if kernel.profile == Profile::Debug {
+            plan.leaks();
+        }
+        let mut initramfs = Initramfs::new(context.builder.tools, kernel.arch)?;
+        self.modules.iter().for_each(|path| initramfs.module(path.clone()));
+        self.tests.iter().for_each(|path| initramfs.test(path.clone()));
+        initramfs.plan(&plan);
+        initramfs.write(&initrd)?;
+
+        let mut step = Step::start(format!("running {} on {}", self.suite, kernel.name), None);
+        let outcome = vm::run(context.builder.tools, &machine, bounds(kernel.profile, &plan), &logs, |line| {
+            if ktap::parse([line.text.as_str()]).top_level > 0 {
+                step.tick(line.text.clone());
+            }
+        })?;
+        step.finish();
+        // It is large, and made again from what is kept.
+        let _ = std::fs::remove_file(&initrd);
+        let programs = split(&outcome.results);
+        Ok(Booted { outcome, programs })
+    }
+}
+
+fn bounds(profile: Profile, plan: &Plan) -> Bounds {
+    let (quiet, boot) = match profile {
+        Profile::Plain => (150, 120),
+        Profile::Debug => (420, 400),
+    };
+    // A program is ended by the guest itself; this is for a guest that cannot do that any more.
+    Bounds { quiet: Duration::from_secs(quiet), total: Duration::from_secs(boot) + plan.bound() }
+}
+
+/// The output of each program.
+fn split(results: &[Line]) -> Vec<(String, Output)> {
+    let mut programs: Vec<(String, Output)> = Vec::new();
+    let mut running = false;
+    for line in results {
+        match Note::parse(&line.text) {
+            Some(Note::Begin(name)) => {
+                programs.push((name, Output::default()));
+                running = true;
+            }
+            Some(Note::End(_, status)) => {
+                if let Some((_, output)) = programs.last_mut().filter(|_| running) {
+                    output.status = Some(status);
+                }
+                running = false;
+            }
+            _ => {
+                if let Some((_, output)) = programs.last_mut().filter(|_| running) {
+                    output.lines.push(line.clone());
+                }
+            }
+        }
+    }
+    programs
+}
+
+impl Output {
+    /// How the program ended, if not well.
+    fn trouble(&self) -> Option<String> {
+        match self.status {
+            None => Some("the machine ended before the program did".to_owned()),
+            Some(0 | 1 | KSFT_SKIP) => None,
+            Some(status) if status > SIGNALLED => {
+                Some(format!("the program was ended by signal {}", status - SIGNALLED))
+            }
+            Some(status) => Some(format!("the program ended with status {status}")),
+        }
+    }
+
+    /// The results of a program that prints TAP. What its plan promised and did not come is a failure.
+    pub(crate) fn tests(&self, suite: &str, program: &str, expected: Option<usize>) -> Vec<Test> {
+        let document = ktap::parse(self.lines.iter().map(|line| line.text.as_str()));
+        let mut before = self.lines.first().map_or(0.0, |line| line.at);
+        let mut tests: Vec<Test> = Vec::new();
+        for case in &document.cases {
+            let at = self.lines.get(case.line).map_or(before, |line| line.at);
+            let name = if case.name.is_empty() { program.to_owned() } else { case.name.clone() };
+            let reason = match case.status {
+                Status::Fail => Some(self.diagnostics(case.line, case.reason.as_deref())),
+                _ => case.reason.clone(),
+            };
+            tests.push(Test { suite: suite.to_owned(), name, status: case.status, reason, seconds: at - before });
+            before = at;
+        }
+        let after = tests.last().map_or_else(|| "before any test".to_owned(), |test| format!("after {}", test.name));
+        let trouble = self.trouble();
+        let promised = expected.or(document.plan);
+        let missing = promised.map_or(0, |plan| plan.saturating_sub(document.top_level));
+        if missing > 0 {
+            let why = trouble.clone().unwrap_or_else(|| "the program ended early".to_owned());
+            for number in 1..=missing {
+                let name = format!("{program}: missing result {number} of {missing}");
+                let reason = format!("did not report: {why} {after}");
+                tests.push(Test { suite: suite.to_owned(), name, status: Status::Fail, reason: Some(reason), seconds: 0.0 });
+            }
+        }
+        let failed = tests.iter().any(|test| test.status == Status::Fail);
+        let verdict = match (&trouble, self.status) {
+            (Some(trouble), _) if missing == 0 => Err(format!("{trouble} {after}")),
+            (None, Some(1)) if !failed => Err("the program ended with status 1, though no test failed".to_owned()),
+            _ if tests.is_empty() => Err("the program ran no test".to_owned()),
+            _ => Ok(()),
+        };
+        if verdict.is_err() {
+            tests.push(Test::new(suite, program, verdict, 0.0));
+        }
+        tests
+    }
+
+    /// What a test said before the line in which it failed.
+    fn diagnostics(&self, line: usize, reason: Option<&str>) -> String {
+        let said: Vec<&str> = self
+            .lines
+            .iter()
+            .take(line)
+            .rev()
+            .map(|line| line.text.trim())
+            .take_while(|text| text.starts_with('#') && !text.starts_with("#  RUN"))
+            .take(12)
+            .map(|text| text.trim_start_matches('#').trim())
+            .collect();
+        let mut text = reason.unwrap_or_default().to_owned();
+        for line in said.into_iter().rev() {
+            if !text.is_empty() {
+                text.push('\n');
+            }
+            text.push_str(line);
+        }
+        text
+    }
+}
+
+impl Booted {
+    /// A program's output, if it began.
+    pub(crate) fn program(&self, name: &str) -> Option<&Output> {
+        self.programs.iter().find(|(of, _)| of == name).map(|(_, output)| output)
+    }
+
+    /// Adds what every boot has: how modules came and went, what the console said, how the machine ended.
+    pub(crate) fn finish(&self, context: &Context<'_>, suite: &str, report: &mut Report) -> Result<()> {
+        for line in &self.outcome.results {
+            let (name, status) = match Note::parse(&line.text) {
+                Some(Note::Load(module, status)) => (format!("insmod {module}"), status),
+                Some(Note::Unload(module, status)) => (format!("rmmod {module}"), status),
+                Some(Note::Prepare(status, command)) => {
+                    report.comment(&format!("this failed in the guest ({status}): {command}"))?;
+                    continue;
+                }
+                _ => continue,
+            };
+            let outcome = if status == 0 { Ok(()) } else { Err(format!("status {status}; see console.log")) };
+            report.add(Test::new(suite, &name, outcome, 0.0))?;
+        }
+        if let Some(leaks) = self.program("leaks") {
+            let found: Vec<&str> =
+                leaks.lines.iter().map(|line| line.text.as_str()).filter(|text| !text.trim().is_empty()).collect();
+            let outcome = match leaks.status {
+                Some(0) if found.is_empty() => Ok(()),
+                Some(0) => Err(format!("kmemleak found:\n{}", found.join("\n"))),
+                _ => Err("kmemleak could not be asked".to_owned()),
+            };
+            report.add(Test::new(suite, "leaks", outcome, 0.0))?;
+        }
+        let reports = console::reports(self.outcome.console.iter().map(|line| line.text.as_str()));
+        let outcome = if reports.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("the kernel complained:\n{}", reports.join("\n\n")))
+        };
+        report.add(Test::new(suite, "console", outcome, 0.0))?;
+        let outcome = match &self.outcome.ending {
+            Ending::Finished => Ok(()),
+            Ending::Broken(why) => Err(format!("{why}; the console's last lines:\n{}", self.outcome.tail())),
+        };
+        report.add(Test::new(suite, "machine", outcome, 0.0))?;
+        report.run(Run {
+            title: suite.to_owned(),
+            kernel: context.kernel.name.clone(),
+            release: context.kernel.release.clone(),
+            console: reports,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn output(text: &str, status: Option<i32>) -> Output {
+        let lines = text.lines().enumerate().map(|(n, text)| Line { at: n as f64, text: text.to_owned() }).collect();
+        Output { lines, status }
+    }
+
+    fn statuses(tests: &[Test]) -> Vec<Status> {
+        tests.iter().map(|test| test.status).collect()
+    }
+
+    #[test]
+    fn a_killed_program_fails_for_what_it_did_not_report() {
+        let tests = output("TAP version 13\n1..3\nok 1 a\n#  RUN  b ...", Some(137)).tests("s", "p", None);
+        assert_eq!(statuses(&tests), [Status::Pass, Status::Fail, Status::Fail]);
+        assert_eq!(tests[1].reason.as_deref(), Some("did not report: the program was ended by signal 9 after a"));
+    }
+
+    #[test]
+    fn nothing_is_not_a_pass() {
+        assert_eq!(statuses(&output("", Some(0)).tests("s", "p", None)), [Status::Fail]);
+        assert_eq!(statuses(&output("TAP version 13\n1..0", Some(0)).tests("s", "p", None)), [Status::Fail]);
+        assert_eq!(statuses(&output("ok 1 a", Some(0)).tests("s", "p", Some(2))), [Status::Pass, Status::Fail]);
+    }
+
+    #[test]
+    fn a_bad_status_is_a_failure_even_if_all_lines_are_good() {
+        for status in [Some(1), Some(139), Some(3), None] {
+            let tests = output("1..1\nok 1 a", status).tests("s", "p", None);
+            assert_eq!(statuses(&tests), [Status::Pass, Status::Fail], "{status:?}");
+        }
+    }
+
+    #[test]
+    fn a_failure_comes_with_what_was_said() {
+        let text = "1..1\n#  RUN  a ...\n# x.c:12:a:Expected 1 == 2\n# a: Test terminated by assertion\nnot ok 1 a";
+        let tests = output(text, Some(1)).tests("s", "p", None);
+        assert_eq!(tests[0].reason.as_deref(), Some("x.c:12:a:Expected 1 == 2\na: Test terminated by assertion"));
+    }
+
+    #[test]
+    fn programs_are_told_apart() {
+        let text = "@dpmem start\n@dpmem begin a\nok 1 x\n\n@dpmem end a 0\nnoise\n@dpmem begin b\nok 1 y";
+        let lines: Vec<Line> = text.lines().map(|text| Line { at: 0.0, text: text.to_owned() }).collect();
+        let programs = split(&lines);
+        assert_eq!(programs.len(), 2);
+        assert_eq!(programs[0].1.status, Some(0));
+        assert_eq!(programs[0].1.lines.len(), 2);
+        assert_eq!(programs[1].1.status, None);
+    }
+}

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The test suites: each makes a plan for the guest, boots, and reads the results.
+
+mod boot;
+mod dpmem;
+mod filter;
+mod hmm;
+mod kunit;
+mod mm;
+
+use anyhow::Result;
+
+use crate::cli::{Driver, KernelOptions, MachineOptions, SuiteChoice};
+use crate::kernel::{Builder, Kernel};
+use crate::report::Report;
+
+pub(crate) use filter::Filter;
+
+/// What a suite runs on.
+#[derive(Debug)]
+pub(crate) struct Context<'a> {
+    /// What builds kernels.
+    pub(crate) builder: &'a Builder<'a>,
+    /// How the kernel was chosen.
+    pub(crate) options: &'a KernelOptions,
+    /// The kernel.
+    pub(crate) kernel: &'a Kernel,
+    /// The driver.
+    pub(crate) driver: Driver,
+    /// The machine.
+    pub(crate) machine: &'a MachineOptions,
+    /// Which tests.
+    pub(crate) filter: &'a Filter,
+    /// A word before the suites' names, where several kernels are tested.
+    pub(crate) label: &'a str,
+}
+
+impl Context<'_> {
+    /// A suite's name in the report.
+    fn suite(&self, name: &str) -> String {
+        if self.label.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{}/{name}", self.label)
+        }
+    }
+}
+
+/// Runs what was chosen.
+pub(crate) fn run(choice: SuiteChoice, context: &Context<'_>, report: &mut Report) -> Result<()> {
+    let all = choice == SuiteChoice::All;
+    if all || choice == SuiteChoice::Hmm {
+        hmm::run(context, report)?;
+    }
+    // The Rust parts have tests only where they are.
+    let rust = context.driver == Driver::Rust;
+    if choice == SuiteChoice::Kunit || (all && rust) {
+        kunit::run(context, report)?;
+    }
+    if choice == SuiteChoice::Dpmem || (all && rust) {
+        dpmem::run(context, report)?;
+    }
+    if all || choice == SuiteChoice::Mm {
+        mm::run(context, report)?;
+    }
+    Ok(())
+}

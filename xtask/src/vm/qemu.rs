@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The machine: QEMU's command line.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::arch::Arch;
+use crate::cli::{MachineOptions, Profile};
+use crate::tools::Tools;
+
+/// Memory that is kept from the kernel, for the devices of test_hmm that have memory which the CPU can address: two of them,
+/// with 256 MiB each.
+const RESERVED_MIB: u64 = 512;
+/// The size of one device's part.
+const DEVICE_BYTES: u64 = 256 << 20;
+/// Usual memory.
+const PLAIN_MIB: u64 = 4096;
+/// Memory for a kernel whose KASAN takes an eighth of it.
+const DEBUG_MIB: u64 = 6144;
+/// Where x86's memory continues above the hole for devices.
+const X86_HIGH: u64 = 1 << 32;
+/// Where the memory of the machine `virt` begins.
+const VIRT_BASE: u64 = 1 << 30;
+
+/// A machine to boot.
+#[derive(Clone, Debug)]
+pub(crate) struct Machine {
+    arch: Arch,
+    image: PathBuf,
+    initrd: PathBuf,
+    memory: u64,
+    cpu: String,
+    arguments: Vec<String>,
+    interactive: bool,
+}
+
+impl Machine {
+    /// A machine of the lab.
+    pub(crate) fn new(arch: Arch, profile: Profile, image: PathBuf, initrd: PathBuf, options: &MachineOptions) -> Self {
+        let usual = match profile {
+            Profile::Plain => PLAIN_MIB,
+            Profile::Debug => DEBUG_MIB,
+        };
+        let memory = options.mem.map_or(usual, |size| size.0);
+        let mut arguments = vec![format!("console={}", arch.console()), "panic=-1".to_owned()];
+        match arch {
+            Arch::X86_64 => arguments.push(format!("memmap={RESERVED_MIB}M${X86_HIGH:#x}")),
+            Arch::Arm64 => arguments.push(format!("mem={memory}M")),
+        }
+        if profile == Profile::Debug {
+            arguments.push("page_owner=on".to_owned());
+        }
+        arguments.extend(options.append.clone());
+        Self {
+            arch,
+            image,
+            initrd,
+            memory,
+            cpu: options.cpu.clone().unwrap_or_else(|| "max".to_owned()),
+            arguments,
+            interactive: false,
+        }
+    }
+
+    /// Adds a kernel argument.
+    pub(crate) fn argument(&mut self, argument: &str) {
+        self.arguments.push(argument.to_owned());
+    }
+
+    /// With the terminal as its console.
+    pub(crate) fn interactive(mut self) -> Self {
+        self.interactive = true;
+        self
+    }
+
+    /// test_hmm's parameters for the reserved memory.
+    pub(crate) fn coherent_memory(&self) -> Vec<String> {
+        let base = match self.arch {
+            Arch::X86_64 => X86_HIGH,
+            Arch::Arm64 => VIRT_BASE + (self.memory << 20),
+        };
+        vec![format!("spm_addr_dev0={base:#x}"), format!("spm_addr_dev1={:#x}", base + DEVICE_BYTES)]
+    }
+
+    /// How it is started.
+    pub(crate) fn command(&self, tools: &Tools) -> Result<Command> {
+        let mut job = tools.job();
+        let mut see = |path: &Path, inside: &str| -> Result<PathBuf> {
+            let folder = path.parent().context("a file without a folder")?;
+            let name = path.file_name().context("a file without a name")?;
+            Ok(job.bind(folder, inside).join(name))
+        };
+        let image = see(&self.image, "/boot/image")?;
+        let initrd = see(&self.initrd, "/boot/initrd")?;
+        let kvm = Arch::host().is_ok_and(|host| host == self.arch)
+            && std::fs::File::options().read(true).write(true).open("/dev/kvm").is_ok();
+
+        let mut command = job.command(self.arch.qemu());
+        command.args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-smp", "2"]);
+        command.args(["-accel", if kvm { "kvm" } else { "tcg,thread=multi" }]);
+        match self.arch {
+            // Little memory below 4 GiB, so that there is some above.
+            Arch::X86_64 => command.args(["-M", "q35,max-ram-below-4g=1G"]),
+            Arch::Arm64 => command.args(["-M", "virt"]),
+        };
+        command.args(["-cpu", &self.cpu, "-m", &format!("{}M", self.memory + RESERVED_MIB)]);
+        command.arg("-kernel").arg(image).arg("-initrd").arg(initrd);
+        command.args(["-append", &self.arguments.join(" ")]);
+        if self.interactive {
+            command.args(["-chardev", "stdio,id=console,mux=on,signal=off", "-serial", "chardev:console"]);
+            command.args(["-mon", "chardev=console"]);
+        } else {
+            command.args(["-chardev", "file,id=console,path=/dev/stderr", "-serial", "chardev:console"]);
+            command.args(["-chardev", "file,id=results,path=/dev/stdout", "-device", "virtio-serial-pci,max_ports=1"]);
+            command.args(["-device", "virtconsole,chardev=results"]);
+        }
+        Ok(command)
+    }
+}
