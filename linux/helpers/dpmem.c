@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: GPL-2.0
+
+/*
+ * What the crate dpmem needs of static inlines and macros. Each does one thing,
+ * and has the name of what it wraps.
+ */
+#include <linux/gfp.h>
+#include <linux/highmem.h>
+#include <linux/hmm.h>
+#include <linux/memremap.h>
+#include <linux/migrate.h>
+#include <linux/mm.h>
+#include <linux/mmu_notifier.h>
+#include <linux/module.h>
+#include <linux/pagemap.h>
+#include <linux/percpu-refcount.h>
+
+/* include/linux/memremap.h */
+
+__rust_helper struct dev_pagemap *rust_helper_page_pgmap(const struct page *page)
+{
+	return page_pgmap(page);
+}
+
+__rust_helper bool rust_helper_is_device_private_page(const struct page *page)
+{
+	return is_device_private_page(page);
+}
+
+__rust_helper void rust_helper_zone_device_folio_init(struct folio *folio,
+						      struct dev_pagemap *pgmap,
+						      unsigned int order)
+{
+	zone_device_folio_init(folio, pgmap, order);
+}
+
+/* include/linux/percpu-refcount.h */
+
+__rust_helper bool rust_helper_percpu_ref_tryget_live(struct percpu_ref *ref)
+{
+	return percpu_ref_tryget_live(ref);
+}
+
+__rust_helper void rust_helper_percpu_ref_put(struct percpu_ref *ref)
+{
+	percpu_ref_put(ref);
+}
+
+/* include/linux/mm.h, include/linux/page-flags.h, include/linux/pagemap.h */
+
+__rust_helper struct page *rust_helper_pfn_to_page(unsigned long pfn)
+{
+	return pfn_to_page(pfn);
+}
+
+__rust_helper unsigned long rust_helper_page_to_pfn(const struct page *page)
+{
+	return page_to_pfn(page);
+}
+
+__rust_helper struct folio *rust_helper_page_folio(struct page *page)
+{
+	return page_folio(page);
+}
+
+__rust_helper struct page *rust_helper_folio_page(struct folio *folio, unsigned long n)
+{
+	return folio_page(folio, n);
+}
+
+__rust_helper unsigned int rust_helper_folio_order(const struct folio *folio)
+{
+	return folio_order(folio);
+}
+
+__rust_helper int rust_helper_folio_ref_count(const struct folio *folio)
+{
+	return folio_ref_count(folio);
+}
+
+__rust_helper void rust_helper_folio_lock(struct folio *folio)
+{
+	folio_lock(folio);
+}
+
+__rust_helper void rust_helper_folio_put(struct folio *folio)
+{
+	folio_put(folio);
+}
+
+/*
+ * include/linux/gfp.h. The GFP masks for memory that a process owns are not
+ * among the constants that Rust has, and these two are all that is needed.
+ */
+
+__rust_helper struct folio *
+rust_helper_vma_alloc_folio_movable(struct vm_area_struct *vma, unsigned long addr)
+{
+	return vma_alloc_folio(GFP_HIGHUSER_MOVABLE, 0, vma, addr);
+}
+
+__rust_helper struct folio *rust_helper_folio_alloc_movable(void)
+{
+	return folio_alloc(GFP_HIGHUSER_MOVABLE, 0);
+}
+
+/* include/linux/highmem.h */
+
+__rust_helper void rust_helper_memcpy_from_page(char *to, struct page *page,
+						size_t offset, size_t len)
+{
+	memcpy_from_page(to, page, offset, len);
+}
+
+__rust_helper void rust_helper_memcpy_to_page(struct page *page, size_t offset,
+					      const char *from, size_t len)
+{
+	memcpy_to_page(page, offset, from, len);
+}
+
+/* include/linux/migrate.h */
+
+__rust_helper struct page *rust_helper_migrate_pfn_to_page(unsigned long mpfn)
+{
+	return migrate_pfn_to_page(mpfn);
+}
+
+__rust_helper unsigned long rust_helper_migrate_pfn(unsigned long pfn)
+{
+	return migrate_pfn(pfn);
+}
+
+/* include/linux/hmm.h */
+
+__rust_helper struct page *rust_helper_hmm_pfn_to_page(unsigned long hmm_pfn)
+{
+	return hmm_pfn_to_page(hmm_pfn);
+}
+
+/* include/linux/mmu_notifier.h */
+
+__rust_helper void
+rust_helper_mmu_interval_set_seq(struct mmu_interval_notifier *interval_sub,
+				 unsigned long cur_seq)
+{
+	mmu_interval_set_seq(interval_sub, cur_seq);
+}
+
+__rust_helper bool
+rust_helper_mmu_interval_read_retry(struct mmu_interval_notifier *interval_sub,
+				    unsigned long seq)
+{
+	return mmu_interval_read_retry(interval_sub, seq);
+}
+
+__rust_helper bool
+rust_helper_mmu_notifier_range_blockable(const struct mmu_notifier_range *range)
+{
+	return mmu_notifier_range_blockable(range);
+}
+
+/* include/linux/module.h */
+
+__rust_helper bool rust_helper_try_module_get(struct module *module)
+{
+	return try_module_get(module);
+}
+
+__rust_helper void rust_helper_module_put(struct module *module)
+{
+	module_put(module);
+}
