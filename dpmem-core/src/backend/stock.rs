@@ -1,0 +1,315 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The backend for an unmodified kernel.
+//!
+//! There, a page of device memory has a page frame number, and so its pagemap needs a piece of
+//! physical address space that nothing else uses. This file asks for that piece, and keeps it to
+//! itself.
+//!
+//! C headers: [`include/linux/ioport.h`](srctree/include/linux/ioport.h),
+//! [`include/linux/memremap.h`](srctree/include/linux/memremap.h)
+
+use core::ptr::NonNull;
+
+use kernel::{
+    bindings,
+    bitmap::BitmapVec,
+    error::from_err_ptr,
+    new_spinlock,
+    page::PAGE_SHIFT,
+    prelude::*,
+    sync::SpinLock, //
+};
+
+use crate::number::{
+    NrPages,
+    Order,
+    PageOffset, //
+};
+
+/// A pagemap must begin and end at multiples of this: the kernel hotplugs memory in subsections of
+/// 2 MiB on every architecture, see `SUBSECTION_SHIFT`.
+const SUBSECTION_SIZE: usize = 1 << 21;
+
+/// A piece of physical address space that belongs to us.
+///
+/// # Invariants
+///
+/// `res` points to a resource that `request_free_mem_region()` made. It is released when the value
+/// is dropped, and not before.
+struct Region {
+    res: NonNull<bindings::resource>,
+}
+
+// SAFETY: A resource is not bound to a thread, and the functions on it take the resource lock.
+unsafe impl Send for Region {}
+// SAFETY: Nothing changes the resource through a shared reference.
+unsafe impl Sync for Region {}
+
+impl Region {
+    /// Takes `size` bytes of unused physical address space. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// [`ERANGE`] if there is none, which depends on the machine and on chance; [`ENOMEM`].
+    fn request(name: &'static CStr, size: usize) -> Result<Self> {
+        let base = &raw mut bindings::iomem_resource;
+        // SAFETY: `base` is the root of the resource tree. The name is static, so it outlives the
+        // resource, which keeps the pointer.
+        let res = unsafe { bindings::request_free_mem_region(base, size, name.as_char_ptr()) };
+        let res = NonNull::new(from_err_ptr(res)?).ok_or(ENOMEM)?;
+        // INVARIANT: Just made.
+        Ok(Self { res })
+    }
+
+    /// The physical address of the first byte.
+    fn start(&self) -> bindings::resource_size_t {
+        // SAFETY: The resource lives as long as `self`, by the type invariant, and nobody changes
+        // the bounds of a resource that is somebody's.
+        unsafe { (*self.res.as_ptr()).start }
+    }
+
+    /// The physical address of the last byte.
+    fn end(&self) -> bindings::resource_size_t {
+        // SAFETY: As in `start()`.
+        unsafe { (*self.res.as_ptr()).end }
+    }
+}
+
+impl Drop for Region {
+    fn drop(&mut self) {
+        let start = self.start();
+        // OVERFLOW: The end is not below the start, and the whole address space is never free.
+        let size = self.end() - start + 1;
+        let base = &raw mut bindings::iomem_resource;
+        // SAFETY: The region is ours, by the type invariant, and `self` is not used again.
+        unsafe { bindings::__release_region(base, start, size) };
+    }
+}
+
+/// Which pages are out: requested, or in service.
+struct Claims {
+    pages: BitmapVec,
+    nr: usize,
+}
+
+impl Claims {
+    /// Claims a run of pages; [`EBUSY`] if one of them is out already.
+    fn claim(&mut self, offset: usize, nr: usize) -> Result {
+        // The caller has checked the bounds, so the sum is at most the number of bits.
+        let end = offset.checked_add(nr).ok_or(EINVAL)?;
+        if self.pages.next_bit(offset).is_some_and(|bit| bit < end) {
+            return Err(EBUSY);
+        }
+        for page in offset..end {
+            self.pages.set_bit(page);
+        }
+        self.nr = self.nr.saturating_add(nr);
+        Ok(())
+    }
+
+    /// Takes back what [`Claims::claim`] gave.
+    fn unclaim(&mut self, offset: usize, nr: usize) {
+        for page in offset..offset.saturating_add(nr) {
+            self.pages.clear_bit(page);
+        }
+        self.nr = self.nr.saturating_sub(nr);
+    }
+}
+
+/// The `struct page`s of one pagemap.
+#[pin_data]
+pub(crate) struct Backend {
+    region: Region,
+    nr: NrPages,
+    #[pin]
+    claims: SpinLock<Claims>,
+}
+
+impl Backend {
+    /// Reserves room for `nr` pages. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// [`EINVAL`] for no page, or more than can be expressed; [`ERANGE`] if the machine has no
+    /// room; [`ENOMEM`].
+    pub(crate) fn new(name: &'static CStr, nr: NrPages) -> impl PinInit<Self, Error> {
+        pin_init::pin_init_scope(move || {
+            let bytes = nr.to_bytes().filter(|b| *b != 0).ok_or(EINVAL)?;
+            let size = bytes
+                .checked_next_multiple_of(SUBSECTION_SIZE)
+                .ok_or(EINVAL)?;
+            let region = Region::request(name, size)?;
+            let claims = Claims {
+                pages: BitmapVec::new(nr.get(), GFP_KERNEL)?,
+                nr: 0,
+            };
+            Ok(try_pin_init!(Self {
+                region,
+                nr,
+                claims <- new_spinlock!(claims, "dpmem::claims"),
+            }))
+        })
+    }
+
+    /// How many pages there are.
+    pub(crate) fn nr_pages(&self) -> NrPages {
+        self.nr
+    }
+
+    /// Registers `pgmap`, whose type, owner and operations are set. May sleep, for as long as it
+    /// takes to make a `struct page` for every page.
+    ///
+    /// # Errors
+    ///
+    /// Those of `memremap_pages()`.
+    ///
+    /// # Safety
+    ///
+    /// `pgmap` must be all zeroes but for the fields named above, and stay where it is until
+    /// [`Backend::unregister`].
+    pub(crate) unsafe fn register(&self, pgmap: *mut bindings::dev_pagemap, nid: i32) -> Result {
+        let start = self.region.start();
+        // OVERFLOW: The region is at least as long as the pagemap, rounded up to a subsection.
+        let len = self
+            .nr
+            .get()
+            .next_multiple_of(SUBSECTION_SIZE >> PAGE_SHIFT)
+            << PAGE_SHIFT;
+        // CAST: `resource_size_t` is `u64`, and `usize` is not wider.
+        let end = start + len as u64 - 1;
+        // SAFETY: The caller lets us write to `pgmap`. Zeroes are a valid union, and `range` is
+        // the member that `nr_range` of 1 selects.
+        let range = unsafe { (*pgmap).__bindgen_anon_1.range.as_mut() };
+        range.start = start;
+        range.end = end;
+        // SAFETY: The caller lets us write to `pgmap`.
+        unsafe { (*pgmap).nr_range = 1 };
+        // SAFETY: All that the function reads is set, here or by the caller. The range is ours.
+        from_err_ptr(unsafe { bindings::memremap_pages(pgmap, nid) })?;
+        Ok(())
+    }
+
+    /// Undoes [`Backend::register`]. Sleeps until no page is out.
+    ///
+    /// # Safety
+    ///
+    /// `pgmap` must be registered with this backend, and nothing may request a folio any more.
+    pub(crate) unsafe fn unregister(&self, pgmap: *mut bindings::dev_pagemap) {
+        // SAFETY: The caller promises a registered pagemap.
+        unsafe { bindings::memunmap_pages(pgmap) };
+    }
+
+    /// Puts the idle pages from `offset` on into service, as one folio: locked, with one
+    /// reference, which are the caller's. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// [`EINVAL`] if the pages are not all in the pagemap, or `offset` is not a multiple of the
+    /// folio's size; [`EBUSY`] if one of them is out; [`ENODEV`] if the pagemap is going away.
+    ///
+    /// # Safety
+    ///
+    /// `pgmap` must be registered with this backend.
+    pub(crate) unsafe fn request_folio(
+        &self,
+        pgmap: *mut bindings::dev_pagemap,
+        offset: PageOffset,
+        order: Order,
+    ) -> Result<NonNull<bindings::folio>> {
+        let nr = order.nr_pages();
+        if !offset.is_aligned(order)
+            || offset
+                .checked_add(nr)
+                .is_none_or(|e| e.get() > self.nr.get())
+        {
+            return Err(EINVAL);
+        }
+
+        // SAFETY: The caller promises a valid pagemap; the field is not read here.
+        let live = unsafe { &raw mut (*pgmap).ref_ };
+        // SAFETY: A registered pagemap has its reference initialised.
+        if !unsafe { bindings::percpu_ref_tryget_live(live) } {
+            return Err(ENODEV);
+        }
+        let folio = self.claims.lock().claim(offset.get(), nr.get()).map(|()| {
+            // SAFETY: The offset lies in the pagemap, so there is a page.
+            unsafe { bindings::page_folio(self.page(offset)) }
+        });
+        if let Ok(folio) = folio {
+            // SAFETY: The pages of the folio belong to `pgmap`. They are idle: nobody had claimed
+            // them, and a claim is given back when the folio's last reference is gone. We hold a
+            // reference to the pagemap, so it is not being unmapped.
+            unsafe { bindings::zone_device_folio_init(folio, pgmap, order.get()) };
+        }
+        // SAFETY: The reference is the one taken above; a folio now has its own.
+        unsafe { bindings::percpu_ref_put(live) };
+        NonNull::new(folio?).ok_or(EINVAL)
+    }
+
+    /// Notes that the pages of a folio are idle again. Does not sleep.
+    ///
+    /// # Safety
+    ///
+    /// The folio must have come from [`Backend::request_folio`], and its last reference must be
+    /// gone.
+    pub(crate) unsafe fn release(&self, offset: PageOffset, order: Order) {
+        self.claims
+            .lock()
+            .unclaim(offset.get(), order.nr_pages().get());
+    }
+
+    /// How many pages are out.
+    pub(crate) fn nr_out(&self) -> NrPages {
+        NrPages::new(self.claims.lock().nr)
+    }
+
+    /// The first page at `from` or above that is out.
+    pub(crate) fn next_out(&self, from: PageOffset) -> Option<PageOffset> {
+        let claims = self.claims.lock();
+        if from.get() >= claims.pages.len() {
+            return None;
+        }
+        claims.pages.next_bit(from.get()).map(PageOffset::new)
+    }
+
+    /// The page frame number of the first page.
+    fn first_pfn(&self) -> usize {
+        // CAST: A page frame number fits in an `unsigned long`, which is what `usize` is.
+        (self.region.start() >> PAGE_SHIFT) as usize
+    }
+
+    /// The `struct page` at `offset`, which must lie in the pagemap.
+    fn page(&self, offset: PageOffset) -> *mut bindings::page {
+        // SAFETY: Arithmetic on a number; that the page exists is up to whoever looks at it.
+        unsafe { bindings::pfn_to_page(self.first_pfn().wrapping_add(offset.get())) }
+    }
+
+    /// The offset of `page`, or `None` if it lies in no page of this pagemap.
+    pub(crate) fn offset_of(&self, page: NonNull<bindings::page>) -> Option<PageOffset> {
+        // SAFETY: Arithmetic on a pointer.
+        let pfn = unsafe { bindings::page_to_pfn(page.as_ptr()) };
+        let offset = pfn.checked_sub(self.first_pfn())?;
+        (offset < self.nr.get()).then_some(PageOffset::new(offset))
+    }
+
+    /// Locks the pages that are in service among the `nr` from `offset` on, takes them out of the
+    /// page tables of all processes, and writes them to `src`; idle and busy pages become empty
+    /// entries. Sleeps.
+    ///
+    /// # Safety
+    ///
+    /// The pages must lie in the pagemap, which must be registered, and `src` must have room for
+    /// `nr` entries.
+    pub(crate) unsafe fn migrate_device_range(
+        &self,
+        src: *mut c_ulong,
+        offset: PageOffset,
+        nr: NrPages,
+    ) {
+        let start = self.first_pfn().wrapping_add(offset.get());
+        // SAFETY: The caller promises that the pages exist and that there is room. The function
+        // always returns 0.
+        unsafe { bindings::migrate_device_range(src, start, nr.get()) };
+    }
+}

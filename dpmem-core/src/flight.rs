@@ -1,0 +1,307 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Pages on their way: what every migration has in common.
+//!
+//! The kernel has locked the sources, and taken them out of all page tables. From here on the
+//! duty is to give each of them back, here or there, whatever happens; [`Flight`] does so when it
+//! is dropped.
+//!
+//! C header: [`include/linux/migrate.h`](srctree/include/linux/migrate.h)
+
+use core::{
+    marker::PhantomData,
+    ptr::NonNull, //
+};
+
+use kernel::{
+    bindings,
+    error::to_result,
+    prelude::*, //
+};
+
+use crate::{
+    backend::Backend,
+    folio::{
+        drop_destination,
+        RamFolio, //
+    },
+    migrate_pfn::MigratePfn,
+    number::{
+        NrPages,
+        PageOffset,
+        UserRange, //
+    }, //
+};
+
+/// The two arrays that a migration works on.
+pub(crate) struct Entries<'m> {
+    /// What is to be moved. The kernel writes it.
+    pub(crate) src: &'m mut [c_ulong],
+    /// Where it is to be moved. We write it.
+    pub(crate) dst: &'m mut [c_ulong],
+}
+
+impl<'m> Entries<'m> {
+    /// Room for how many pages there is.
+    fn len(&self) -> usize {
+        self.src.len().min(self.dst.len())
+    }
+
+    /// Empties all entries, and takes the arrays as pointers.
+    fn into_raw(self) -> Option<(NonNull<c_ulong>, NonNull<c_ulong>)> {
+        self.src.fill(0);
+        self.dst.fill(0);
+        Some((
+            NonNull::new(self.src.as_mut_ptr())?,
+            NonNull::new(self.dst.as_mut_ptr())?,
+        ))
+    }
+}
+
+/// Which pages the kernel is to select.
+#[derive(Clone, Copy)]
+pub(crate) enum Select {
+    /// Pages of system memory, and holes.
+    System,
+    /// Pages of device-private memory that belong to the owner.
+    DevicePrivate,
+}
+
+impl Select {
+    fn into_raw(self) -> c_ulong {
+        // CAST: The constants come as `u32`, for a field of type `unsigned long`.
+        match self {
+            Self::System => bindings::migrate_vma_direction_MIGRATE_VMA_SELECT_SYSTEM as c_ulong,
+            Self::DevicePrivate => {
+                bindings::migrate_vma_direction_MIGRATE_VMA_SELECT_DEVICE_PRIVATE as c_ulong
+            }
+        }
+    }
+}
+
+/// How the pages were found, which decides what must be called for them.
+enum Origin {
+    /// In an address space.
+    Vma(bindings::migrate_vma),
+    /// In the device.
+    Device,
+}
+
+/// Pages that are locked and unmapped.
+///
+/// # Invariants
+///
+/// - `src` and `dst` have room for `nr` entries, and nobody else uses them during `'m`.
+/// - Each entry of `src` is what the kernel made of it, and it waits for them to be finalized.
+/// - Until `migrated`, each entry of `dst` is empty, or owns the lock and a reference to a folio.
+///   Afterwards, they are the kernel's.
+/// - If the origin is an address space, its VMA is valid during `'m`, and its mmap lock held.
+pub(crate) struct Flight<'m> {
+    origin: Origin,
+    src: NonNull<c_ulong>,
+    dst: NonNull<c_ulong>,
+    nr: usize,
+    migrated: bool,
+    _entries: PhantomData<Entries<'m>>,
+}
+
+impl<'m> Flight<'m> {
+    /// Finds the pages of `range` that `select` names, locks and unmaps them. Sleeps.
+    ///
+    /// # Errors
+    ///
+    /// [`EINVAL`] if the range is longer than the arrays, does not lie in the VMA, or if its pages
+    /// cannot be migrated at all.
+    ///
+    /// # Safety
+    ///
+    /// `vma` must be valid, and its mmap lock be held, during `'m`. `fault_page` must be null, or
+    /// a locked device-private page that the caller has a reference to.
+    pub(crate) unsafe fn from_vma(
+        vma: *mut bindings::vm_area_struct,
+        range: UserRange,
+        select: Select,
+        owner: *mut c_void,
+        fault_page: *mut bindings::page,
+        entries: Entries<'m>,
+    ) -> Result<Self> {
+        if range.nr_pages().get() > entries.len() {
+            return Err(EINVAL);
+        }
+        let (src, dst) = entries.into_raw().ok_or(EINVAL)?;
+        let mut args = bindings::migrate_vma {
+            vma,
+            dst: dst.as_ptr(),
+            src: src.as_ptr(),
+            start: range.start().get(),
+            end: range.end().get(),
+            pgmap_owner: owner,
+            flags: select.into_raw(),
+            fault_page,
+            ..pin_init::zeroed()
+        };
+        // SAFETY: The arrays have room for the range, which was checked. The caller promises the
+        // rest.
+        to_result(unsafe { bindings::migrate_vma_setup(&mut args) })?;
+        // INVARIANT: The setup wrote the sources; the destinations are empty.
+        Ok(Self {
+            nr: args.npages,
+            origin: Origin::Vma(args),
+            src,
+            dst,
+            migrated: false,
+            _entries: PhantomData,
+        })
+    }
+
+    /// Finds the pages in service among the `nr` pages of the device from `offset` on, locks and
+    /// unmaps them. Sleeps.
+    ///
+    /// # Errors
+    ///
+    /// [`EINVAL`] if there are more than the arrays have room for.
+    ///
+    /// # Safety
+    ///
+    /// The pages must lie in the pagemap that `backend` has registered.
+    pub(crate) unsafe fn from_device(
+        backend: &Backend,
+        offset: PageOffset,
+        nr: NrPages,
+        entries: Entries<'m>,
+    ) -> Result<Self> {
+        if nr.get() > entries.len() {
+            return Err(EINVAL);
+        }
+        let (src, dst) = entries.into_raw().ok_or(EINVAL)?;
+        // SAFETY: The array has room for the range, which was checked. The caller promises that
+        // the pages exist.
+        unsafe { backend.migrate_device_range(src.as_ptr(), offset, nr) };
+        // INVARIANT: The function wrote the sources; the destinations are empty.
+        Ok(Self {
+            origin: Origin::Device,
+            src,
+            dst,
+            nr: nr.get(),
+            migrated: false,
+            _entries: PhantomData,
+        })
+    }
+
+    /// How many entries there are.
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.nr
+    }
+
+    /// The source of entry `i`, empty beyond the last.
+    pub(crate) fn source(&self, i: usize) -> MigratePfn {
+        if i >= self.nr {
+            return MigratePfn::NONE;
+        }
+        // SAFETY: The entry exists, by the type invariants and the check above.
+        MigratePfn::from_raw(unsafe { self.src.add(i).read() })
+    }
+
+    /// The destination of entry `i`, empty beyond the last.
+    pub(crate) fn destination(&self, i: usize) -> MigratePfn {
+        if i >= self.nr {
+            return MigratePfn::NONE;
+        }
+        // SAFETY: The entry exists, by the type invariants and the check above.
+        MigratePfn::from_raw(unsafe { self.dst.add(i).read() })
+    }
+
+    /// Sets the destination of entry `i`, as writable as the source. A destination that was there,
+    /// or is not wanted, is dropped.
+    ///
+    /// # Safety
+    ///
+    /// `dst` must own the lock and a reference to a folio, and must not be used again.
+    pub(crate) unsafe fn set_destination(&mut self, i: usize, dst: MigratePfn) {
+        let src = self.source(i);
+        let unwanted = if i >= self.nr || self.migrated || !src.is_migrating() {
+            dst
+        } else {
+            let old = self.destination(i);
+            let new = dst.with_write(src.is_writable());
+            // INVARIANT: The caller gives away lock and reference.
+            // SAFETY: The entry exists, by the type invariants and the check above.
+            unsafe { self.dst.add(i).write(new.into_raw()) };
+            old
+        };
+        // SAFETY: It is the caller's, who gave it away, or was that of an entry, which has another
+        // one now.
+        unsafe { drop_destination(unwanted) };
+    }
+
+    /// A page of system memory to receive entry `i`. Sleeps.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`].
+    pub(crate) fn alloc_ram(&self, i: usize) -> Result<RamFolio> {
+        match &self.origin {
+            Origin::Vma(args) => {
+                // OVERFLOW: An entry is a page of the range, whose end can be expressed.
+                let addr = args
+                    .start
+                    .wrapping_add(i.wrapping_mul(kernel::page::PAGE_SIZE));
+                // SAFETY: The VMA is valid and its lock held, by the type invariants, and the
+                // address lies in the range that the setup accepted.
+                unsafe { RamFolio::for_vma(args.vma, addr) }
+            }
+            Origin::Device => RamFolio::for_anyone(),
+        }
+    }
+
+    /// Moves what belongs to the pages besides their content: mappings, flags, accounting. Entries
+    /// without a destination stay where they are, and some may fail. Sleeps.
+    pub(crate) fn migrate(&mut self) {
+        if self.migrated {
+            return;
+        }
+        // INVARIANT: The destinations are the kernel's from here on.
+        self.migrated = true;
+        match &mut self.origin {
+            // SAFETY: The setup has run on the same arguments, and each destination is a locked
+            // folio with a reference, by the type invariants.
+            Origin::Vma(args) => unsafe { bindings::migrate_vma_pages(args) },
+            // SAFETY: The arrays are those of the range, and each destination is a locked folio
+            // with a reference, by the type invariants.
+            Origin::Device => unsafe {
+                bindings::migrate_device_pages(self.src.as_ptr(), self.dst.as_ptr(), self.nr)
+            },
+        }
+    }
+
+    /// How many entries have moved, once [`Flight::migrate`] has been called.
+    pub(crate) fn nr_migrated(&self) -> NrPages {
+        let moved = |i: &usize| self.source(*i).is_migrating() && self.destination(*i).is_valid();
+        NrPages::new((0..self.nr).filter(|i| self.migrated && moved(i)).count())
+    }
+}
+
+impl Drop for Flight<'_> {
+    fn drop(&mut self) {
+        if !self.migrated {
+            for i in 0..self.nr {
+                let dst = self.destination(i);
+                // SAFETY: The entry exists.
+                unsafe { self.dst.add(i).write(MigratePfn::NONE.into_raw()) };
+                // SAFETY: What an entry has is its own, by the type invariants, and it was just
+                // emptied.
+                unsafe { drop_destination(dst) };
+            }
+        }
+        match &mut self.origin {
+            // SAFETY: The setup has run on the same arguments. Either the pages were migrated, or
+            // there is no destination, so that every page goes back to where it was.
+            Origin::Vma(args) => unsafe { bindings::migrate_vma_finalize(args) },
+            // SAFETY: As above, for the arrays of the range.
+            Origin::Device => unsafe {
+                bindings::migrate_device_finalize(self.src.as_ptr(), self.dst.as_ptr(), self.nr)
+            },
+        }
+    }
+}

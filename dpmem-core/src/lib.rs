@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Device-private memory for GPU and accelerator drivers.
+//!
+//! Device-private memory is memory of a device that the CPU cannot address, and that a process
+//! nevertheless sees as its own: the page table holds a special entry, and a CPU access faults the
+//! data back. This crate is the safe layer over the kernel's interface to it.
+//!
+//! - [`DevPagemap`] is a registered range of device memory: it is registered exactly while the
+//!   value lives, and dropping it brings every page home first.
+//! - [`DevPagemapOps`] is what a driver supplies: an [`OffsetAllocator`], which decides which page
+//!   of the device is handed out, and a [`CopyEngine`], which moves the bytes.
+//!   `#[derive(DevPagemapOps)]` makes one out of a struct with these two fields.
+//! - [`MigrateVma`] moves pages of a process to the device and back. A migration is a sequence of
+//!   types, each of which is consumed by the next: [`Collected`], [`Filled`], [`Copied`],
+//!   [`Committed`]. Dropping one restores what was.
+//! - [`Mirror`] is the address space of a process as the device sees it.
+//!
+//! A driver never sees a page frame number, a physical address or an idle page. Device memory is
+//! named by [`PageOffset`], relative to its pagemap.
+//!
+//! Reference: <https://docs.kernel.org/mm/hmm.html>
+
+#![no_std]
+#![cfg_attr(CONFIG_RUST, feature(used_with_arg))]
+
+// The derive macro writes `::dpmem::`, and this crate's own tests use it.
+#[allow(unused_extern_crates)]
+extern crate self as dpmem;
+
+mod backend;
+mod copy;
+mod evict;
+mod fault;
+mod flight;
+mod folio;
+mod migrate;
+mod migrate_pfn;
+mod mirror;
+mod module;
+mod number;
+mod offsets;
+mod ops;
+mod pagemap;
+#[cfg(CONFIG_RUST_DPMEM_KUNIT_TEST)]
+mod tests;
+
+pub use copy::{
+    Batch,
+    CopyEngine,
+    Fence,
+    RamPage,
+    Transfer, //
+};
+pub use dpmem_macros::DevPagemapOps;
+pub use fault::{
+    Fault,
+    FaultAnswer, //
+};
+pub use folio::RequestedFolio;
+pub use migrate::{
+    Collected,
+    Committed,
+    Copied,
+    Filled,
+    MigrateBuffer,
+    MigrateVma, //
+};
+pub use mirror::{
+    Access,
+    HmmBuffer,
+    Location,
+    Mirror,
+    Visited, //
+};
+pub use module::{
+    ModuleSlot,
+    Published, //
+};
+pub use number::{
+    NrPages,
+    Order,
+    PageOffset,
+    UserAddr,
+    UserRange, //
+};
+pub use offsets::{
+    BitmapOffsets,
+    OffsetAllocator, //
+};
+pub use ops::DevPagemapOps;
+pub use pagemap::DevPagemap;
+
+/// Prefix of what the crate prints.
+const __LOG_PREFIX: &[u8] = b"dpmem\0";

@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Migration of a process's pages, as a sequence of types.
+//!
+//! ```text
+//! MigrateVma -> Collected --fill()--> Filled --copy()--> Copied --commit()--> Committed
+//! ```
+//!
+//! Each step consumes the one before. Whichever is dropped, no page is lost: before the commit all
+//! pages go back to where they were, and after it those that have moved stay moved.
+//!
+//! While any of these values lives, its pages are locked and in nobody's page table: a thread that
+//! touches one of them waits. Copy, commit, and be gone.
+//!
+//! C header: [`include/linux/migrate.h`](srctree/include/linux/migrate.h)
+
+use core::ptr::null_mut;
+
+use kernel::{
+    mm::MmapReadGuard,
+    prelude::*, //
+};
+
+use crate::{
+    copy::{
+        Batch,
+        CopyEngine,
+        Fence, //
+    },
+    flight::{
+        Entries,
+        Flight,
+        Select, //
+    },
+    number::{
+        NrPages,
+        Order,
+        UserRange, //
+    },
+    ops::DevPagemapOps,
+    pagemap::DevPagemap, //
+};
+
+/// Room for a migration's bookkeeping, to be used again and again.
+pub struct MigrateBuffer {
+    src: KVVec<c_ulong>,
+    dst: KVVec<c_ulong>,
+}
+
+impl MigrateBuffer {
+    /// Room for `nr` pages. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`].
+    pub fn new(nr: NrPages) -> Result<Self> {
+        Ok(Self {
+            src: KVVec::from_elem(0, nr.get(), GFP_KERNEL)?,
+            dst: KVVec::from_elem(0, nr.get(), GFP_KERNEL)?,
+        })
+    }
+
+    /// Room for how many pages there is.
+    pub fn capacity(&self) -> NrPages {
+        NrPages::new(self.src.len())
+    }
+
+    /// The arrays.
+    pub(crate) fn entries(&mut self) -> Entries<'_> {
+        Entries {
+            src: &mut self.src,
+            dst: &mut self.dst,
+        }
+    }
+}
+
+/// From where to where.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// From system memory to the device.
+    ToDevice,
+    /// From the device to system memory.
+    ToRam,
+}
+
+/// Where migrations by virtual address begin: `struct migrate_vma`.
+pub struct MigrateVma;
+
+impl MigrateVma {
+    /// Collects the pages of `range` that are in system memory, and the holes, to move them to
+    /// the device.
+    ///
+    /// # Context
+    ///
+    /// May sleep. The mmap lock is held, as `mmap` shows. Notifiers of the range are called, so no
+    /// lock may be held that they take.
+    ///
+    /// # Errors
+    ///
+    /// [`EFAULT`] if nothing is mapped where the range begins; [`EINVAL`] if the range is longer
+    /// than the buffer, leaves the mapping that it begins in, or if pages of this mapping cannot
+    /// be migrated.
+    pub fn to_device<'m, T: DevPagemapOps>(
+        pagemap: &'m DevPagemap<T>,
+        mmap: &'m MmapReadGuard<'_>,
+        range: UserRange,
+        buffer: &'m mut MigrateBuffer,
+    ) -> Result<Collected<'m, T>> {
+        Self::collect(pagemap, mmap, range, buffer, Way::ToDevice)
+    }
+
+    /// Collects the pages of `range` that are on the device, to move them to system memory.
+    ///
+    /// Context and errors are those of [`MigrateVma::to_device`].
+    pub fn to_ram<'m, T: DevPagemapOps>(
+        pagemap: &'m DevPagemap<T>,
+        mmap: &'m MmapReadGuard<'_>,
+        range: UserRange,
+        buffer: &'m mut MigrateBuffer,
+    ) -> Result<Collected<'m, T>> {
+        Self::collect(pagemap, mmap, range, buffer, Way::ToRam)
+    }
+
+    fn collect<'m, T: DevPagemapOps>(
+        pagemap: &'m DevPagemap<T>,
+        mmap: &'m MmapReadGuard<'_>,
+        range: UserRange,
+        buffer: &'m mut MigrateBuffer,
+        way: Way,
+    ) -> Result<Collected<'m, T>> {
+        let vma = mmap.vma_lookup(range.start().get()).ok_or(EFAULT)?;
+        let select = match way {
+            Way::ToDevice => Select::System,
+            Way::ToRam => Select::DevicePrivate,
+        };
+        // SAFETY: The VMA is valid, and the lock held, for as long as `mmap` is borrowed. There is
+        // no fault.
+        let flight = unsafe {
+            Flight::from_vma(
+                vma.as_ptr(),
+                range,
+                select,
+                pagemap.owner(),
+                null_mut(),
+                buffer.entries(),
+            )
+        }?;
+        Ok(Collected::new(pagemap, flight, way))
+    }
+}
+
+/// A step of a migration.
+struct Step<'m, T: DevPagemapOps> {
+    pagemap: &'m DevPagemap<T>,
+    flight: Flight<'m>,
+    way: Way,
+}
+
+/// Pages that are locked and unmapped, and have nowhere to go yet.
+#[must_use = "the pages go back to where they were when this is dropped"]
+pub struct Collected<'m, T: DevPagemapOps>(Step<'m, T>);
+
+impl<'m, T: DevPagemapOps> Collected<'m, T> {
+    /// The pages of `flight`.
+    pub(crate) fn new(pagemap: &'m DevPagemap<T>, flight: Flight<'m>, way: Way) -> Self {
+        Self(Step {
+            pagemap,
+            flight,
+            way,
+        })
+    }
+
+    /// Finds a place for each page. A page for which there is none will stay where it is.
+    ///
+    /// # Context
+    ///
+    /// May sleep.
+    pub fn fill(self) -> Filled<'m, T> {
+        let mut step = self.0;
+        for i in 0..step.flight.len() {
+            if !step.flight.source(i).is_migrating() {
+                continue;
+            }
+            let dst = match step.way {
+                Way::ToDevice => step
+                    .pagemap
+                    .request_folio(Order::ZERO)
+                    .map(|folio| folio.into_migrate_pfn()),
+                Way::ToRam => step.flight.alloc_ram(i).map(|f| f.into_migrate_pfn()),
+            };
+            if let Ok(dst) = dst {
+                // SAFETY: The folio that became `dst` gave it its lock and its reference.
+                unsafe { step.flight.set_destination(i, dst) };
+            }
+        }
+        Filled(step)
+    }
+
+    /// All further steps at once: [`Collected::fill`], [`Filled::copy`], [`Copied::commit`]. Gives
+    /// the number of pages that have moved.
+    ///
+    /// # Context
+    ///
+    /// May sleep.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Filled::copy`].
+    pub fn migrate(self) -> Result<NrPages> {
+        Ok(self.fill().copy()?.commit().nr_moved())
+    }
+}
+
+/// Pages that have somewhere to go.
+#[must_use = "the pages go back to where they were when this is dropped"]
+pub struct Filled<'m, T: DevPagemapOps>(Step<'m, T>);
+
+impl<'m, T: DevPagemapOps> Filled<'m, T> {
+    /// Whether there is a place for every page.
+    pub fn is_complete(&self) -> bool {
+        let flight = &self.0.flight;
+        (0..flight.len())
+            .all(|i| !flight.source(i).is_migrating() || flight.destination(i).is_valid())
+    }
+
+    /// Copies the content, and waits until that is done.
+    ///
+    /// # Context
+    ///
+    /// May sleep.
+    ///
+    /// # Errors
+    ///
+    /// Those of the driver's [`CopyEngine`] and [`Fence`]. The migration is then undone.
+    pub fn copy(self) -> Result<Copied<'m, T>> {
+        let step = self.0;
+        let batch = Batch::new(&step.flight, step.pagemap.backend(), step.way);
+        step.pagemap.ops().engine().submit(batch)?.wait()?;
+        Ok(Copied(step))
+    }
+}
+
+/// Pages whose content is in both places.
+#[must_use = "the pages go back to where they were when this is dropped"]
+pub struct Copied<'m, T: DevPagemapOps>(Step<'m, T>);
+
+impl<'m, T: DevPagemapOps> Copied<'m, T> {
+    /// Makes the new places the pages of the process.
+    ///
+    /// # Context
+    ///
+    /// May sleep.
+    pub fn commit(self) -> Committed<'m> {
+        let mut flight = self.0.flight;
+        flight.migrate();
+        Committed { flight }
+    }
+}
+
+/// Pages that have moved, and are about to be seen by the process again: when this is dropped.
+pub struct Committed<'m> {
+    flight: Flight<'m>,
+}
+
+impl Committed<'_> {
+    /// How many pages have moved.
+    pub fn nr_moved(&self) -> NrPages {
+        self.flight.nr_migrated()
+    }
+}

@@ -1,0 +1,445 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The address space of a process as a device sees it.
+//!
+//! A device that shares a process's addresses keeps translations of them: a page table of its own.
+//! They must be gone before the kernel lets go of a page, and so the kernel calls a notifier
+//! first. [`Mirror`] is such a page table, kept in software, with the notifier that keeps it true.
+//!
+//! Lock order: mmap lock, then locks of folios, then the lock of the mirror. The kernel takes the
+//! last one in the notifier, also while it reclaims memory: under it, nothing may allocate in a
+//! way that waits, and no memory of a process may be touched.
+//!
+//! C headers: [`include/linux/hmm.h`](srctree/include/linux/hmm.h),
+//! [`include/linux/mmu_notifier.h`](srctree/include/linux/mmu_notifier.h)
+
+use core::{
+    mem::offset_of,
+    ptr::NonNull, //
+};
+
+use kernel::{
+    bindings,
+    error::to_result,
+    mm::{
+        Mm,
+        MmWithUser, //
+    },
+    new_mutex,
+    prelude::*,
+    rbtree::{
+        RBTree,
+        RBTreeNode, //
+    },
+    sync::{
+        aref::ARef,
+        Mutex, //
+    },
+    time::{
+        Delta,
+        Instant,
+        Monotonic, //
+    },
+    types::Opaque, //
+};
+
+use crate::{
+    copy::RamPage,
+    module::ModuleRef,
+    number::{
+        NrPages,
+        PageOffset,
+        UserAddr,
+        UserRange, //
+    },
+    ops::DevPagemapOps,
+    pagemap::DevPagemap, //
+};
+
+/// How long a fault is tried again because the process changes its mappings meanwhile.
+const FAULT_BUDGET: Delta = Delta::from_millis(bindings::HMM_RANGE_DEFAULT_TIMEOUT as i64);
+
+/// What a device wants to do with a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Look at it.
+    Read,
+    /// Change it.
+    Write,
+}
+
+/// Where a page of a process is.
+pub enum Location<'a> {
+    /// In system memory.
+    Ram(RamPage<'a>),
+    /// On the device, at this offset of its pagemap.
+    Device(PageOffset),
+}
+
+/// How far a visit came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Visited {
+    /// All pages were visited.
+    All,
+    /// For this page there is no translation that allows the access, and so it was not visited,
+    /// nor were those behind it.
+    Missing(UserAddr),
+}
+
+/// What the mirror knows of a page.
+#[derive(Clone, Copy)]
+struct Translation {
+    target: Target,
+    writable: bool,
+}
+
+/// Where a translation leads.
+#[derive(Clone, Copy)]
+enum Target {
+    Ram(NonNull<bindings::page>),
+    Device {
+        /// The owner, only to be compared: a pagemap that exists has one of its own, and the
+        /// translations of one that does not exist any more are gone.
+        owner: *mut c_void,
+        offset: PageOffset,
+    },
+}
+
+// SAFETY: A page is not bound to a thread. What keeps it from being freed is the notifier. The owner
+// is not looked at.
+unsafe impl Send for Translation {}
+
+/// The translations, by address.
+type Table = RBTree<usize, Translation>;
+
+/// Room for what the kernel says of a range, to be used again and again.
+pub struct HmmBuffer(KVVec<c_ulong>);
+
+impl HmmBuffer {
+    /// Room for `nr` pages. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// [`EINVAL`] for no page; [`ENOMEM`].
+    pub fn new(nr: NrPages) -> Result<Self> {
+        if nr == NrPages::ZERO {
+            return Err(EINVAL);
+        }
+        Ok(Self(KVVec::from_elem(0, nr.get(), GFP_KERNEL)?))
+    }
+}
+
+/// The address space of a process as a device sees it: a page table, kept in software.
+///
+/// # Invariants
+///
+/// - `notifier` is registered for all of `mm`.
+/// - Each translation in `table` was made from what the kernel said of a page while nothing had
+///   been invalidated since, and is removed by the notifier. Hence the page it leads to is not
+///   freed while the table is locked.
+#[pin_data(PinnedDrop)]
+pub struct Mirror {
+    #[pin]
+    notifier: Opaque<bindings::mmu_interval_notifier>,
+    #[pin]
+    table: Mutex<Table>,
+    mm: ARef<Mm>,
+    // The notifier runs code of the driver's module.
+    _module: ModuleRef,
+}
+
+// SAFETY: A notifier is not bound to a thread; the rest is `Send` itself.
+unsafe impl Send for Mirror {}
+// SAFETY: C's functions on a notifier lock what they change; the rest is `Sync` itself.
+unsafe impl Sync for Mirror {}
+
+impl Mirror {
+    /// Mirrors all of `mm`, for a driver in `module`. The mirror is empty at first.
+    ///
+    /// # Context
+    ///
+    /// May sleep. Takes the mmap lock for writing.
+    ///
+    /// # Errors
+    ///
+    /// [`ENODEV`] if the module is being unloaded; [`ENOMEM`]; [`EINTR`] if the process is dying.
+    pub fn new<'a>(
+        mm: &'a MmWithUser,
+        module: &'static ThisModule,
+    ) -> impl PinInit<Self, Error> + use<'a> {
+        try_pin_init!(Self {
+            _module: ModuleRef::new(module)?,
+            mm: ARef::from(&**mm),
+            table <- new_mutex!(RBTree::new(), "dpmem::Mirror"),
+            // INVARIANT: The notifier is inserted when everything that it uses is initialised.
+            notifier <- Opaque::try_ffi_init(|slot| {
+                let all = c_ulong::MAX & !(kernel::page::PAGE_SIZE - 1);
+                // SAFETY: The notifier is pinned, and is removed before it goes away. The address
+                // space has users, as the type says.
+                to_result(unsafe {
+                    bindings::mmu_interval_notifier_insert(slot, mm.as_raw(), 0, all, &OPS)
+                })
+            }),
+        })
+    }
+
+    /// The address space that is mirrored.
+    pub fn mm(&self) -> &Mm {
+        &self.mm
+    }
+
+    /// Brings `range` into the mirror, as if the device had missed a translation: pages are
+    /// faulted in where that is needed, those of other devices are brought home, and those on
+    /// `device` stay there.
+    ///
+    /// # Context
+    ///
+    /// May sleep. Takes the mmap lock for reading and the lock of the mirror; no lock may be held
+    /// that a notifier takes.
+    ///
+    /// # Errors
+    ///
+    /// [`EFAULT`] if the process may not read a page, or its address space is gone; [`EPERM`] if
+    /// it may not write to it; [`EBUSY`] if it kept changing the range for a second; [`ENOMEM`];
+    /// [`EINTR`].
+    pub fn fault<T: DevPagemapOps>(
+        &self,
+        range: UserRange,
+        access: Access,
+        device: Option<&DevPagemap<T>>,
+        buffer: &mut HmmBuffer,
+    ) -> Result {
+        let flags = match access {
+            Access::Read => bindings::hmm_pfn_flags_HMM_PFN_REQ_FAULT,
+            Access::Write => {
+                bindings::hmm_pfn_flags_HMM_PFN_REQ_FAULT
+                    | bindings::hmm_pfn_flags_HMM_PFN_REQ_WRITE
+            }
+        };
+        self.populate(range, flags, device, buffer)
+    }
+
+    /// Brings into the mirror what of `range` is there already, without faulting anything in.
+    ///
+    /// Context and errors are those of [`Mirror::fault`], but that a page which cannot be accessed
+    /// is no error: it is merely not in the mirror afterwards.
+    pub fn snapshot<T: DevPagemapOps>(
+        &self,
+        range: UserRange,
+        device: Option<&DevPagemap<T>>,
+        buffer: &mut HmmBuffer,
+    ) -> Result {
+        self.populate(range, 0, device, buffer)
+    }
+
+    /// Calls `visit` for the pages of `range`, in order, up to one that has no translation which
+    /// allows `access`. Of pages on a device, only those on `device` have one.
+    ///
+    /// # Context
+    ///
+    /// May sleep. `visit` is called with the lock of the mirror held: it must not touch memory of
+    /// a process, nor allocate in a way that waits, nor take a lock under which somebody does.
+    ///
+    /// # Errors
+    ///
+    /// Those of `visit`.
+    pub fn visit<T: DevPagemapOps>(
+        &self,
+        range: UserRange,
+        access: Access,
+        device: Option<&DevPagemap<T>>,
+        mut visit: impl FnMut(UserAddr, Location<'_>) -> Result,
+    ) -> Result<Visited> {
+        let table = self.table.lock();
+        for addr in (0..range.nr_pages().get()).filter_map(|i| range.page(i)) {
+            let found = table
+                .get(&addr.get())
+                .filter(|t| t.writable || access == Access::Read);
+            let Some(translation) = found else {
+                return Ok(Visited::Missing(addr));
+            };
+            let location = match translation.target {
+                // SAFETY: The page is not freed while the table is locked, by the type invariants,
+                // and `visit` cannot keep it.
+                Target::Ram(page) => Location::Ram(unsafe { RamPage::from_raw(page) }),
+                Target::Device { owner, offset } => {
+                    if device.is_none_or(|device| device.owner() != owner) {
+                        return Ok(Visited::Missing(addr));
+                    }
+                    Location::Device(offset)
+                }
+            };
+            visit(addr, location)?;
+        }
+        Ok(Visited::All)
+    }
+
+    fn populate<T: DevPagemapOps>(
+        &self,
+        range: UserRange,
+        flags: c_ulong,
+        device: Option<&DevPagemap<T>>,
+        buffer: &mut HmmBuffer,
+    ) -> Result {
+        let mm = self.mm.mmget_not_zero().ok_or(EFAULT)?;
+        for window in range.windows(NrPages::new(buffer.0.len())) {
+            if current!().signal_pending() {
+                return Err(EINTR);
+            }
+            self.populate_window(&mm, window, flags, device, &mut buffer.0)?;
+        }
+        Ok(())
+    }
+
+    fn populate_window<T: DevPagemapOps>(
+        &self,
+        mm: &MmWithUser,
+        window: UserRange,
+        flags: c_ulong,
+        device: Option<&DevPagemap<T>>,
+        pfns: &mut [c_ulong],
+    ) -> Result {
+        let started = Instant::<Monotonic>::now();
+        loop {
+            let mut hmm = bindings::hmm_range {
+                notifier: self.notifier.get(),
+                // SAFETY: The notifier is registered, by the type invariants.
+                notifier_seq: unsafe { bindings::mmu_interval_read_begin(self.notifier.get()) },
+                start: window.start().get(),
+                end: window.end().get(),
+                hmm_pfns: pfns.as_mut_ptr(),
+                default_flags: flags,
+                pfn_flags_mask: 0,
+                dev_private_owner: device.map_or(core::ptr::null_mut(), |d| d.owner()),
+            };
+            pfns.fill(0);
+            let mmap = mm.mmap_read_lock();
+            // SAFETY: The mmap lock is held. The array has room for the window, which is no longer
+            // than it. The notifier covers all addresses, and the sequence number is its.
+            let result = to_result(unsafe { bindings::hmm_range_fault(&mut hmm) });
+            drop(mmap);
+
+            match result {
+                Ok(()) => {
+                    let mut table = self.table.lock();
+                    // SAFETY: The notifier is registered, and this is its sequence number. The
+                    // lock is the one under which the notifier sets a new one.
+                    let stale = unsafe {
+                        bindings::mmu_interval_read_retry(self.notifier.get(), hmm.notifier_seq)
+                    };
+                    if !stale {
+                        // INVARIANT: Nothing was invalidated since the kernel was asked, and the
+                        // table is locked.
+                        return update(&mut table, window, device, pfns);
+                    }
+                }
+                Err(EBUSY) => {}
+                Err(err) => return Err(err),
+            }
+            if started.elapsed() > FAULT_BUDGET {
+                return Err(EBUSY);
+            }
+        }
+    }
+
+    /// # Safety
+    ///
+    /// `notifier` must be that of a `Mirror`, and `range` valid.
+    unsafe extern "C" fn invalidate(
+        notifier: *mut bindings::mmu_interval_notifier,
+        range: *const bindings::mmu_notifier_range,
+        cur_seq: c_ulong,
+    ) -> bool {
+        // SAFETY: The caller promises that the notifier is this field of a mirror, which removes
+        // it before it goes away.
+        let this = unsafe { &*notifier.byte_sub(offset_of!(Self, notifier)).cast::<Self>() };
+        // SAFETY: The caller promises a valid range.
+        let blockable = unsafe { bindings::mmu_notifier_range_blockable(range) };
+        let mut table = if blockable {
+            this.table.lock()
+        } else if let Some(table) = this.table.try_lock() {
+            table
+        } else {
+            return false;
+        };
+        // SAFETY: We are in the callback of this notifier, and hold the lock under which
+        // `mmu_interval_read_retry()` is called.
+        unsafe { bindings::mmu_interval_set_seq(notifier, cur_seq) };
+        // SAFETY: The caller promises a valid range.
+        let (start, end) = unsafe { ((*range).start, (*range).end) };
+        forget(&mut table, start, end);
+        true
+    }
+}
+
+/// What the kernel calls before it changes the address space.
+static OPS: bindings::mmu_interval_notifier_ops = bindings::mmu_interval_notifier_ops {
+    invalidate: Some(Mirror::invalidate),
+    ..pin_init::zeroed()
+};
+
+/// Removes the translations of the addresses from `start` up to `end`.
+fn forget(table: &mut Table, start: usize, end: usize) {
+    let mut cursor = table.cursor_lower_bound_mut(&start);
+    while let Some(at) = cursor {
+        if *at.current().0 >= end {
+            break;
+        }
+        (cursor, _) = at.remove_current();
+    }
+}
+
+/// Makes the translations of `window` what the kernel says in `pfns`.
+fn update<T: DevPagemapOps>(
+    table: &mut Table,
+    window: UserRange,
+    device: Option<&DevPagemap<T>>,
+    pfns: &[c_ulong],
+) -> Result {
+    forget(table, window.start().get(), window.end().get());
+    for (i, pfn) in pfns.iter().copied().enumerate() {
+        let Some(addr) = window.page(i) else {
+            break;
+        };
+        if pfn & bindings::hmm_pfn_flags_HMM_PFN_VALID == 0 {
+            continue;
+        }
+        // SAFETY: The entry is valid, and we hold the lock, after a successful check of the
+        // sequence number.
+        let Some(page) = NonNull::new(unsafe { bindings::hmm_pfn_to_page(pfn) }) else {
+            continue;
+        };
+        // SAFETY: The page is not freed while we hold the lock.
+        let target = if unsafe { bindings::is_device_private_page(page.as_ptr()) } {
+            // The kernel says so only of pages of the owner that was asked for.
+            let Some(device) = device else {
+                continue;
+            };
+            let Some(offset) = device.offset_of(page) else {
+                continue;
+            };
+            Target::Device {
+                owner: device.owner(),
+                offset,
+            }
+        } else {
+            Target::Ram(page)
+        };
+        let translation = Translation {
+            target,
+            writable: pfn & bindings::hmm_pfn_flags_HMM_PFN_WRITE != 0,
+        };
+        // The lock is one that is taken while memory is reclaimed, so this must not wait.
+        table.insert(RBTreeNode::new(addr.get(), translation, GFP_ATOMIC)?);
+    }
+    Ok(())
+}
+
+#[pinned_drop]
+impl PinnedDrop for Mirror {
+    fn drop(self: Pin<&mut Self>) {
+        // SAFETY: The notifier is registered, by the type invariants, and nothing uses it any
+        // more. The function waits for callbacks that are running.
+        unsafe { bindings::mmu_interval_notifier_remove(self.notifier.get()) };
+    }
+}

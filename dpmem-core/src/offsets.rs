@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Who decides which page of a device is handed out.
+
+use kernel::{
+    bitmap::BitmapVec,
+    new_spinlock,
+    prelude::*,
+    sync::SpinLock, //
+};
+
+use crate::number::{
+    NrPages,
+    Order,
+    PageOffset, //
+};
+
+/// The driver's allocator of device memory.
+///
+/// It deals in offsets, and never sees a page: what is idle, and what is out, is its own business.
+/// One that hands out a page twice makes requests fail, and does no other harm.
+pub trait OffsetAllocator: Send + Sync {
+    /// Takes an idle run of `1 << order` pages that begins at a multiple of its size, or `None` if
+    /// there is none.
+    ///
+    /// # Context
+    ///
+    /// Process context. May sleep. The mmap lock of a process and the locks of folios are held.
+    fn allocate(&self, order: Order) -> Option<PageOffset>;
+
+    /// Takes back a run that [`OffsetAllocator::allocate`] gave. After a split, a run comes back
+    /// in pieces.
+    ///
+    /// # Context
+    ///
+    /// Called when the last reference to a folio goes away, with any lock of the kernel held:
+    /// must not sleep, nor allocate.
+    fn free(&self, offset: PageOffset, order: Order);
+}
+
+/// An allocator that keeps one bit for every page, and takes the first run that fits.
+///
+/// # Examples
+///
+/// ```
+/// use dpmem::{BitmapOffsets, NrPages, OffsetAllocator, Order};
+///
+/// let offsets = KBox::pin_init(BitmapOffsets::new(NrPages::new(8)), GFP_KERNEL)?;
+/// let first = offsets.allocate(Order::ZERO).ok_or(ENOMEM)?;
+/// let four = offsets.allocate(Order::new(2)?).ok_or(ENOMEM)?;
+/// assert_eq!((first.get(), four.get()), (0, 4));
+/// offsets.free(first, Order::ZERO);
+/// # Ok::<(), Error>(())
+/// ```
+#[pin_data]
+pub struct BitmapOffsets {
+    #[pin]
+    taken: SpinLock<BitmapVec>,
+}
+
+impl BitmapOffsets {
+    /// An allocator of `nr` pages, all idle. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`].
+    pub fn new(nr: NrPages) -> impl PinInit<Self, Error> {
+        pin_init::pin_init_scope(move || {
+            let taken = BitmapVec::new(nr.get(), GFP_KERNEL)?;
+            Ok(try_pin_init!(Self {
+                taken <- new_spinlock!(taken, "dpmem::BitmapOffsets"),
+            }))
+        })
+    }
+}
+
+/// The first run of `nr` clear bits that begins at a multiple of `nr`.
+fn find_clear_run(bits: &BitmapVec, nr: usize) -> Option<usize> {
+    let mut start = 0usize;
+    loop {
+        // The bitmap's own functions report an index beyond its end as a bug.
+        let end = start.checked_add(nr).filter(|end| *end <= bits.len())?;
+        match bits.next_bit(start) {
+            Some(taken) if taken < end => {
+                start = taken.checked_add(1)?.checked_next_multiple_of(nr)?;
+            }
+            _ => return Some(start),
+        }
+    }
+}
+
+impl OffsetAllocator for BitmapOffsets {
+    fn allocate(&self, order: Order) -> Option<PageOffset> {
+        let nr = order.nr_pages().get();
+        let mut taken = self.taken.lock();
+        let start = find_clear_run(&taken, nr)?;
+        for page in start..start.checked_add(nr)? {
+            taken.set_bit(page);
+        }
+        Some(PageOffset::new(start))
+    }
+
+    fn free(&self, offset: PageOffset, order: Order) {
+        let mut taken = self.taken.lock();
+        let end = offset.get().saturating_add(order.nr_pages().get());
+        for page in offset.get()..end.min(taken.len()) {
+            taken.clear_bit(page);
+        }
+    }
+}

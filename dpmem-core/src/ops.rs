@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a driver supplies for its device memory, and the table of C functions made from it.
+//!
+//! C header: [`include/linux/memremap.h`](srctree/include/linux/memremap.h)
+
+use core::{
+    marker::PhantomData,
+    ptr::NonNull, //
+};
+
+use kernel::bindings;
+
+use crate::{
+    copy::CopyEngine,
+    fault::{
+        Fault,
+        FaultAnswer, //
+    },
+    number::Order,
+    offsets::OffsetAllocator,
+    pagemap::DevPagemap, //
+};
+
+/// What a driver supplies for a pagemap: `struct dev_pagemap_ops`, and what stands behind it.
+///
+/// `#[derive(DevPagemapOps)]` implements it for a struct that has an allocator of offsets and a
+/// copy engine:
+///
+/// ```
+/// use dpmem::{Batch, BitmapOffsets, CopyEngine, DevPagemapOps};
+///
+/// struct Engine;
+///
+/// impl CopyEngine for Engine {
+///     type Fence = ();
+///
+///     fn submit(&self, batch: Batch<'_>) -> Result {
+///         batch.count();
+///         Ok(())
+///     }
+/// }
+///
+/// #[derive(DevPagemapOps)]
+/// #[pin_data]
+/// struct Vram {
+///     #[offsets]
+///     #[pin]
+///     offsets: BitmapOffsets,
+///     #[engine]
+///     engine: Engine,
+/// }
+/// ```
+pub trait DevPagemapOps: Sized + Send + Sync {
+    /// Who decides which page is handed out.
+    type Offsets: OffsetAllocator;
+
+    /// What moves the bytes.
+    type Engine: CopyEngine;
+
+    /// The allocator of offsets.
+    fn offsets(&self) -> &Self::Offsets;
+
+    /// The copy engine.
+    fn engine(&self) -> &Self::Engine;
+
+    /// Answers a CPU fault at a page of the device.
+    ///
+    /// The default brings the page home, which is what nearly every driver wants.
+    ///
+    /// # Context
+    ///
+    /// Process context, with the mmap lock of the faulting process held for reading and the page
+    /// locked. May sleep. A lock that is held while memory of a process is touched, or while
+    /// another migration waits for a page, must not be taken.
+    fn migrate_to_ram(fault: Fault<'_, Self>) -> FaultAnswer {
+        fault.migrate()
+    }
+}
+
+/// The table of C functions for the driver `T`.
+pub(crate) struct PagemapVTable<T: DevPagemapOps>(PhantomData<T>);
+
+impl<T: DevPagemapOps> PagemapVTable<T> {
+    const VTABLE: bindings::dev_pagemap_ops = bindings::dev_pagemap_ops {
+        folio_free: Some(Self::folio_free),
+        migrate_to_ram: Some(Self::migrate_to_ram),
+        // Absent, so that the kernel kills the processes that use the page.
+        memory_failure: None,
+        // Absent, so that the kernel copies what each half needs.
+        folio_split: None,
+    };
+
+    /// The table.
+    pub(crate) const fn build() -> &'static bindings::dev_pagemap_ops {
+        &Self::VTABLE
+    }
+
+    /// # Safety
+    ///
+    /// `folio` must belong to a pagemap with this table, and its last reference must be gone.
+    unsafe extern "C" fn folio_free(folio: *mut bindings::folio) {
+        // SAFETY: A valid folio has a first page.
+        let page = unsafe { bindings::folio_page(folio, 0) };
+        // SAFETY: A page of device memory has a pagemap.
+        let pgmap = unsafe { bindings::page_pgmap(page) };
+        // SAFETY: The caller promises that the pagemap has this table, so a `DevPagemap<T>` made
+        // it. The folio still counts as a reference to it, until we have returned.
+        let pagemap = unsafe { DevPagemap::<T>::from_raw(pgmap) };
+        // SAFETY: The folio is valid.
+        let order = unsafe { bindings::folio_order(folio) };
+
+        let offset = NonNull::new(page).and_then(|page| pagemap.backend().offset_of(page));
+        if let (Some(offset), Ok(order)) = (offset, Order::new(order)) {
+            // SAFETY: Every folio of the pagemap comes from its backend, and the caller promises
+            // that the last reference is gone.
+            unsafe { pagemap.backend().release(offset, order) };
+            pagemap.ops().offsets().free(offset, order);
+        }
+    }
+
+    /// # Safety
+    ///
+    /// `vmf` must be a fault at a locked page of a pagemap with this table, to which the caller
+    /// holds a reference, and the caller must hold the mmap lock for reading.
+    unsafe extern "C" fn migrate_to_ram(vmf: *mut bindings::vm_fault) -> bindings::vm_fault_t {
+        // SAFETY: The fault is valid, and names the page.
+        let page = unsafe { (*vmf).page };
+        // SAFETY: A page of device memory has a pagemap.
+        let pgmap = unsafe { bindings::page_pgmap(page) };
+        // SAFETY: The caller promises that the pagemap has this table, so a `DevPagemap<T>` made
+        // it. The caller's reference to the page keeps it.
+        let pagemap = unsafe { DevPagemap::<T>::from_raw(pgmap) };
+        // SAFETY: The caller promises all that is asked for, for as long as this function runs.
+        let fault = unsafe { Fault::from_raw(vmf, pagemap) };
+
+        T::migrate_to_ram(fault).into_raw()
+    }
+}

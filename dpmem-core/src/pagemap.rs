@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A registered range of device memory.
+//!
+//! C header: [`include/linux/memremap.h`](srctree/include/linux/memremap.h)
+
+use core::{
+    mem::offset_of,
+    ptr::NonNull, //
+};
+
+use kernel::{
+    bindings,
+    new_mutex,
+    prelude::*,
+    sync::Mutex,
+    time::{
+        delay::fsleep,
+        Delta, //
+    },
+    types::Opaque, //
+};
+
+use crate::{
+    backend::Backend,
+    folio::RequestedFolio,
+    migrate::MigrateBuffer,
+    number::{
+        NrPages,
+        Order,
+        PageOffset, //
+    },
+    offsets::OffsetAllocator,
+    ops::{
+        DevPagemapOps,
+        PagemapVTable, //
+    }, //
+};
+
+/// How many pages an eviction takes out of service at a time.
+const EVICT_WINDOW: NrPages = NrPages::new(512);
+
+/// How often dropping a pagemap tries to bring home a page that somebody is using, before it waits
+/// until that somebody is done.
+const EVICT_TRIES: u32 = 10;
+
+/// Device memory that the CPU cannot address, registered with the kernel.
+///
+/// It is registered exactly while the value lives. Dropping it brings all its pages home to system
+/// memory first, and waits for those that cannot be brought home yet; it may sleep for long.
+///
+/// # Invariants
+///
+/// - `inner` is a registered pagemap of type `MEMORY_DEVICE_PRIVATE`, with the table of `T`, and
+///   `backend` is the one that registered it.
+/// - It is its own owner: `inner.owner` is the address of `inner`.
+#[pin_data(PinnedDrop)]
+pub struct DevPagemap<T: DevPagemapOps> {
+    #[pin]
+    ops: T,
+    #[pin]
+    backend: Backend,
+    #[pin]
+    evict_buffer: Mutex<MigrateBuffer>,
+    #[pin]
+    inner: Opaque<bindings::dev_pagemap>,
+}
+
+// SAFETY: A pagemap is not bound to a thread; the rest is `Send` itself.
+unsafe impl<T: DevPagemapOps> Send for DevPagemap<T> {}
+// SAFETY: What the methods do to `inner` through a shared reference is done by C, which locks; the
+// rest is `Sync` itself.
+unsafe impl<T: DevPagemapOps> Sync for DevPagemap<T> {}
+
+impl<T: DevPagemapOps> DevPagemap<T> {
+    /// Registers `nr` pages of device memory, on the local NUMA node. `name` is for people.
+    ///
+    /// # Context
+    ///
+    /// May sleep, for long if there are many pages.
+    ///
+    /// # Errors
+    ///
+    /// [`EINVAL`] if `nr` is zero; [`ENOMEM`]; [`ERANGE`] if this machine has no room for so many
+    /// pages; what `ops` fails with.
+    pub fn new<E>(
+        name: &'static CStr,
+        nr: NrPages,
+        ops: impl PinInit<T, E>,
+    ) -> impl PinInit<Self, Error>
+    where
+        Error: From<E>,
+    {
+        try_pin_init!(&this in Self {
+            ops <- ops,
+            backend <- Backend::new(name, nr),
+            evict_buffer <- new_mutex!(MigrateBuffer::new(EVICT_WINDOW)?, "dpmem::evict_buffer"),
+            // INVARIANT: `register()` registers it, with the owner and the table set here.
+            inner <- Opaque::try_ffi_init(move |slot: *mut bindings::dev_pagemap| {
+                // SAFETY: `slot` is ours to write to.
+                unsafe { slot.write_bytes(0, 1) };
+                // SAFETY: As above, and zeroes are a valid `dev_pagemap`. Nobody else knows it.
+                let pgmap = unsafe { &mut *slot };
+                pgmap.type_ = bindings::memory_type_MEMORY_DEVICE_PRIVATE;
+                pgmap.owner = slot.cast();
+                pgmap.ops = PagemapVTable::<T>::build();
+                // SAFETY: The fields above are initialised in the order in which they stand, so
+                // the backend is there.
+                let backend = unsafe { &(*this.as_ptr()).backend };
+                // SAFETY: All fields but those just set are zero, and the pagemap is pinned.
+                unsafe { backend.register(slot, bindings::NUMA_NO_NODE) }
+            }),
+        }? Error)
+    }
+
+    /// The pagemap that `inner` is a part of.
+    ///
+    /// # Safety
+    ///
+    /// `inner` must be that field of a `DevPagemap<T>` that lives for `'a`.
+    pub(crate) unsafe fn from_raw<'a>(inner: *mut bindings::dev_pagemap) -> &'a Self {
+        // SAFETY: The caller promises that `inner` is this field, so the result is in bounds.
+        let this = unsafe { inner.byte_sub(offset_of!(Self, inner)) };
+        // SAFETY: The caller promises that the pagemap lives for `'a`.
+        unsafe { &*this.cast() }
+    }
+
+    /// The C structure.
+    #[inline]
+    pub(crate) fn as_raw(&self) -> *mut bindings::dev_pagemap {
+        self.inner.get()
+    }
+
+    /// Where the pages come from.
+    #[inline]
+    pub(crate) fn backend(&self) -> &Backend {
+        &self.backend
+    }
+
+    /// What evictions keep their arrays in.
+    #[inline]
+    pub(crate) fn evict_buffer(&self) -> &Mutex<MigrateBuffer> {
+        &self.evict_buffer
+    }
+
+    /// Who owns the pages, as `migrate_vma` and `hmm_range` want to know it.
+    #[inline]
+    pub(crate) fn owner(&self) -> *mut c_void {
+        // By the type invariants.
+        self.inner.get().cast()
+    }
+
+    /// What the driver supplied.
+    #[inline]
+    pub fn ops(&self) -> &T {
+        &self.ops
+    }
+
+    /// How many pages there are.
+    #[inline]
+    pub fn nr_pages(&self) -> NrPages {
+        self.backend.nr_pages()
+    }
+
+    /// How many pages are out: requested, or in service.
+    #[inline]
+    pub fn nr_out(&self) -> NrPages {
+        self.backend.nr_out()
+    }
+
+    /// Takes a folio of `order` out of the allocator, and puts it into service.
+    ///
+    /// # Context
+    ///
+    /// May sleep.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`] if the allocator has none; [`EINVAL`] or [`EBUSY`] if what it handed out is not
+    /// an idle, aligned run of this pagemap.
+    pub fn request_folio(&self, order: Order) -> Result<RequestedFolio<'_, T>> {
+        let offset = self.ops.offsets().allocate(order).ok_or(ENOMEM)?;
+        // SAFETY: The pagemap is registered with this backend, by the type invariants.
+        let folio = unsafe { self.backend.request_folio(self.as_raw(), offset, order) };
+        match folio {
+            // SAFETY: The folio was just requested, and it is ours.
+            Ok(folio) => Ok(unsafe { RequestedFolio::from_raw(self, folio) }),
+            // It was not ours to have, or is busy: the allocator must not offer it again, so it is
+            // not given back.
+            Err(err @ (EINVAL | EBUSY)) => Err(err),
+            Err(err) => {
+                self.ops.offsets().free(offset, order);
+                Err(err)
+            }
+        }
+    }
+
+    /// The offset of `page`, or `None` if it is not one of ours.
+    #[inline]
+    pub(crate) fn offset_of(&self, page: NonNull<bindings::page>) -> Option<PageOffset> {
+        self.backend.offset_of(page)
+    }
+}
+
+#[pinned_drop]
+impl<T: DevPagemapOps> PinnedDrop for DevPagemap<T> {
+    fn drop(self: Pin<&mut Self>) {
+        // A page that somebody looks at just now cannot be brought home. Such moments are short,
+        // and nothing tells when one is over.
+        for tries in 0..EVICT_TRIES {
+            self.evict_all();
+            if self.nr_out() == NrPages::ZERO {
+                break;
+            }
+            fsleep(Delta::from_millis(1 << tries));
+        }
+        // SAFETY: The pagemap is registered with this backend, by the type invariants. Requests
+        // borrow the pagemap, so there are none any more.
+        unsafe { self.backend.unregister(self.as_raw()) };
+    }
+}

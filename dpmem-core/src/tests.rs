@@ -1,0 +1,303 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! KUnit tests: the numbers, the allocator, and a pagemap that is registered, used, unregistered.
+
+use kernel::{
+    page::PAGE_SIZE,
+    prelude::*, //
+};
+
+use crate::{
+    migrate_pfn::MigratePfn,
+    Batch,
+    BitmapOffsets,
+    CopyEngine,
+    DevPagemap,
+    DevPagemapOps,
+    NrPages,
+    OffsetAllocator,
+    Order,
+    PageOffset,
+    UserAddr,
+    UserRange, //
+};
+
+/// An engine for pages that nobody maps.
+struct Idle;
+
+impl CopyEngine for Idle {
+    type Fence = ();
+
+    fn submit(&self, batch: Batch<'_>) -> Result {
+        match batch.count() {
+            0 => Ok(()),
+            _ => Err(EIO),
+        }
+    }
+}
+
+#[derive(DevPagemapOps)]
+#[pin_data]
+struct Device<A: OffsetAllocator> {
+    #[offsets]
+    #[pin]
+    offsets: A,
+    #[engine]
+    engine: Idle,
+}
+
+/// An allocator without a memory: always offers the same page.
+struct Always(PageOffset);
+
+impl OffsetAllocator for Always {
+    fn allocate(&self, _order: Order) -> Option<PageOffset> {
+        Some(self.0)
+    }
+
+    fn free(&self, _offset: PageOffset, _order: Order) {}
+}
+
+fn pagemap(nr: NrPages) -> Result<Pin<KBox<DevPagemap<Device<BitmapOffsets>>>>> {
+    let device = try_pin_init!(Device {
+        offsets <- BitmapOffsets::new(nr),
+        engine: Idle,
+    }? Error);
+    KBox::pin_init(DevPagemap::new(c"dpmem-kunit", nr, device), GFP_KERNEL)
+}
+
+fn always(nr: NrPages, offset: usize) -> Result<Pin<KBox<DevPagemap<Device<Always>>>>> {
+    let device = try_pin_init!(Device {
+        offsets: Always(PageOffset::new(offset)),
+        engine: Idle,
+    }? Error);
+    KBox::pin_init(DevPagemap::new(c"dpmem-kunit", nr, device), GFP_KERNEL)
+}
+
+#[kunit_tests(rust_dpmem_number)]
+mod number {
+    use super::*;
+
+    #[test]
+    fn addresses_are_pages() {
+        assert!(UserAddr::new(PAGE_SIZE).is_ok());
+        assert!(UserAddr::new(PAGE_SIZE + 1).is_err());
+        assert_eq!(UserAddr::containing(PAGE_SIZE + 1).get(), PAGE_SIZE);
+    }
+
+    #[test]
+    fn a_range_neither_is_empty_nor_wraps() -> Result {
+        let start = UserAddr::new(PAGE_SIZE)?;
+        assert!(UserRange::new(start, NrPages::ZERO).is_err());
+        assert!(UserRange::new(start, NrPages::new(usize::MAX)).is_err());
+        let all = usize::MAX / PAGE_SIZE;
+        assert!(UserRange::new(start, NrPages::new(all)).is_err());
+        assert!(UserRange::new(start, NrPages::new(all - 1)).is_ok());
+        Ok(())
+    }
+
+    #[test]
+    fn windows_cover_a_range_once() -> Result {
+        let range = UserRange::new(UserAddr::new(5 * PAGE_SIZE)?, NrPages::new(7))?;
+        let mut expected = range.start();
+        let mut total = 0;
+        for window in range.windows(NrPages::new(3)) {
+            assert!(window.start() == expected);
+            assert!(window.nr_pages() <= NrPages::new(3));
+            expected = window.end();
+            total += window.nr_pages().get();
+        }
+        assert!(expected == range.end());
+        assert_eq!(total, 7);
+        assert_eq!(range.windows(NrPages::ZERO).count(), 0);
+        Ok(())
+    }
+
+    #[test]
+    fn ranges_are_clipped() -> Result {
+        let page = |n: usize| UserAddr::new(n * PAGE_SIZE);
+        let range = UserRange::new(page(2)?, NrPages::new(4))?;
+        assert!(range.starting_at(page(6)?).is_none());
+        assert!(range.ending_at(page(2)?).is_none());
+        let tail = range.starting_at(page(5)?).ok_or(EINVAL)?;
+        assert_eq!(tail.nr_pages().get(), 1);
+        let head = range.ending_at(page(3)?).ok_or(EINVAL)?;
+        assert_eq!(head.nr_pages().get(), 1);
+        assert!(range.starting_at(page(0)?) == Some(range));
+        assert!(range.ending_at(page(9)?) == Some(range));
+        assert!(range.page(3) == Some(page(5)?));
+        assert!(range.page(4).is_none());
+        Ok(())
+    }
+
+    #[test]
+    fn orders_are_bounded() -> Result {
+        assert_eq!(Order::new(9)?.nr_pages().get(), 512);
+        assert!(Order::new(33).is_err());
+        assert!(PageOffset::new(512).is_aligned(Order::new(9)?));
+        assert!(!PageOffset::new(256).is_aligned(Order::new(9)?));
+        assert!(PageOffset::new(usize::MAX)
+            .checked_add(NrPages::new(1))
+            .is_none());
+        assert!(NrPages::from_bytes(PAGE_SIZE + 1).is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn migrate_pfns_keep_their_flags() {
+        let entry = MigratePfn::from_raw(0).with_write(true);
+        assert!(entry.is_writable());
+        assert!(!entry.is_valid());
+        assert!(!entry.is_migrating());
+        assert!(entry.page().is_none());
+        assert!(MigratePfn::NONE.with_write(false) == MigratePfn::NONE);
+    }
+}
+
+#[kunit_tests(rust_dpmem_offsets)]
+mod offsets {
+    use super::*;
+
+    fn new(nr: usize) -> Result<Pin<KBox<BitmapOffsets>>> {
+        KBox::pin_init(BitmapOffsets::new(NrPages::new(nr)), GFP_KERNEL)
+    }
+
+    #[test]
+    fn every_page_once() -> Result {
+        let offsets = new(3)?;
+        for expected in 0..3 {
+            assert!(offsets.allocate(Order::ZERO) == Some(PageOffset::new(expected)));
+        }
+        assert!(offsets.allocate(Order::ZERO).is_none());
+        offsets.free(PageOffset::new(1), Order::ZERO);
+        assert!(offsets.allocate(Order::ZERO) == Some(PageOffset::new(1)));
+        Ok(())
+    }
+
+    #[test]
+    fn runs_are_aligned_and_fit() -> Result {
+        let offsets = new(11)?;
+        let four = Order::new(2)?;
+        assert!(offsets.allocate(Order::ZERO) == Some(PageOffset::ZERO));
+        assert!(offsets.allocate(four) == Some(PageOffset::new(4)));
+        // 8 to 10 is too short, 1 to 3 is not aligned.
+        assert!(offsets.allocate(four).is_none());
+        offsets.free(PageOffset::ZERO, Order::ZERO);
+        assert!(offsets.allocate(four) == Some(PageOffset::ZERO));
+        assert!(offsets.allocate(Order::MAX).is_none());
+        Ok(())
+    }
+
+    #[test]
+    fn a_run_may_come_back_in_pieces() -> Result {
+        let offsets = new(4)?;
+        let four = Order::new(2)?;
+        assert!(offsets.allocate(four) == Some(PageOffset::ZERO));
+        for page in 0..4 {
+            assert!(offsets.allocate(four).is_none());
+            offsets.free(PageOffset::new(page), Order::ZERO);
+        }
+        assert!(offsets.allocate(four) == Some(PageOffset::ZERO));
+        Ok(())
+    }
+}
+
+#[kunit_tests(rust_dpmem_pagemap)]
+mod pagemap_life {
+    use super::*;
+
+    #[test]
+    fn a_folio_comes_and_goes() -> Result {
+        let pagemap = pagemap(NrPages::new(1024))?;
+        assert_eq!(pagemap.nr_pages().get(), 1024);
+        assert_eq!(pagemap.nr_out().get(), 0);
+        let first = pagemap.request_folio(Order::ZERO)?;
+        let second = pagemap.request_folio(Order::ZERO)?;
+        assert!(first.offset() == Some(PageOffset::ZERO));
+        assert!(second.offset() == Some(PageOffset::new(1)));
+        assert_eq!(pagemap.nr_out().get(), 2);
+        drop(first);
+        assert_eq!(pagemap.nr_out().get(), 1);
+        let again = pagemap.request_folio(Order::ZERO)?;
+        assert!(again.offset() == Some(PageOffset::ZERO));
+        drop(second);
+        drop(again);
+        assert_eq!(pagemap.nr_out().get(), 0);
+        Ok(())
+    }
+
+    #[test]
+    fn all_pages_can_be_out_and_no_more() -> Result {
+        let pagemap = pagemap(NrPages::new(3))?;
+        let folios = [
+            pagemap.request_folio(Order::ZERO)?,
+            pagemap.request_folio(Order::ZERO)?,
+            pagemap.request_folio(Order::ZERO)?,
+        ];
+        assert!(pagemap.request_folio(Order::ZERO).err() == Some(ENOMEM));
+        drop(folios);
+        assert!(pagemap.request_folio(Order::ZERO).is_ok());
+        Ok(())
+    }
+
+    #[test]
+    fn a_large_folio_is_one() -> Result {
+        let pagemap = pagemap(NrPages::new(1024))?;
+        let small = pagemap.request_folio(Order::ZERO)?;
+        let large = pagemap.request_folio(Order::new(9)?)?;
+        assert!(large.offset() == Some(PageOffset::new(512)));
+        assert_eq!(pagemap.nr_out().get(), 513);
+        drop(large);
+        assert_eq!(pagemap.nr_out().get(), 1);
+        drop(small);
+        Ok(())
+    }
+
+    #[test]
+    fn a_page_is_never_out_twice() -> Result {
+        let pagemap = always(NrPages::new(512), 7)?;
+        let folio = pagemap.request_folio(Order::ZERO)?;
+        assert!(pagemap.request_folio(Order::ZERO).err() == Some(EBUSY));
+        drop(folio);
+        assert!(pagemap.request_folio(Order::ZERO).is_ok());
+        Ok(())
+    }
+
+    #[test]
+    fn nothing_lies_beyond_the_end() -> Result {
+        let pagemap = always(NrPages::new(512), 512)?;
+        assert!(pagemap.request_folio(Order::ZERO).err() == Some(EINVAL));
+        let pagemap = always(NrPages::new(512), usize::MAX)?;
+        assert!(pagemap.request_folio(Order::ZERO).err() == Some(EINVAL));
+        Ok(())
+    }
+
+    #[test]
+    fn a_folio_is_aligned() -> Result {
+        let pagemap = always(NrPages::new(512), 2)?;
+        assert!(pagemap.request_folio(Order::new(2)?).err() == Some(EINVAL));
+        assert!(pagemap.request_folio(Order::new(1)?).is_ok());
+        Ok(())
+    }
+
+    #[test]
+    fn sizes_are_checked() {
+        assert!(pagemap(NrPages::ZERO).is_err());
+        assert!(pagemap(NrPages::new(usize::MAX)).is_err());
+    }
+
+    #[test]
+    fn evicting_what_was_never_requested_does_nothing() -> Result {
+        let pagemap = pagemap(NrPages::new(1024))?;
+        let moved = pagemap.evict(PageOffset::ZERO, pagemap.nr_pages())?;
+        assert_eq!(moved.get(), 0);
+        // A folio that is ours is locked, so it stays.
+        let folio = pagemap.request_folio(Order::ZERO)?;
+        let moved = pagemap.evict(PageOffset::ZERO, pagemap.nr_pages())?;
+        assert_eq!(moved.get(), 0);
+        drop(folio);
+        let beyond = NrPages::new(1025);
+        assert!(pagemap.evict(PageOffset::ZERO, beyond).err() == Some(EINVAL));
+        assert!(pagemap.evict(PageOffset::new(usize::MAX), beyond).is_err());
+        Ok(())
+    }
+}
