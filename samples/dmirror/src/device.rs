@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! One device, and its memory while that is registered.
+
+use kernel::{
+    new_mutex,
+    prelude::*,
+    sync::{
+        Arc,
+        Mutex, //
+    }, //
+};
+
+use dpmem::DevPagemap;
+
+use crate::memory::{
+    Memory,
+    MEMORY_SIZE, //
+};
+
+/// The registered memory of a device.
+pub(crate) type Pagemap = DevPagemap<Memory>;
+
+/// One device.
+#[pin_data]
+pub(crate) struct Device {
+    module: &'static ThisModule,
+    // Registered when it is first needed.
+    #[pin]
+    pagemap: Mutex<Option<Arc<Pagemap>>>,
+}
+
+impl Device {
+    /// A device of the driver in `module`.
+    pub(crate) fn new(module: &'static ThisModule) -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            module,
+            pagemap <- new_mutex!(None, "dmirror::pagemap"),
+        })
+    }
+
+    /// The module that the driver is.
+    pub(crate) fn module(&self) -> &'static ThisModule {
+        self.module
+    }
+
+    /// The memory of the device, if it is registered.
+    pub(crate) fn pagemap(&self) -> Option<Arc<Pagemap>> {
+        self.pagemap.lock().clone()
+    }
+
+    /// The memory of the device, which is registered if it is not yet. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`DevPagemap::new`].
+    pub(crate) fn pagemap_or_register(&self) -> Result<Arc<Pagemap>> {
+        let mut slot = self.pagemap.lock();
+        if let Some(pagemap) = &*slot {
+            return Ok(pagemap.clone());
+        }
+        let init = DevPagemap::new(c"dmirror", MEMORY_SIZE, Memory::new());
+        let pagemap = Arc::pin_init(init, GFP_KERNEL)?;
+        pr_info!(
+            "{} MiB of device memory\n",
+            MEMORY_SIZE.to_bytes().unwrap_or(0) >> 20
+        );
+        *slot = Some(pagemap.clone());
+        Ok(pagemap)
+    }
+
+    /// Brings all pages home, and gives up the memory; it is registered anew when it is needed
+    /// again. May sleep.
+    pub(crate) fn release(&self) {
+        let pagemap = self.pagemap.lock().take();
+        // Not under the lock: this waits for processes.
+        drop(pagemap);
+    }
+}

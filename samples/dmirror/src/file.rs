@@ -1,0 +1,269 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! An open file: the device's view of the process that opened it.
+
+use kernel::{
+    fs::File,
+    miscdevice::{
+        MiscDevice,
+        MiscDeviceRegistration, //
+    },
+    mm::virt::flags,
+    page::PAGE_SIZE,
+    prelude::*,
+    sync::Arc, //
+};
+
+use dpmem::{
+    Access,
+    HmmBuffer,
+    Location,
+    MigrateBuffer,
+    MigrateVma,
+    Mirror,
+    NrPages,
+    UserAddr,
+    UserRange,
+    Visited, //
+};
+
+use crate::{
+    device::{
+        Device,
+        Pagemap, //
+    },
+    uapi::{
+        self,
+        Command, //
+    },
+    DEVICES, //
+};
+
+/// How many pages are worked on at a time.
+const WINDOW: NrPages = NrPages::new(512);
+
+/// An open file of device `N`.
+#[pin_data]
+pub(crate) struct DmirrorFile<const N: usize> {
+    device: Arc<Device>,
+    #[pin]
+    mirror: Mirror,
+}
+
+#[vtable]
+impl<const N: usize> MiscDevice for DmirrorFile<N> {
+    type Ptr = Pin<KBox<Self>>;
+
+    fn open(_file: &File, _misc: &MiscDeviceRegistration<Self>) -> Result<Self::Ptr> {
+        let device = DEVICES.get(N).and_then(|slot| slot.get()).ok_or(ENODEV)?;
+        let current = current!();
+        let mm = current.mm().ok_or(EINVAL)?;
+        KBox::try_pin_init(
+            try_pin_init!(Self {
+                mirror <- Mirror::new(mm, device.module()),
+                device,
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    fn ioctl(this: Pin<&Self>, _file: &File, cmd: u32, arg: usize) -> Result<isize> {
+        let this = this.get_ref();
+        let mut command = Command::read(arg)?;
+        match cmd {
+            uapi::READ => this.read(&mut command)?,
+            uapi::WRITE => this.write(&mut command)?,
+            uapi::MIGRATE_TO_DEV => this.migrate_to_device(&mut command)?,
+            uapi::MIGRATE_TO_SYS => this.migrate_to_ram(&mut command)?,
+            uapi::RELEASE => this.device.release(),
+            _ => return Err(EINVAL),
+        }
+        command.write(arg)?;
+        Ok(0)
+    }
+}
+
+impl<const N: usize> DmirrorFile<N> {
+    /// The device reads the range, and hands to the process what it has read.
+    fn read(&self, command: &mut Command) -> Result {
+        let pagemap = self.device.pagemap();
+        let pagemap = pagemap.as_deref();
+        let mut bounce = bounce(command.range)?;
+        for window in command.range.windows(WINDOW) {
+            self.access(command, window, Access::Read, pagemap, |addr, location| {
+                load(slot(&mut bounce, window, addr)?, location, pagemap)
+            })?;
+            hand_out(command, window, &bounce)?;
+        }
+        Ok(())
+    }
+
+    /// The device writes to the range what the process has handed to it.
+    fn write(&self, command: &mut Command) -> Result {
+        let pagemap = self.device.pagemap();
+        let pagemap = pagemap.as_deref();
+        let mut bounce = bounce(command.range)?;
+        for window in command.range.windows(WINDOW) {
+            let len = window.nr_pages().to_bytes().ok_or(EINVAL)?;
+            let bytes = bounce.get_mut(..len).ok_or(EINVAL)?;
+            command.buffer(window)?.reader().read_slice(bytes)?;
+            self.access(command, window, Access::Write, pagemap, |addr, location| {
+                store(slot(&mut bounce, window, addr)?, location, pagemap)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Memory of the process migrates to the device, which then reads it and hands it to the
+    /// process.
+    fn migrate_to_device(&self, command: &mut Command) -> Result {
+        let pagemap = self.device.pagemap_or_register()?;
+        let mut buffer = MigrateBuffer::new(WINDOW)?;
+        self.for_each_vma(command.range, |mmap, window| {
+            MigrateVma::to_device(&pagemap, mmap, window, &mut buffer)?.migrate()?;
+            Ok(())
+        })?;
+
+        let mut hmm = HmmBuffer::new(WINDOW)?;
+        let mut bounce = bounce(command.range)?;
+        for window in command.range.windows(WINDOW) {
+            self.mirror.snapshot(window, Some(&*pagemap), &mut hmm)?;
+            let visited =
+                self.mirror
+                    .visit(
+                        window,
+                        Access::Read,
+                        Some(&*pagemap),
+                        |addr, location| match location {
+                            // It has not moved: it is shared, say, or somebody is using it.
+                            Location::Ram(_) => Err(ENOENT),
+                            device => {
+                                load(slot(&mut bounce, window, addr)?, device, Some(&pagemap))
+                            }
+                        },
+                    )?;
+            if visited != Visited::All {
+                return Err(ENOENT);
+            }
+            hand_out(command, window, &bounce)?;
+            command.cpages += window.nr_pages().get();
+        }
+        Ok(())
+    }
+
+    /// Memory of the process migrates from the device.
+    fn migrate_to_ram(&self, command: &mut Command) -> Result {
+        let Some(pagemap) = self.device.pagemap() else {
+            return Ok(());
+        };
+        let mut buffer = MigrateBuffer::new(WINDOW)?;
+        let cpages = &mut command.cpages;
+        self.for_each_vma(command.range, |mmap, window| {
+            let moved = MigrateVma::to_ram(&pagemap, mmap, window, &mut buffer)?.migrate()?;
+            *cpages += moved.get();
+            Ok(())
+        })
+    }
+
+    /// Calls `f` for the pieces of `range`, each of which lies in one readable mapping.
+    fn for_each_vma(
+        &self,
+        range: UserRange,
+        mut f: impl FnMut(&kernel::mm::MmapReadGuard<'_>, UserRange) -> Result,
+    ) -> Result {
+        let mm = self.mirror.mm().mmget_not_zero().ok_or(EINVAL)?;
+        let mut rest = Some(range);
+        while let Some(range) = rest {
+            if current!().signal_pending() {
+                return Err(EINTR);
+            }
+            let mmap = mm.mmap_read_lock();
+            let vma = mmap.vma_lookup(range.start().get()).ok_or(EINVAL)?;
+            if vma.flags() & flags::READ == 0 {
+                return Err(EINVAL);
+            }
+            let window = range
+                .ending_at(UserAddr::new(vma.end())?)
+                .and_then(|range| range.first(WINDOW))
+                .ok_or(EINVAL)?;
+            f(&mmap, window)?;
+            rest = range.starting_at(window.end());
+        }
+        Ok(())
+    }
+
+    /// Calls `f` for all pages of `window`. Where the device has no translation, it faults in all
+    /// of the command's range from there on.
+    fn access(
+        &self,
+        command: &mut Command,
+        window: UserRange,
+        access: Access,
+        pagemap: Option<&Pagemap>,
+        mut f: impl FnMut(UserAddr, Location<'_>) -> Result,
+    ) -> Result {
+        let mut hmm = HmmBuffer::new(WINDOW)?;
+        let mut rest = Some(window);
+        while let Some(todo) = rest {
+            match self.mirror.visit(todo, access, pagemap, &mut f)? {
+                Visited::All => break,
+                Visited::Missing(addr) => {
+                    let range = command.range.starting_at(addr).ok_or(EINVAL)?;
+                    self.mirror.fault(range, access, pagemap, &mut hmm)?;
+                    command.faults += 1;
+                    rest = window.starting_at(addr);
+                }
+            }
+        }
+        command.cpages += window.nr_pages().get();
+        Ok(())
+    }
+}
+
+/// Room for a window of `range`.
+fn bounce(range: UserRange) -> Result<KVVec<u8>> {
+    let size = range.nr_pages().min(WINDOW).to_bytes().ok_or(EINVAL)?;
+    Ok(KVVec::from_elem(0, size, GFP_KERNEL)?)
+}
+
+/// The place of the page at `addr` in a bounce buffer for `window`.
+fn slot(bounce: &mut [u8], window: UserRange, addr: UserAddr) -> Result<&mut [u8]> {
+    let start = addr.get().checked_sub(window.start().get()).ok_or(EIO)?;
+    let end = start.checked_add(PAGE_SIZE).ok_or(EIO)?;
+    bounce.get_mut(start..end).ok_or(EIO)
+}
+
+/// Reads the page at `location`.
+fn load(to: &mut [u8], location: Location<'_>, pagemap: Option<&Pagemap>) -> Result {
+    match location {
+        Location::Ram(page) => page.read(to),
+        Location::Device(offset) => {
+            let cells = pagemap.ok_or(EIO)?.ops().cells();
+            cells.with(offset, |page| {
+                to.copy_from_slice(page);
+                Ok(())
+            })
+        }
+    }
+}
+
+/// Writes the page at `location`.
+fn store(from: &[u8], location: Location<'_>, pagemap: Option<&Pagemap>) -> Result {
+    match location {
+        Location::Ram(page) => page.write(from),
+        Location::Device(offset) => {
+            let cells = pagemap.ok_or(EIO)?.ops().cells();
+            cells.with(offset, |page| {
+                page.copy_from_slice(from);
+                Ok(())
+            })
+        }
+    }
+}
+
+/// Hands what was read of `window` to the process.
+fn hand_out(command: &Command, window: UserRange, bounce: &[u8]) -> Result {
+    let len = window.nr_pages().to_bytes().ok_or(EINVAL)?;
+    let bytes = bounce.get(..len).ok_or(EINVAL)?;
+    command.buffer(window)?.writer().write_slice(bytes)
+}
