@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The device, as a process sees it: `lib/test_hmm_uapi.h`.
+
+use std::{
+    fs::File,
+    os::fd::AsRawFd,
+    path::Path, //
+};
+
+use anyhow::{
+    Context as _,
+    Result, //
+};
+use nix::errno::Errno;
+
+use crate::mapping::{
+    page_size,
+    Mapping, //
+};
+
+/// `struct hmm_dmirror_cmd`.
+#[repr(C)]
+#[derive(Default)]
+pub(crate) struct Command {
+    pub(crate) addr: u64,
+    pub(crate) ptr: u64,
+    pub(crate) npages: u64,
+    pub(crate) cpages: u64,
+    pub(crate) faults: u64,
+}
+
+mod ioctl {
+    #![allow(missing_docs)]
+    use super::Command;
+    use nix::ioctl_readwrite;
+
+    ioctl_readwrite!(read, b'H', 0x00, Command);
+    ioctl_readwrite!(write, b'H', 0x01, Command);
+    ioctl_readwrite!(migrate_to_device, b'H', 0x02, Command);
+    ioctl_readwrite!(migrate_to_ram, b'H', 0x03, Command);
+    ioctl_readwrite!(release, b'H', 0x07, Command);
+    ioctl_readwrite!(unknown, b'H', 0x7f, Command);
+}
+
+/// What the device is asked to do.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Request {
+    /// Read memory of the process.
+    Read,
+    /// Write to memory of the process.
+    Write,
+    /// Take memory of the process, then read it.
+    MigrateToDevice,
+    /// Give memory of the process back.
+    MigrateToRam,
+    /// Give up all its memory.
+    Release,
+    /// Something that it does not know.
+    Unknown,
+}
+
+/// An open device.
+pub(crate) struct Device(File);
+
+impl Device {
+    /// Opens the device at `path`, for this process.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let file = File::options().read(true).write(true).open(path);
+        Ok(Self(file.with_context(|| {
+            format!("cannot open {}", path.display())
+        })?))
+    }
+
+    /// Opens the other device of the pair that the one at `path` belongs to.
+    pub(crate) fn open_other(path: &Path) -> Result<Self> {
+        let name = path.to_str().context("the path of the device is no text")?;
+        let other = match name.strip_suffix('0') {
+            Some(stem) => format!("{stem}1"),
+            None => format!("{}0", name.strip_suffix('1').context("not one of a pair")?),
+        };
+        Self::open(Path::new(&other))
+    }
+
+    /// Asks for `request`, with the numbers in `command`, and has the results there.
+    pub(crate) fn raw(&self, request: Request, command: &mut Command) -> Result<(), Errno> {
+        let call = match request {
+            Request::Read => ioctl::read,
+            Request::Write => ioctl::write,
+            Request::MigrateToDevice => ioctl::migrate_to_device,
+            Request::MigrateToRam => ioctl::migrate_to_ram,
+            Request::Release => ioctl::release,
+            Request::Unknown => ioctl::unknown,
+        };
+        loop {
+            // SAFETY: The file is open, and the command is as the device expects it. What the
+            // addresses in it mean is checked by the kernel; the callers own the memory there.
+            match unsafe { call(self.0.as_raw_fd(), command) } {
+                Ok(_) => return Ok(()),
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+    }
+
+    /// Asks for `request` on the first `pages` pages of `memory`; `buffer` is where the device puts
+    /// what it has read, or finds what it is to write.
+    pub(crate) fn ask(
+        &self,
+        request: Request,
+        memory: &Mapping,
+        pages: usize,
+        buffer: &mut [u8],
+    ) -> Result<Command, Errno> {
+        assert!(
+            buffer.len() >= pages * page_size(),
+            "the buffer is too small"
+        );
+        let mut command = Command {
+            addr: memory.addr() as u64,
+            ptr: buffer.as_mut_ptr().addr() as u64,
+            npages: pages as u64,
+            ..Command::default()
+        };
+        self.raw(request, &mut command)?;
+        Ok(command)
+    }
+
+    /// The device gives up all its memory.
+    pub(crate) fn release(&self) -> Result<(), Errno> {
+        let mut command = Command {
+            npages: 1,
+            ..Command::default()
+        };
+        self.raw(Request::Release, &mut command)
+    }
+}

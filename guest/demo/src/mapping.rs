@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Memory of this process.
+
+use std::{
+    num::NonZeroUsize,
+    ptr::NonNull, //
+};
+
+use anyhow::{
+    Context as _,
+    Result, //
+};
+use nix::{
+    sys::mman::{
+        madvise,
+        mmap_anonymous,
+        mprotect,
+        munmap,
+        MapFlags,
+        MmapAdvise,
+        ProtFlags, //
+    },
+    unistd::{
+        sysconf,
+        SysconfVar, //
+    },
+};
+
+/// The size of a page.
+pub(crate) fn page_size() -> usize {
+    match sysconf(SysconfVar::PAGE_SIZE) {
+        Ok(Some(size)) => usize::try_from(size).unwrap_or(4096),
+        _ => 4096,
+    }
+}
+
+/// An anonymous mapping, unmapped when dropped.
+pub(crate) struct Mapping {
+    start: NonNull<u8>,
+    len: usize,
+}
+
+impl Mapping {
+    /// `pages` pages of private memory, untouched.
+    pub(crate) fn private(pages: usize) -> Result<Self> {
+        Self::new(pages, MapFlags::MAP_PRIVATE)
+    }
+
+    /// `pages` pages that children share.
+    pub(crate) fn shared(pages: usize) -> Result<Self> {
+        Self::new(pages, MapFlags::MAP_SHARED)
+    }
+
+    fn new(pages: usize, flags: MapFlags) -> Result<Self> {
+        let len = pages * page_size();
+        let size = NonZeroUsize::new(len).context("a mapping without a page")?;
+        let prot = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        // SAFETY: The kernel chooses where, so nothing of ours is replaced.
+        let start = unsafe { mmap_anonymous(None, size, prot, flags) };
+        let mapping = Self {
+            start: start.context("mmap")?.cast(),
+            len,
+        };
+        // Single pages, so that what is asked for is what migrates.
+        mapping.advise(MmapAdvise::MADV_NOHUGEPAGE)?;
+        Ok(mapping)
+    }
+
+    /// Where it begins.
+    pub(crate) fn addr(&self) -> usize {
+        self.start.as_ptr().addr()
+    }
+
+    /// How many pages it has.
+    pub(crate) fn pages(&self) -> usize {
+        self.len / page_size()
+    }
+
+    /// The bytes. Looking at them brings them home.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        // SAFETY: The mapping is ours, readable, and zeroed or written to; whoever else writes to
+        // it, the device, does so only while we wait for it.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
+    }
+
+    /// The bytes, to be changed.
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: As in `bytes()`, and the borrow is unique.
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }
+    }
+
+    /// Tells the kernel what is to become of the mapping.
+    pub(crate) fn advise(&self, advice: MmapAdvise) -> Result<()> {
+        // SAFETY: The range is ours. What the advices in use change is its content, and nobody
+        // holds a reference to that.
+        unsafe { madvise(self.start.cast(), self.len, advice) }.context("madvise")
+    }
+
+    /// Changes what may be done with the mapping.
+    pub(crate) fn protect(&self, prot: ProtFlags) -> Result<()> {
+        // SAFETY: The range is ours, and nobody holds a reference to its content.
+        unsafe { mprotect(self.start.cast(), self.len, prot) }.context("mprotect")
+    }
+
+    /// Unmaps all but the first `pages` pages.
+    pub(crate) fn truncate(&mut self, pages: usize) -> Result<()> {
+        let keep = pages * page_size();
+        // SAFETY: The address lies in the mapping.
+        let rest = unsafe { self.start.add(keep) };
+        // SAFETY: The rest of the range is ours, and is not used again, as the length says.
+        unsafe { munmap(rest.cast(), self.len - keep) }.context("munmap")?;
+        self.len = keep;
+        Ok(())
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: The range is ours, and not used again. That it cannot be unmapped is nothing to
+        // be done about.
+        let _ = unsafe { munmap(self.start.cast(), self.len) };
+    }
+}

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Where the kernel says that pages of this process are: `/proc/self/pagemap`.
+
+use std::{
+    fs::File,
+    os::unix::fs::FileExt, //
+};
+
+use anyhow::{
+    Context as _,
+    Result, //
+};
+
+use crate::mapping::{
+    page_size,
+    Mapping, //
+};
+
+/// The entry is one of a page that is present.
+const PRESENT: u64 = 1 << 63;
+/// The entry is one of a page that is swapped out, or on a device.
+const SWAP: u64 = 1 << 62;
+
+/// How many pages of a mapping are where.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Count {
+    /// In system memory.
+    pub(crate) ram: usize,
+    /// On a device; nothing is swapped in the virtual machine, which has nowhere to swap to.
+    pub(crate) device: usize,
+    /// Nowhere.
+    pub(crate) none: usize,
+}
+
+/// Counts the pages of `memory`.
+pub(crate) fn count(memory: &Mapping) -> Result<Count> {
+    let file = File::open("/proc/self/pagemap").context("cannot open /proc/self/pagemap")?;
+    let first = (memory.addr() / page_size()) as u64;
+    let mut entries = vec![0u8; memory.pages() * size_of::<u64>()];
+    file.read_exact_at(&mut entries, first * size_of::<u64>() as u64)
+        .context("cannot read /proc/self/pagemap")?;
+    let mut count = Count::default();
+    for entry in entries.chunks_exact(size_of::<u64>()) {
+        let entry = u64::from_ne_bytes(entry.try_into().context("a torn entry")?);
+        match (entry & PRESENT != 0, entry & SWAP != 0) {
+            (true, _) => count.ram += 1,
+            (false, true) => count.device += 1,
+            (false, false) => count.none += 1,
+        }
+    }
+    Ok(count)
+}

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Child processes.
+
+use anyhow::{
+    bail,
+    Context as _,
+    Result, //
+};
+use nix::{
+    sys::wait::{
+        waitpid,
+        WaitStatus, //
+    },
+    unistd::{
+        fork,
+        ForkResult,
+        Pid, //
+    },
+};
+
+/// A child that runs, to be waited for.
+#[must_use = "a child is to be waited for"]
+pub(crate) struct Child(Pid);
+
+impl Child {
+    /// Runs `body` in a child.
+    pub(crate) fn run(body: impl FnOnce() -> Result<()>) -> Result<Self> {
+        // SAFETY: This program has one thread only, so the child may do what the parent may.
+        match unsafe { fork() }.context("fork")? {
+            ForkResult::Parent { child } => Ok(Self(child)),
+            ForkResult::Child => {
+                let status = match body() {
+                    Ok(()) => 0,
+                    Err(err) => {
+                        println!("# child: {err:#}");
+                        1
+                    }
+                };
+                std::process::exit(status);
+            }
+        }
+    }
+
+    /// Waits for the child; an error if it did not end well.
+    pub(crate) fn wait(self) -> Result<()> {
+        match waitpid(self.0, None).context("waitpid")? {
+            WaitStatus::Exited(_, 0) => Ok(()),
+            status => bail!("a child ended with {status:?}"),
+        }
+    }
+}
