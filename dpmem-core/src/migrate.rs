@@ -178,7 +178,14 @@ impl<'m, T: DevPagemapOps> Collected<'m, T> {
     pub fn fill(self) -> Filled<'m, T> {
         let mut step = self.0;
         for i in 0..step.flight.len() {
-            if !step.flight.source(i).is_migrating() {
+            let src = step.flight.source(i);
+            if !src.is_migrating() {
+                continue;
+            }
+            // The owner was asked for, and it is this pagemap alone; but a page that is not of this
+            // pagemap could not be copied, and so must not move.
+            let ours = src.page().is_some_and(|page| step.pagemap.offset_of(page).is_some());
+            if step.way == Way::ToRam && !ours {
                 continue;
             }
             let dst = match step.way {
