@@ -27,8 +27,16 @@ pub(crate) struct Lock(#[allow(dead_code)] File);
 impl Cache {
     /// `$DPMEM_CACHE`, or the user's cache folder.
     pub(crate) fn open() -> Result<Self> {
-        let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-        let dir = match (variable("DPMEM_CACHE"), variable("XDG_CACHE_HOME"), variable("HOME")) {
+        let variable = |name: &str| {
+            std::env::var_os(name)
+                .filter(|value| !value.is_empty())
+                .map(PathBuf::from)
+        };
+        let dir = match (
+            variable("DPMEM_CACHE"),
+            variable("XDG_CACHE_HOME"),
+            variable("HOME"),
+        ) {
             (Some(dir), _, _) => dir,
             (None, Some(dir), _) => dir.join("dpmem"),
             (None, None, Some(home)) => home.join(".cache/dpmem"),
@@ -39,9 +47,14 @@ impl Cache {
 
     /// A cache in this folder.
     pub(crate) fn at(dir: &Path) -> Result<Self> {
-        fs::create_dir_all(dir.join("locks"))
-            .with_context(|| format!("cannot make the cache folder {} (DPMEM_CACHE can name another)", dir.display()))?;
-        let dir = fs::canonicalize(dir).with_context(|| format!("cannot find {}", dir.display()))?;
+        fs::create_dir_all(dir.join("locks")).with_context(|| {
+            format!(
+                "cannot make the cache folder {} (DPMEM_CACHE can name another)",
+                dir.display()
+            )
+        })?;
+        let dir =
+            fs::canonicalize(dir).with_context(|| format!("cannot find {}", dir.display()))?;
         Ok(Self { dir })
     }
 
@@ -71,15 +84,24 @@ impl Cache {
             .write(true)
             .open(&path)
             .with_context(|| format!("cannot open the lock {}", path.display()))?;
-        if !FileExt::try_lock_exclusive(&file).with_context(|| format!("cannot lock {}", path.display()))? {
-            progress::say(format!("waiting for another dpmem run that works on {name}"));
-            FileExt::lock_exclusive(&file).with_context(|| format!("cannot lock {}", path.display()))?;
+        if !FileExt::try_lock_exclusive(&file)
+            .with_context(|| format!("cannot lock {}", path.display()))?
+        {
+            progress::say(format!(
+                "waiting for another dpmem run that works on {name}"
+            ));
+            FileExt::lock_exclusive(&file)
+                .with_context(|| format!("cannot lock {}", path.display()))?;
         }
         Ok(Lock(file))
     }
 
     /// Returns the artefact `name`; makes it first, if it is not there. `make` gets the path at which to make it.
-    pub(crate) fn artefact(&self, name: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+    pub(crate) fn artefact(
+        &self,
+        name: &str,
+        make: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<PathBuf> {
         let path = self.path(name);
         if path.exists() {
             return Ok(path);
@@ -91,10 +113,12 @@ impl Cache {
         let part = self.path(format!("{name}.part"));
         namespace::remove_tree(&part)?;
         if let Some(parent) = part.parent() {
-            fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
+            fs::create_dir_all(parent)
+                .with_context(|| format!("cannot make {}", parent.display()))?;
         }
         make(&part)?;
-        fs::rename(&part, &path).with_context(|| format!("cannot put {} in its place", path.display()))?;
+        fs::rename(&part, &path)
+            .with_context(|| format!("cannot put {} in its place", path.display()))?;
         Ok(path)
     }
 }
@@ -105,7 +129,9 @@ pub(crate) fn write_atomically(path: &Path, content: &[u8]) -> Result<()> {
     let context = || format!("cannot write {}", path.display());
     let mut file = tempfile::NamedTempFile::new_in(folder).with_context(context)?;
     std::io::Write::write_all(&mut file, content).with_context(context)?;
-    file.persist(path).map_err(|error| error.error).with_context(context)?;
+    file.persist(path)
+        .map_err(|error| error.error)
+        .with_context(context)?;
     Ok(())
 }
 
@@ -123,10 +149,14 @@ mod tests {
         assert!(cache.artefact("things/x", |_| bail!("no")).is_err());
         assert!(!cache.path("things/x").exists());
 
-        let made = cache.artefact("things/x", |part| Ok(fs::create_dir(part)?)).unwrap();
+        let made = cache
+            .artefact("things/x", |part| Ok(fs::create_dir(part)?))
+            .unwrap();
         assert!(made.is_dir());
         assert!(!made.join("half").exists());
-        cache.artefact("things/x", |_| panic!("made twice")).unwrap();
+        cache
+            .artefact("things/x", |_| panic!("made twice"))
+            .unwrap();
     }
 
     #[test]

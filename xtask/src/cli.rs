@@ -10,7 +10,11 @@ use crate::arch::Arch;
 
 /// Every command of dpmem.
 #[derive(Debug, Parser)]
-#[command(name = "cargo xtask", bin_name = "cargo xtask", disable_version_flag = true)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    disable_version_flag = true
+)]
 pub(crate) struct Options {
     /// What to do.
     #[command(subcommand)]
@@ -90,7 +94,9 @@ impl std::str::FromStr for LinuxChoice {
         }
         let looks_like_version = text.chars().all(|c| c.is_ascii_digit() || c == '.');
         if looks_like_version && !std::path::Path::new(text).exists() {
-            return Err(format!("version {text} is not supported: say 7.3, 7.2, or the folder of a kernel tree"));
+            return Err(format!(
+                "version {text} is not supported: say 7.3, 7.2, or the folder of a kernel tree"
+            ));
         }
         Ok(Self::Tree(PathBuf::from(text)))
     }
@@ -289,6 +295,9 @@ mod tests {
         };
         assert_eq!(parse(&[]), Driver::Rust);
         assert_eq!(parse(&["--kernel", "stock"]), Driver::C);
-        assert_eq!(parse(&["--kernel", "stock", "--driver", "rust"]), Driver::Rust);
+        assert_eq!(
+            parse(&["--kernel", "stock", "--driver", "rust"]),
+            Driver::Rust
+        );
     }
 }

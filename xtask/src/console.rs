@@ -51,7 +51,8 @@ const PAUSE: f64 = 0.5;
 
 fn signs() -> Option<&'static (RegexSet, RegexSet)> {
     static SETS: OnceLock<Option<(RegexSet, RegexSet)>> = OnceLock::new();
-    SETS.get_or_init(|| Some((RegexSet::new(SIGNS).ok()?, RegexSet::new(ENDS).ok()?))).as_ref()
+    SETS.get_or_init(|| Some((RegexSet::new(SIGNS).ok()?, RegexSet::new(ENDS).ok()?)))
+        .as_ref()
 }
 
 /// The time that printk put before a line, and the rest of the line.
@@ -75,7 +76,9 @@ pub(crate) fn message(line: &str) -> &str {
 
 /// All reports on a console, each from its first line to its last.
 pub(crate) fn reports<'a>(lines: impl IntoIterator<Item = &'a str>) -> Vec<String> {
-    let Some((begin, end)) = signs() else { return vec!["no patterns to look for".to_owned()] };
+    let Some((begin, end)) = signs() else {
+        return vec!["no patterns to look for".to_owned()];
+    };
     let mut reports = Vec::new();
     let mut report: Vec<&str> = Vec::new();
     let mut last = None;
@@ -161,8 +164,16 @@ mod tests {
             "UBSAN: array-index-out-of-bounds in x.c:1:2",
             "Unable to handle kernel paging request at virtual address ffff",
         ] {
-            assert_eq!(reports([format!("[    1.000000] {text}").as_str()]).len(), 1, "{text}");
-            assert_eq!(reports([format!("[    1.000000][  T12] {text}").as_str()]).len(), 1, "{text}");
+            assert_eq!(
+                reports([format!("[    1.000000] {text}").as_str()]).len(),
+                1,
+                "{text}"
+            );
+            assert_eq!(
+                reports([format!("[    1.000000][  T12] {text}").as_str()]).len(),
+                1,
+                "{text}"
+            );
         }
     }
 
@@ -170,6 +181,12 @@ mod tests {
     fn a_pause_separates_reports() {
         let text = "[    1.000000] BUG: one\n[    1.000001]  trace\n[    5.000000] fine\n[    6.000000] BUG: two";
         let found = reports(text.lines());
-        assert_eq!(found, ["[    1.000000] BUG: one\n[    1.000001]  trace", "[    6.000000] BUG: two"]);
+        assert_eq!(
+            found,
+            [
+                "[    1.000000] BUG: one\n[    1.000001]  trace",
+                "[    6.000000] BUG: two"
+            ]
+        );
     }
 }

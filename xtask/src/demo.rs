@@ -1,12 +1,61 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Stub.
+//! `cargo xtask demo`.
 
-use anyhow::{bail, Result};
+use anyhow::Result;
 
-use crate::cli::DemoOptions;
+use crate::arch::Arch;
+use crate::cli::{DemoOptions, Driver, KernelChoice, KernelOptions, LinuxChoice, Profile};
+use crate::ktap::Status;
+use crate::lab;
+use crate::progress;
+use crate::report::Report;
+use crate::suites;
+use crate::version::Series;
 
-/// Runs it.
-pub(crate) fn run(_: &DemoOptions) -> Result<bool> {
-    bail!("not here yet")
+/// The kernel that the demo runs on.
+pub(crate) fn kernel() -> KernelOptions {
+    KernelOptions {
+        linux: LinuxChoice::Package(Series::V7_3),
+        arch: Arch::X86_64,
+        kernel: KernelChoice::Dpmem,
+        driver: Some(Driver::Rust),
+        profile: Profile::Plain,
+    }
+}
+
+/// Builds what the demo needs, boots, and shows it; false if it did not go well.
+pub(crate) fn run(options: &DemoOptions) -> Result<bool> {
+    let mut report = Report::quiet("demo")?;
+    let kernel = kernel();
+    lab::with_kernel(
+        &kernel,
+        &options.machine,
+        "",
+        None,
+        &mut report,
+        suites::demo::run,
+    )?;
+    let mut good = true;
+    for test in report
+        .tests()
+        .iter()
+        .filter(|test| test.status != Status::Pass)
+    {
+        good = false;
+        progress::error(&format!(
+            "{}: {}",
+            test.name,
+            test.reason.as_deref().unwrap_or("failed")
+        ));
+    }
+    let (title, folder) = (report.kernels(), report.shown_folder());
+    report.finish()?;
+    let word = if good {
+        "the demo went well"
+    } else {
+        "the demo failed"
+    };
+    println!("\n{word}: a Rust driver in Linux {title}, in QEMU; logs: {folder}");
+    Ok(good)
 }

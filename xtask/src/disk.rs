@@ -16,13 +16,25 @@ pub(crate) struct Need {
 }
 
 /// The Debian root.
-pub(crate) const ROOT: Need = Need { what: "the Debian root with the tools", gib: 4 };
+pub(crate) const ROOT: Need = Need {
+    what: "the Debian root with the tools",
+    gib: 4,
+};
 /// An unpacked source, and for a moment the package of it.
-pub(crate) const SOURCE: Need = Need { what: "a kernel source", gib: 3 };
+pub(crate) const SOURCE: Need = Need {
+    what: "a kernel source",
+    gib: 3,
+};
 /// A kernel tree that is built.
-pub(crate) const TREE: Need = Need { what: "a kernel build", gib: 4 };
+pub(crate) const TREE: Need = Need {
+    what: "a kernel build",
+    gib: 4,
+};
 /// A step in a tree that is there already.
-pub(crate) const STEP: Need = Need { what: "a build step", gib: 1 };
+pub(crate) const STEP: Need = Need {
+    what: "a build step",
+    gib: 1,
+};
 
 /// What shells, compilers and apt say when the disk is full.
 pub(crate) const NO_SPACE: &str = "No space left on device";
@@ -48,7 +60,9 @@ pub(crate) fn require(folder: &Path, need: Need) -> Result<()> {
 pub(crate) fn explain(error: &anyhow::Error) -> String {
     let text = format!("{error:#}");
     let full = error.chain().any(|cause| {
-        cause.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == std::io::ErrorKind::StorageFull)
+        cause
+            .downcast_ref::<std::io::Error>()
+            .is_some_and(|io| io.kind() == std::io::ErrorKind::StorageFull)
     });
     if full && !text.contains("disk is full") {
         format!("the disk is full: {text}")
@@ -70,7 +84,14 @@ mod tests {
 
     #[test]
     fn too_much_is_refused() {
-        let error = require(Path::new("/"), Need { what: "everything", gib: 1 << 30 }).unwrap_err();
+        let error = require(
+            Path::new("/"),
+            Need {
+                what: "everything",
+                gib: 1 << 30,
+            },
+        )
+        .unwrap_err();
         assert!(format!("{error}").contains("everything needs"));
     }
 }

@@ -68,14 +68,18 @@ fn description(text: &str) -> (&str, Option<(String, &str)>) {
         },
     };
     let comment = comment.trim();
-    let (word, rest) = comment.split_once(char::is_whitespace).unwrap_or((comment, ""));
+    let (word, rest) = comment
+        .split_once(char::is_whitespace)
+        .unwrap_or((comment, ""));
     (name.trim(), Some((word.to_ascii_uppercase(), rest.trim())))
 }
 
 /// Understands the lines of a program. Unknown lines are diagnostics, whatever they are.
 pub(crate) fn parse<'a>(lines: impl IntoIterator<Item = &'a str>) -> Document {
     let mut document = Document::default();
-    let Some(patterns) = patterns() else { return document };
+    let Some(patterns) = patterns() else {
+        return document;
+    };
     // Results that are not yet claimed by the result line of the test around them: (depth, case).
     let mut open: Vec<(usize, Case)> = Vec::new();
     for (number, line) in lines.into_iter().enumerate() {
@@ -84,13 +88,17 @@ pub(crate) fn parse<'a>(lines: impl IntoIterator<Item = &'a str>) -> Document {
         let depth = (line.len() - text.len()) / 4;
         if let Some(plan) = patterns.plan.captures(text) {
             if depth == 0 {
-                let count: Option<usize> = plan.get(1).and_then(|count| count.as_str().parse().ok());
+                let count: Option<usize> =
+                    plan.get(1).and_then(|count| count.as_str().parse().ok());
                 document.plan = match (document.plan, count) {
                     (Some(before), Some(count)) => Some(before + count),
                     (before, count) => count.or(before),
                 };
                 if let (Some(0), Some(reason)) = (count, plan.get(2)) {
-                    let (word, reason) = reason.as_str().split_once(' ').unwrap_or((reason.as_str(), ""));
+                    let (word, reason) = reason
+                        .as_str()
+                        .split_once(' ')
+                        .unwrap_or((reason.as_str(), ""));
                     if word.eq_ignore_ascii_case("skip") {
                         open.push((
                             0,
@@ -106,35 +114,60 @@ pub(crate) fn parse<'a>(lines: impl IntoIterator<Item = &'a str>) -> Document {
             }
             continue;
         }
-        let Some(result) = patterns.result.captures(text) else { continue };
+        let Some(result) = patterns.result.captures(text) else {
+            continue;
+        };
         let ok = result.get(1).is_some_and(|word| word.as_str() == "ok");
         let (name, directive) = description(result.get(3).map_or("", |text| text.as_str()));
         let (status, reason) = match directive {
             Some((word, reason)) if word == "SKIP" => (Status::Skip, Some(reason.to_owned())),
             // Known to fail, and it did.
-            Some((word, reason)) if word == "XFAIL" && ok => (Status::Pass, Some(format!("expected failure: {reason}"))),
-            Some((word, reason)) if word == "XPASS" => (Status::Fail, Some(format!("passed, against expectation: {reason}"))),
-            Some((word, reason)) if !ok => (Status::Fail, Some(format!("{} {reason}", word.to_lowercase()))),
+            Some((word, reason)) if word == "XFAIL" && ok => {
+                (Status::Pass, Some(format!("expected failure: {reason}")))
+            }
+            Some((word, reason)) if word == "XPASS" => (
+                Status::Fail,
+                Some(format!("passed, against expectation: {reason}")),
+            ),
+            Some((word, reason)) if !ok => (
+                Status::Fail,
+                Some(format!("{} {reason}", word.to_lowercase())),
+            ),
             _ => (if ok { Status::Pass } else { Status::Fail }, None),
         };
         let name = match name {
-            "" => directive_name(&reason).unwrap_or_else(|| format!("test {}", result.get(2).map_or("?", |n| n.as_str()))),
+            "" => directive_name(&reason)
+                .unwrap_or_else(|| format!("test {}", result.get(2).map_or("?", |n| n.as_str()))),
             name => name.to_owned(),
         };
         if depth == 0 {
             document.top_level += 1;
         }
         // Everything deeper belongs to this one.
-        let start = open.iter().rposition(|(of, _)| *of <= depth).map_or(0, |index| index + 1);
+        let start = open
+            .iter()
+            .rposition(|(of, _)| *of <= depth)
+            .map_or(0, |index| index + 1);
         let children = open.len() > start;
         for (of, case) in open.iter_mut().skip(start) {
             *of = depth;
             case.name = format!("{name}.{}", case.name);
         }
         // What is only the sum of its parts is not counted again; but a part that is missing must not be lost.
-        let parts_failed = open.iter().skip(start).any(|(_, case)| case.status == Status::Fail);
+        let parts_failed = open
+            .iter()
+            .skip(start)
+            .any(|(_, case)| case.status == Status::Fail);
         if !children || (status == Status::Fail && !parts_failed) {
-            open.push((depth, Case { name, status, reason, line: number }));
+            open.push((
+                depth,
+                Case {
+                    name,
+                    status,
+                    reason,
+                    line: number,
+                },
+            ));
         }
     }
     document.cases = open.into_iter().map(|(_, case)| case).collect();
@@ -151,7 +184,11 @@ mod tests {
     use super::*;
 
     fn cases(text: &str) -> Vec<(String, Status)> {
-        parse(text.lines()).cases.into_iter().map(|case| (case.name, case.status)).collect()
+        parse(text.lines())
+            .cases
+            .into_iter()
+            .map(|case| (case.name, case.status))
+            .collect()
     }
 
     #[test]
@@ -177,7 +214,10 @@ ok 3 hmm.hmm_device_coherent.open_close # SKIP DEVICE_COHERENT not available
         assert_eq!(found[1].status, Status::Fail);
         assert_eq!(found[2].status, Status::Skip);
         assert_eq!(found[2].name, "hmm.hmm_device_coherent.open_close");
-        assert_eq!(found[2].reason.as_deref(), Some("DEVICE_COHERENT not available"));
+        assert_eq!(
+            found[2].reason.as_deref(),
+            Some("DEVICE_COHERENT not available")
+        );
     }
 
     #[test]
@@ -207,23 +247,44 @@ ok 2 lonely
         let text = "        ok 1 x\n        ok 2 y # SKIP no\n    ok 1 inner\nok 1 outer\n";
         assert_eq!(
             cases(text),
-            [("outer.inner.x".to_owned(), Status::Pass), ("outer.inner.y".to_owned(), Status::Skip)]
+            [
+                ("outer.inner.x".to_owned(), Status::Pass),
+                ("outer.inner.y".to_owned(), Status::Skip)
+            ]
         );
     }
 
     #[test]
     fn a_suite_that_fails_though_its_tests_pass_is_a_failure() {
         let text = "    ok 1 x\nnot ok 1 suite\n";
-        assert_eq!(cases(text), [("suite.x".to_owned(), Status::Pass), ("suite".to_owned(), Status::Fail)]);
+        assert_eq!(
+            cases(text),
+            [
+                ("suite.x".to_owned(), Status::Pass),
+                ("suite".to_owned(), Status::Fail)
+            ]
+        );
     }
 
     #[test]
     fn odd_lines() {
         assert_eq!(cases("okay 1\nnot okay\nhello\n"), []);
         assert_eq!(cases("ok 1\n"), [("test 1".to_owned(), Status::Pass)]);
-        assert_eq!(cases("ok 1 - dashed\n"), [("dashed".to_owned(), Status::Pass)]);
-        assert_eq!(cases("not ok 1 x # TODO later\n"), [("x".to_owned(), Status::Fail)]);
-        assert_eq!(cases("ok 1 x # XFAIL known\n"), [("x".to_owned(), Status::Pass)]);
-        assert_eq!(cases("1..0 # SKIP no driver\n"), [(String::new(), Status::Skip)]);
+        assert_eq!(
+            cases("ok 1 - dashed\n"),
+            [("dashed".to_owned(), Status::Pass)]
+        );
+        assert_eq!(
+            cases("not ok 1 x # TODO later\n"),
+            [("x".to_owned(), Status::Fail)]
+        );
+        assert_eq!(
+            cases("ok 1 x # XFAIL known\n"),
+            [("x".to_owned(), Status::Pass)]
+        );
+        assert_eq!(
+            cases("1..0 # SKIP no driver\n"),
+            [(String::new(), Status::Skip)]
+        );
     }
 }

@@ -6,7 +6,8 @@ use anyhow::Result;
 
 use crate::cache::Cache;
 use crate::cli::{
-    CleanOptions, InstallOptions, KernelOptions, LabCommand, LabTestOptions, SetupOptions, ShellOptions,
+    CleanOptions, InstallOptions, KernelOptions, LabCommand, LabTestOptions, MachineOptions,
+    SetupOptions, ShellOptions,
 };
 use crate::guest::Initramfs;
 use crate::install::{self, Installer};
@@ -37,7 +38,11 @@ fn setup(options: &SetupOptions) -> Result<()> {
     let cache = Cache::open()?;
     let tools = Tools::get(&cache)?;
     let source = Source::get(&cache, &tools, &options.linux)?;
-    progress::say(format!("ready: Linux {} in {}", source.id, source.dir.display()));
+    progress::say(format!(
+        "ready: Linux {} in {}",
+        source.id,
+        source.dir.display()
+    ));
     Ok(())
 }
 
@@ -45,7 +50,11 @@ fn build(options: &KernelOptions) -> Result<()> {
     let cache = Cache::open()?;
     let report = Report::new("build")?;
     let tools = Tools::get(&cache)?;
-    let builder = Builder { cache: &cache, tools: &tools, logs: report.folder() };
+    let builder = Builder {
+        cache: &cache,
+        tools: &tools,
+        logs: report.folder(),
+    };
     let kernel = builder.build(options)?;
     progress::say(format!("{}: {}", kernel.release, kernel.image().display()));
     Ok(())
@@ -58,7 +67,12 @@ fn test(options: &LabTestOptions) -> Result<bool> {
         Ok(()) => report.finish(),
         Err(error) if report.tests().is_empty() => Err(error),
         Err(error) => {
-            report.add(crate::report::Test::new("lab", "run", Err(format!("{error:#}")), 0.0))?;
+            report.add(crate::report::Test::new(
+                "lab",
+                "run",
+                Err(format!("{error:#}")),
+                0.0,
+            ))?;
             report.finish()
         }
     }
@@ -66,29 +80,56 @@ fn test(options: &LabTestOptions) -> Result<bool> {
 
 /// Builds, boots and tests, with the results in `report`.
 pub(crate) fn test_into(options: &LabTestOptions, label: &str, report: &mut Report) -> Result<()> {
-    let filter = Filter::new(options.filter.as_deref())?;
+    with_kernel(
+        &options.kernel,
+        &options.machine,
+        label,
+        options.filter.as_deref(),
+        report,
+        |context, report| suites::run(options.suite, context, report),
+    )
+}
+
+/// Builds a kernel, and does something with it.
+pub(crate) fn with_kernel(
+    options: &KernelOptions,
+    machine: &MachineOptions,
+    label: &str,
+    filter: Option<&str>,
+    report: &mut Report,
+    work: impl FnOnce(&suites::Context<'_>, &mut Report) -> Result<()>,
+) -> Result<()> {
+    let filter = Filter::new(filter)?;
     let cache = Cache::open()?;
     let tools = Tools::get(&cache)?;
     let logs = report.folder().to_path_buf();
-    let builder = Builder { cache: &cache, tools: &tools, logs: &logs };
-    let kernel = builder.build(&options.kernel)?;
+    let builder = Builder {
+        cache: &cache,
+        tools: &tools,
+        logs: &logs,
+    };
+    let kernel = builder.build(options)?;
     let context = suites::Context {
         builder: &builder,
-        options: &options.kernel,
+        options,
         kernel: &kernel,
-        driver: options.kernel.driver(),
-        machine: &options.machine,
+        driver: options.driver(),
+        machine,
         filter: &filter,
         label,
     };
-    suites::run(options.suite, &context, report)
+    work(&context, report)
 }
 
 fn shell(options: &ShellOptions) -> Result<()> {
     let cache = Cache::open()?;
     let report = Report::new("shell")?;
     let tools = Tools::get(&cache)?;
-    let builder = Builder { cache: &cache, tools: &tools, logs: report.folder() };
+    let builder = Builder {
+        cache: &cache,
+        tools: &tools,
+        logs: report.folder(),
+    };
     let kernel = builder.build(&options.kernel)?;
     let mut initramfs = Initramfs::new(&tools, kernel.arch)?;
     for module in ["test_hmm", "dpmem-core", "dmirror"] {
@@ -99,8 +140,14 @@ fn shell(options: &ShellOptions) -> Result<()> {
     initramfs.test(kernel.selftest("hmm-tests")?);
     let initrd = report.folder().join("initramfs.cpio");
     initramfs.write(&initrd)?;
-    let machine =
-        Machine::new(kernel.arch, kernel.profile, kernel.image(), initrd, &options.machine).interactive();
+    let machine = Machine::new(
+        kernel.arch,
+        kernel.profile,
+        kernel.image(),
+        initrd,
+        &options.machine,
+    )
+    .interactive();
     progress::say(format!(
         "test_hmm's memory that the CPU can address: insmod /modules/test_hmm.ko {}",
         machine.coherent_memory().join(" ")
@@ -123,8 +170,11 @@ fn install(options: &InstallOptions) -> Result<()> {
 
 fn clean(options: &CleanOptions) -> Result<()> {
     let cache = Cache::open()?;
-    let folders: &[&str] =
-        if options.all { &["trees", "src", "roots", "ccache", "guest", "logs"] } else { &["trees", "guest"] };
+    let folders: &[&str] = if options.all {
+        &["trees", "src", "roots", "ccache", "guest", "logs"]
+    } else {
+        &["trees", "guest"]
+    };
     if options.old {
         return clean_old(&cache);
     }
@@ -136,12 +186,18 @@ fn clean(options: &CleanOptions) -> Result<()> {
 
 /// Removes what is in a folder of the cache, one artefact after another, each under its lock.
 fn remove_in(cache: &Cache, folder: &str, which: impl Fn(&str) -> bool) -> Result<()> {
-    let Ok(entries) = std::fs::read_dir(cache.path(folder)) else { return Ok(()) };
+    let Ok(entries) = std::fs::read_dir(cache.path(folder)) else {
+        return Ok(());
+    };
     for entry in entries.filter_map(std::result::Result::ok) {
         let name = entry.file_name().to_string_lossy().into_owned();
         if which(&name) {
             let artefact = name.trim_end_matches(".part");
-            let lock = if folder == "trees" { format!("tree-{artefact}") } else { format!("{folder}/{artefact}") };
+            let lock = if folder == "trees" {
+                format!("tree-{artefact}")
+            } else {
+                format!("{folder}/{artefact}")
+            };
             let _lock = cache.lock(&lock)?;
             progress::say(format!("removing {folder}/{name}"));
             namespace::remove_tree(&entry.path())?;

@@ -51,7 +51,10 @@ impl Group {
         let name = command.get_program().to_string_lossy().into_owned();
         // The lock is held over the start, so that a signal cannot come between it and the list.
         let mut groups = groups();
-        let child = command.process_group(0).spawn().with_context(|| format!("cannot start {name}"))?;
+        let child = command
+            .process_group(0)
+            .spawn()
+            .with_context(|| format!("cannot start {name}"))?;
         groups.insert(i32::try_from(child.id()).context("a process id that does not fit")?);
         drop(groups);
         Ok(Self { child, name })
@@ -64,7 +67,9 @@ impl Group {
 
     /// Waits for the end.
     pub(crate) fn wait(mut self) -> Result<ExitStatus> {
-        self.child.wait().with_context(|| format!("cannot wait for {}", self.name))
+        self.child
+            .wait()
+            .with_context(|| format!("cannot wait for {}", self.name))
     }
 
     /// Ends it now.
@@ -102,12 +107,20 @@ impl Logged<'_> {
     /// Runs `command`, and hands each line of its output to `on_line`.
     pub(crate) fn run(&self, command: &mut Command, mut on_line: impl FnMut(&str)) -> Result<()> {
         if let Some(folder) = self.log.parent() {
-            fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+            fs::create_dir_all(folder)
+                .with_context(|| format!("cannot make {}", folder.display()))?;
         }
         let log = || format!("cannot write the log {}", self.log.display());
-        let mut file = File::options().create(true).append(true).open(self.log).with_context(log)?;
+        let mut file = File::options()
+            .create(true)
+            .append(true)
+            .open(self.log)
+            .with_context(log)?;
         let (reader, writer) = os_pipe::pipe().context("cannot make a pipe")?;
-        command.stdin(Stdio::null()).stderr(writer.try_clone().context("cannot make a pipe")?).stdout(writer);
+        command
+            .stdin(Stdio::null())
+            .stderr(writer.try_clone().context("cannot make a pipe")?)
+            .stdout(writer);
         let group = Group::start(command)?;
         // The command holds copies of the pipe's end; without them gone, its output would never end.
         command.stdout(Stdio::null()).stderr(Stdio::null());
@@ -124,13 +137,21 @@ impl Logged<'_> {
             return Ok(());
         }
         let full = lines.iter().any(|line| line.contains(disk::NO_SPACE));
-        let reason = if full { format!("the disk is full: {}", self.what) } else { self.what.to_owned() };
+        let reason = if full {
+            format!("the disk is full: {}", self.what)
+        } else {
+            self.what.to_owned()
+        };
         bail!(
             "{reason} failed ({}):\n{}\n  log: {}\n  {}",
             describe(status),
             first_errors(&lines).join("\n"),
             self.log.display(),
-            if full { "make room, or name another folder with DPMEM_CACHE, and run the command again" } else { self.advice }
+            if full {
+                "make room, or name another folder with DPMEM_CACHE, and run the command again"
+            } else {
+                self.advice
+            }
         )
     }
 }
@@ -138,10 +159,17 @@ impl Logged<'_> {
 /// Runs a command, and returns what it printed.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
     let name = command.get_program().to_string_lossy().into_owned();
-    let output = command.stdin(Stdio::null()).output().with_context(|| format!("cannot start {name}"))?;
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("cannot start {name}"))?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
-        bail!("{name} failed ({}): {}", describe(output.status), said.trim());
+        bail!(
+            "{name} failed ({}): {}",
+            describe(output.status),
+            said.trim()
+        );
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
@@ -159,15 +187,32 @@ pub(crate) fn describe(status: ExitStatus) -> String {
 fn first_errors(lines: &[String]) -> Vec<String> {
     let is_error = |line: &String| {
         let line = line.to_ascii_lowercase();
-        ["error:", "error[", "fatal", "undefined reference", "no space left", "e: ", "cannot ", "is not set"]
-            .iter()
-            .any(|sign| line.contains(sign))
+        [
+            "error:",
+            "error[",
+            "fatal",
+            "undefined reference",
+            "no space left",
+            "e: ",
+            "cannot ",
+            "is not set",
+        ]
+        .iter()
+        .any(|sign| line.contains(sign))
             && !line.contains("(ignored)")
     };
     let last = lines.len().saturating_sub(SHOWN_LINES);
     // With a little of what came before it.
-    let start = lines.iter().position(is_error).map_or(last, |first| first.saturating_sub(2));
-    lines.iter().skip(start).take(SHOWN_LINES).map(|line| format!("    {line}")).collect()
+    let start = lines
+        .iter()
+        .position(is_error)
+        .map_or(last, |first| first.saturating_sub(2));
+    lines
+        .iter()
+        .skip(start)
+        .take(SHOWN_LINES)
+        .map(|line| format!("    {line}"))
+        .collect()
 }
 
 /// Finds a program on this machine.
@@ -182,7 +227,11 @@ mod tests {
     fn logged(script: &str) -> (Result<()>, String) {
         let dir = tempfile::tempdir().unwrap();
         let log = dir.path().join("log");
-        let run = Logged { what: "trying", log: &log, advice: "do better" };
+        let run = Logged {
+            what: "trying",
+            log: &log,
+            advice: "do better",
+        };
         let outcome = run.run(Command::new("sh").args(["-c", script]), |_| {});
         (outcome, fs::read_to_string(&log).unwrap())
     }
@@ -198,7 +247,11 @@ mod tests {
     fn a_failure_says_what_why_and_where() {
         let (outcome, _) = logged("echo fine; echo 'x.c:1: error: bad'; exit 3");
         let message = format!("{}", outcome.unwrap_err());
-        assert!(message.starts_with("trying failed (exit status 3):\n    fine\n    x.c:1: error: bad\n"), "{message}");
+        assert!(
+            message
+                .starts_with("trying failed (exit status 3):\n    fine\n    x.c:1: error: bad\n"),
+            "{message}"
+        );
         assert!(message.contains("log: "), "{message}");
         assert!(message.ends_with("do better"), "{message}");
     }
@@ -213,7 +266,9 @@ mod tests {
     fn dropping_a_group_ends_it() {
         let (reader, writer) = os_pipe::pipe().unwrap();
         let mut command = Command::new("sh");
-        command.args(["-c", "sleep 1000 & sleep 1000"]).stdout(writer);
+        command
+            .args(["-c", "sleep 1000 & sleep 1000"])
+            .stdout(writer);
         let group = Group::start(&mut command).unwrap();
         drop(command);
         drop(group);

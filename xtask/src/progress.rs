@@ -56,7 +56,14 @@ impl Step {
             say(format!("{what} ..."));
         }
         let now = Instant::now();
-        Self { what, bar, total, done: 0, started: now, said: now }
+        Self {
+            what,
+            bar,
+            total,
+            done: 0,
+            started: now,
+            said: now,
+        }
     }
 
     /// One unit more, and what it was.
@@ -74,8 +81,15 @@ impl Step {
             }
             None if self.said.elapsed() >= PLAIN_INTERVAL => {
                 self.said = Instant::now();
-                let of = self.total.map_or_else(String::new, |total| format!("/{}", total.max(self.done)));
-                say(format!("{}: {}{of} after {} s", self.what, self.done, self.started.elapsed().as_secs()));
+                let of = self
+                    .total
+                    .map_or_else(String::new, |total| format!("/{}", total.max(self.done)));
+                say(format!(
+                    "{}: {}{of} after {} s",
+                    self.what,
+                    self.done,
+                    self.started.elapsed().as_secs()
+                ));
             }
             None => {}
         }

@@ -37,7 +37,13 @@ impl Test {
             Ok(()) => (Status::Pass, None),
             Err(reason) => (Status::Fail, Some(reason)),
         };
-        Self { suite: suite.to_owned(), name: name.to_owned(), status, reason, seconds }
+        Self {
+            suite: suite.to_owned(),
+            name: name.to_owned(),
+            status,
+            reason,
+            seconds,
+        }
     }
 }
 
@@ -67,6 +73,7 @@ pub(crate) struct Report {
     folder: PathBuf,
     document: Document,
     begun: bool,
+    quiet: bool,
 }
 
 impl Report {
@@ -74,14 +81,51 @@ impl Report {
     pub(crate) fn new(what: &str) -> Result<Self> {
         let top = repo::lab_output();
         fs::create_dir_all(&top).with_context(|| format!("cannot make {}", top.display()))?;
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs());
         let name = format!("{now}-{what}-{}", std::process::id());
         let folder = top.join(&name);
         fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        let (latest, new) = (top.join("latest"), top.join(format!(".latest-{}", std::process::id())));
+        let (latest, new) = (
+            top.join("latest"),
+            top.join(format!(".latest-{}", std::process::id())),
+        );
         let link = std::os::unix::fs::symlink(&name, &new).and_then(|()| fs::rename(&new, &latest));
         link.with_context(|| format!("cannot make {}", latest.display()))?;
-        Ok(Self { folder, document: Document::default(), begun: false })
+        Ok(Self {
+            folder,
+            document: Document::default(),
+            begun: false,
+            quiet: false,
+        })
+    }
+
+    /// One that prints nothing.
+    pub(crate) fn quiet(what: &str) -> Result<Self> {
+        Ok(Self {
+            quiet: true,
+            ..Self::new(what)?
+        })
+    }
+
+    /// The releases of the kernels that tests ran on.
+    pub(crate) fn kernels(&self) -> String {
+        self.document
+            .runs
+            .iter()
+            .map(|run| run.release.as_str())
+            .collect::<Vec<_>>()
+            .join(", ")
+    }
+
+    /// The folder, as the user sees it.
+    pub(crate) fn shown_folder(&self) -> String {
+        self.folder
+            .strip_prefix(repo::top())
+            .unwrap_or(&self.folder)
+            .display()
+            .to_string()
     }
 
     /// Where logs go.
@@ -134,8 +178,11 @@ impl Report {
         Ok(())
     }
 
-    fn begin(&mut self) -> Result<std::io::StdoutLock<'static>> {
-        let mut out = std::io::stdout().lock();
+    fn begin(&mut self) -> Result<Box<dyn Write>> {
+        if self.quiet {
+            return Ok(Box::new(std::io::sink()));
+        }
+        let mut out = Box::new(std::io::stdout().lock());
         if !self.begun {
             self.begun = true;
             writeln!(out, "KTAP version 1").context("cannot print")?;
@@ -153,7 +200,7 @@ impl Report {
         let path = self.folder.join("results.json");
         let text = serde_json::to_vec_pretty(&self.document).context("cannot write JSON")?;
         cache::write_atomically(&path, &text)?;
-        let shown = path.strip_prefix(repo::top()).unwrap_or(&path).display().to_string();
+        let shown = format!("{}/results.json", self.shown_folder());
         let total = self.document.tests.len();
         let counts = Counts::of(&self.document.tests);
         let mut out = self.begin()?;
@@ -194,7 +241,11 @@ impl Counts {
 
 impl std::fmt::Display for Counts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped)
+        write!(
+            f,
+            "{} passed, {} failed, {} skipped",
+            self.passed, self.failed, self.skipped
+        )
     }
 }
 
@@ -203,7 +254,13 @@ mod tests {
     use super::*;
 
     fn test(status: Status) -> Test {
-        Test { suite: "s".to_owned(), name: "n".to_owned(), status, reason: None, seconds: 0.0 }
+        Test {
+            suite: "s".to_owned(),
+            name: "n".to_owned(),
+            status,
+            reason: None,
+            seconds: 0.0,
+        }
     }
 
     #[test]

@@ -55,11 +55,17 @@ impl Source {
     }
 
     fn own(dir: &Path) -> Result<Self> {
-        let path = fs::canonicalize(dir).with_context(|| format!("there is no kernel tree at {}", dir.display()))?;
+        let path = fs::canonicalize(dir)
+            .with_context(|| format!("there is no kernel tree at {}", dir.display()))?;
         let series = Series::of_tree(&path)?;
         let mut hash = Sha256::new();
         hash.update(path.as_os_str().as_encoded_bytes());
-        Ok(Self { dir: path, series, id: format!("own-{}", short(hash)), own: true })
+        Ok(Self {
+            dir: path,
+            series,
+            id: format!("own-{}", short(hash)),
+            own: true,
+        })
     }
 
     fn package(cache: &Cache, root: &Root, series: Series) -> Result<Self> {
@@ -68,9 +74,16 @@ impl Source {
             fetch(root, series, part, &cache.path("logs/source.log"))
         })?;
         let path = dir.join(STAMP);
-        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        let stamp: Stamp = serde_json::from_str(&text).with_context(|| format!("cannot understand {}", path.display()))?;
-        Ok(Self { dir: dir.join("linux"), series, id: stamp.version, own: false })
+        let text =
+            fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let stamp: Stamp = serde_json::from_str(&text)
+            .with_context(|| format!("cannot understand {}", path.display()))?;
+        Ok(Self {
+            dir: dir.join("linux"),
+            series,
+            id: stamp.version,
+            own: false,
+        })
     }
 }
 
@@ -79,17 +92,35 @@ fn fetch(root: &Root, series: Series, part: &Path, log: &Path) -> Result<()> {
     let apt = Apt::new(root.dir(), log);
     let fetch = |fresh: bool| -> Result<Stamp> {
         let Some(found) = apt.candidate(&package)? else {
-            bail!("no suite of {} has {package}", packages::SOURCE_SUITES.join(", "));
+            bail!(
+                "no suite of {} has {package}",
+                packages::SOURCE_SUITES.join(", ")
+            );
         };
         if fresh {
-            progress::say(format!("{package} {} comes from {}", found.version, found.suite));
+            progress::say(format!(
+                "{package} {} comes from {}",
+                found.version, found.suite
+            ));
         }
-        let mut step = Step::start(format!("downloading {package} {} from {}", found.version, found.suite), None);
+        let mut step = Step::start(
+            format!(
+                "downloading {package} {} from {}",
+                found.version, found.suite
+            ),
+            None,
+        );
         let download = part.join("download");
-        fs::create_dir_all(&download).with_context(|| format!("cannot make {}", download.display()))?;
-        apt.download(&package, &found.version, &download, |line| step.tick(line.to_owned()))?;
+        fs::create_dir_all(&download)
+            .with_context(|| format!("cannot make {}", download.display()))?;
+        apt.download(&package, &found.version, &download, |line| {
+            step.tick(line.to_owned())
+        })?;
         step.finish();
-        Ok(Stamp { version: found.version, suite: found.suite })
+        Ok(Stamp {
+            version: found.version,
+            suite: found.suite,
+        })
     };
     // What the root knows may be older than what the mirror has now.
     let stamp = match fetch(false) {
@@ -120,10 +151,15 @@ tar -xf download/usr/src/\"$1\".tar.xz -C linux --strip-components=1
 rm -r download
 ";
     let inside = PathBuf::from("/source");
-    let mut command = root::command_in(root.dir(), &inside, &[(part.to_path_buf(), inside.clone())]);
+    let mut command =
+        root::command_in(root.dir(), &inside, &[(part.to_path_buf(), inside.clone())]);
     command.args(["sh", "-ec", script, "sh", package]);
-    Logged { what: &format!("unpacking {package}"), log, advice: "run the same command again" }
-        .run(&mut command, |line| step.tick(line.to_owned()))?;
+    Logged {
+        what: &format!("unpacking {package}"),
+        log,
+        advice: "run the same command again",
+    }
+    .run(&mut command, |line| step.tick(line.to_owned()))?;
     step.finish();
     Ok(())
 }
@@ -136,13 +172,26 @@ mod tests {
     fn what_is_no_kernel_tree_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let error = Source::own(dir.path()).unwrap_err();
-        assert!(format!("{error}").contains("is not a kernel tree"), "{error}");
+        assert!(
+            format!("{error}").contains("is not a kernel tree"),
+            "{error}"
+        );
         let error = Source::own(&dir.path().join("absent")).unwrap_err();
-        assert!(format!("{error}").contains("there is no kernel tree at"), "{error}");
+        assert!(
+            format!("{error}").contains("there is no kernel tree at"),
+            "{error}"
+        );
 
-        fs::write(dir.path().join("Makefile"), "VERSION = 6\nPATCHLEVEL = 12\n").unwrap();
+        fs::write(
+            dir.path().join("Makefile"),
+            "VERSION = 6\nPATCHLEVEL = 12\n",
+        )
+        .unwrap();
         fs::write(dir.path().join("Kconfig"), "").unwrap();
         let error = Source::own(dir.path()).unwrap_err();
-        assert!(format!("{error}").contains("only 7.2 and 7.3 are supported"), "{error}");
+        assert!(
+            format!("{error}").contains("only 7.2 and 7.3 are supported"),
+            "{error}"
+        );
     }
 }

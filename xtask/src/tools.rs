@@ -17,7 +17,8 @@ use crate::root::{self, namespace, Root};
 
 /// Programs a machine must have to do without a root.
 const HOST_PROGRAMS: &[&str] = &[
-    "gcc", "ld", "make", "flex", "bison", "bc", "perl", "python3", "rsync", "cpio", "patch", "kmod", "rustc", "cargo", "bindgen",
+    "gcc", "ld", "make", "flex", "bison", "bc", "perl", "python3", "rsync", "cpio", "patch",
+    "kmod", "rustc", "cargo", "bindgen",
 ];
 
 /// Programs that must have a version, and the lowest that will do.
@@ -35,18 +36,19 @@ pub(crate) enum Tools {
 impl Tools {
     /// Gets the tools: makes the root, unless that is impossible here and the machine has all there must be.
     pub(crate) fn get(cache: &Cache) -> Result<Self> {
-        let possible =
-            namespace::check().and_then(|()| match Root::is_made(cache) {
-                true => Ok(()),
-                false => root::ensure_debootstrap(&cache.path("logs/root.log")),
-            });
+        let possible = namespace::check().and_then(|()| match Root::is_made(cache) {
+            true => Ok(()),
+            false => root::ensure_debootstrap(&cache.path("logs/root.log")),
+        });
         let reason = match possible {
             Ok(()) => return Root::get(cache).map(Self::Root),
             Err(reason) => reason,
         };
         let missing = missing_on_this_machine()?;
         if missing.is_empty() {
-            progress::say(format!("no Debian root ({reason:#}): using the tools of this machine"));
+            progress::say(format!(
+                "no Debian root ({reason:#}): using the tools of this machine"
+            ));
             return Ok(Self::Machine);
         }
         bail!(
@@ -57,7 +59,12 @@ impl Tools {
 
     /// A job for the tools.
     pub(crate) fn job(&self) -> Job<'_> {
-        Job { tools: self, binds: Vec::new(), folder: PathBuf::from("/"), env: Vec::new() }
+        Job {
+            tools: self,
+            binds: Vec::new(),
+            folder: PathBuf::from("/"),
+            env: Vec::new(),
+        }
     }
 
     /// Says which tools these are, as part of a key.
@@ -91,11 +98,20 @@ impl Tools {
                     guest.join("bin/busybox")
                 }
             }
-            Self::Machine if arch == host => process::find("busybox").context("a static busybox is missing")?,
-            Self::Machine => bail!("a static busybox for {} is missing: it comes with the Debian root", arch.name()),
+            Self::Machine if arch == host => {
+                process::find("busybox").context("a static busybox is missing")?
+            }
+            Self::Machine => bail!(
+                "a static busybox for {} is missing: it comes with the Debian root",
+                arch.name()
+            ),
         };
         if !path.is_file() {
-            bail!("a static busybox for {} is missing at {}", arch.name(), path.display());
+            bail!(
+                "a static busybox for {} is missing at {}",
+                arch.name(),
+                path.display()
+            );
         }
         Ok(path)
     }
@@ -110,7 +126,8 @@ impl Tools {
                     .filter_map(Result::ok)
                     .map(|entry| entry.file_name())
                     .find(|name| name.to_string_lossy().starts_with("rustc-"));
-                let name = found.with_context(|| format!("no Rust library source in {}", usr_src.display()))?;
+                let name = found
+                    .with_context(|| format!("no Rust library source in {}", usr_src.display()))?;
                 Ok(Path::new("/usr/src").join(name).join("library"))
             }
             Self::Machine => machine_rust_library(),
@@ -130,8 +147,11 @@ fn machine_rust_library() -> Result<PathBuf> {
 
 fn missing_on_this_machine() -> Result<Vec<String>> {
     let host = Arch::host()?;
-    let mut missing: Vec<String> =
-        HOST_PROGRAMS.iter().filter(|&&name| process::find(name).is_none()).map(|&name| name.to_owned()).collect();
+    let mut missing: Vec<String> = HOST_PROGRAMS
+        .iter()
+        .filter(|&&name| process::find(name).is_none())
+        .map(|&name| name.to_owned())
+        .collect();
     for &(program, least) in HOST_VERSIONS {
         if let Ok(text) = process::output(Command::new(program).arg("--version")) {
             if version_in(&text).is_none_or(|version| version < least) {
@@ -223,7 +243,10 @@ mod tests {
 
     #[test]
     fn versions() {
-        assert_eq!(version_in("rustc 1.85.1 (4eb161250 2025-03-15)"), Some([1, 85, 1]));
+        assert_eq!(
+            version_in("rustc 1.85.1 (4eb161250 2025-03-15)"),
+            Some([1, 85, 1])
+        );
         assert_eq!(version_in("bindgen 0.71.1"), Some([0, 71, 1]));
         assert_eq!(version_in("none"), None);
         assert!(version_in("1.9.0") < version_in("1.85.0"));

@@ -38,13 +38,20 @@ impl Series {
     pub(crate) fn of_tree(tree: &Path) -> Result<Self> {
         let path = tree.join("Makefile");
         if !path.is_file() || !tree.join("Kconfig").is_file() {
-            bail!("{} is not a kernel tree: it has no Makefile and Kconfig", tree.display());
+            bail!(
+                "{} is not a kernel tree: it has no Makefile and Kconfig",
+                tree.display()
+            );
         }
-        let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let text = std::fs::read_to_string(&path)
+            .with_context(|| format!("cannot read {}", path.display()))?;
         let found = Self::of_makefile(&text);
         match found {
             Ok(series) => Ok(series),
-            Err(version) => bail!("{} is Linux {version}: only 7.2 and 7.3 are supported", tree.display()),
+            Err(version) => bail!(
+                "{} is Linux {version}: only 7.2 and 7.3 are supported",
+                tree.display()
+            ),
         }
     }
 

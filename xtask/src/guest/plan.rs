@@ -8,7 +8,6 @@ use std::time::Duration;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Plan {
     lines: Vec<String>,
-    programs: Vec<String>,
     bound: Duration,
 }
 
@@ -20,8 +19,12 @@ impl Plan {
 
     /// Loads a module.
     pub(crate) fn load(&mut self, module: &str, parameters: &[String]) {
-        let parameters: String = parameters.iter().map(|parameter| format!(" {}", quote(parameter))).collect();
-        self.lines.push(format!("load {}{parameters}", quote(module)));
+        let parameters: String = parameters
+            .iter()
+            .map(|parameter| format!(" {}", quote(parameter)))
+            .collect();
+        self.lines
+            .push(format!("load {}{parameters}", quote(module)));
     }
 
     /// Unloads a module.
@@ -37,8 +40,12 @@ impl Plan {
     /// Runs a test program, for at most `bound`.
     pub(crate) fn program(&mut self, name: &str, bound: Duration, command: &[String]) {
         let command: Vec<String> = command.iter().map(|word| quote(word)).collect();
-        self.lines.push(format!("program {} {} {}", quote(name), bound.as_secs(), command.join(" ")));
-        self.programs.push(name.to_owned());
+        self.lines.push(format!(
+            "program {} {} {}",
+            quote(name),
+            bound.as_secs(),
+            command.join(" ")
+        ));
         self.bound += bound;
     }
 
@@ -51,11 +58,6 @@ impl Plan {
     pub(crate) fn leaks(&mut self) {
         self.lines.push("leaks".to_owned());
         self.bound += Duration::from_secs(120);
-    }
-
-    /// All programs that the plan runs.
-    pub(crate) fn programs(&self) -> &[String] {
-        &self.programs
     }
 
     /// How long its programs may take.
@@ -81,7 +83,11 @@ mod tests {
     #[test]
     fn words_stay_words() {
         let mut plan = Plan::new();
-        plan.program("it's", Duration::from_secs(5), &["/tests/x".to_owned(), "$HOME a".to_owned()]);
+        plan.program(
+            "it's",
+            Duration::from_secs(5),
+            &["/tests/x".to_owned(), "$HOME a".to_owned()],
+        );
         assert_eq!(plan.script(), "program 'it'\\''s' 5 '/tests/x' '$HOME a'\n");
     }
 }

@@ -7,7 +7,10 @@ use anyhow::{bail, ensure, Result};
 use super::state::{Insertion, Place};
 
 fn position(lines: &[&str], anchor: &str) -> Result<usize> {
-    let mut found = lines.iter().enumerate().filter(|(_, line)| line.trim_end() == anchor.trim_end());
+    let mut found = lines
+        .iter()
+        .enumerate()
+        .filter(|(_, line)| line.trim_end() == anchor.trim_end());
     match (found.next(), found.next()) {
         (Some((index, _)), None) => Ok(index),
         (None, _) => bail!("it has no line \"{}\"", anchor.trim()),
@@ -18,7 +21,10 @@ fn position(lines: &[&str], anchor: &str) -> Result<usize> {
 /// Inserts the lines; returns the text with them, and what was really inserted.
 pub(super) fn insert(text: &str, insertion: &Insertion) -> Result<(String, Option<Insertion>)> {
     let lines: Vec<&str> = text.split_inclusive('\n').collect();
-    ensure!(text.is_empty() || text.ends_with('\n'), "it does not end with a newline");
+    ensure!(
+        text.is_empty() || text.ends_with('\n'),
+        "it does not end with a newline"
+    );
     let at = match &insertion.place {
         Place::Before(anchor) => position(&lines, anchor)?,
         Place::After(anchor) => position(&lines, anchor)? + 1,
@@ -28,8 +34,14 @@ pub(super) fn insert(text: &str, insertion: &Insertion) -> Result<(String, Optio
     let mut new = insertion.lines.clone();
     if insertion.unless_present {
         new.retain(|line| !present(line));
-    } else if let Some(line) = new.iter().find(|line| !line.trim().is_empty() && present(line)) {
-        bail!("it already has the line \"{}\", and not from dpmem", line.trim());
+    } else if let Some(line) = new
+        .iter()
+        .find(|line| !line.trim().is_empty() && present(line))
+    {
+        bail!(
+            "it already has the line \"{}\", and not from dpmem",
+            line.trim()
+        );
     }
     if new.is_empty() {
         return Ok((text.to_owned(), None));
@@ -41,7 +53,13 @@ pub(super) fn insert(text: &str, insertion: &Insertion) -> Result<(String, Optio
         result.push('\n');
     }
     result.push_str(&after.concat());
-    Ok((result, Some(Insertion { lines: new, ..insertion.clone() })))
+    Ok((
+        result,
+        Some(Insertion {
+            lines: new,
+            ..insertion.clone()
+        }),
+    ))
 }
 
 /// Removes what [`insert`] inserted.
@@ -56,7 +74,10 @@ pub(super) fn remove(text: &str, insertion: &Insertion) -> Result<String> {
     let parts = start.and_then(|start| {
         let (before, rest) = lines.split_at_checked(start)?;
         let (block, after) = rest.split_at_checked(count)?;
-        let ours = block.iter().zip(&insertion.lines).all(|(found, line)| found.strip_suffix('\n') == Some(line));
+        let ours = block
+            .iter()
+            .zip(&insertion.lines)
+            .all(|(found, line)| found.strip_suffix('\n') == Some(line));
         ours.then(|| before.concat() + &after.concat())
     });
     match parts {
@@ -83,8 +104,14 @@ mod tests {
     #[test]
     fn in_and_out_again() {
         for (place, expected) in [
-            (Place::Before("\ttwo".to_owned()), "one\nx\n\ny\n\ttwo  \nthree\n"),
-            (Place::After("\ttwo".to_owned()), "one\n\ttwo  \nx\n\ny\nthree\n"),
+            (
+                Place::Before("\ttwo".to_owned()),
+                "one\nx\n\ny\n\ttwo  \nthree\n",
+            ),
+            (
+                Place::After("\ttwo".to_owned()),
+                "one\n\ttwo  \nx\n\ny\nthree\n",
+            ),
             (Place::End, "one\n\ttwo  \nthree\nx\n\ny\n"),
         ] {
             let (with, done) = insert(TEXT, &insertion(place, &["x", "", "y"])).unwrap();
@@ -96,7 +123,10 @@ mod tests {
     #[test]
     fn an_anchor_must_be_there_once() {
         for text in ["", "one\n", "three\nthree\n", "  three\n"] {
-            assert!(insert(text, &insertion(Place::Before("three".to_owned()), &["x"])).is_err(), "{text}");
+            assert!(
+                insert(text, &insertion(Place::Before("three".to_owned()), &["x"])).is_err(),
+                "{text}"
+            );
         }
     }
 

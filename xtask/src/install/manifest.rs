@@ -48,7 +48,8 @@ impl Manifest {
     /// Reads it.
     pub(super) fn load(repository: &Path) -> Result<Self> {
         let path = repository.join(PATH);
-        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let text =
+            fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         toml::from_str(&text).with_context(|| format!("cannot understand {}", path.display()))
     }
 
@@ -71,8 +72,8 @@ impl Manifest {
                 } else {
                     format!("{}/{}", copy.to, inner.display())
                 };
-                let content =
-                    fs::read(entry.path()).with_context(|| format!("cannot read {}", entry.path().display()))?;
+                let content = fs::read(entry.path())
+                    .with_context(|| format!("cannot read {}", entry.path().display()))?;
                 if files.insert(to.clone(), content).is_some() {
                     bail!("{PATH} copies two files to {to}");
                 }
@@ -90,7 +91,10 @@ impl Manifest {
                     (Some(anchor), None, None) => Place::Before(anchor.clone()),
                     (None, Some(anchor), None) => Place::After(anchor.clone()),
                     (None, None, Some("end")) => Place::End,
-                    _ => bail!("{PATH}: one of before, after and at = \"end\" for {}", insert.file),
+                    _ => bail!(
+                        "{PATH}: one of before, after and at = \"end\" for {}",
+                        insert.file
+                    ),
                 };
                 Ok(Insertion {
                     file: insert.file.clone(),
@@ -112,7 +116,10 @@ mod tests {
         let manifest = |text: &str| toml::from_str::<Manifest>(text).unwrap().insertions();
         assert!(manifest("[[insert]]\nfile = \"x\"\nlines = [\"a\"]\nbefore = \"b\"\n").is_ok());
         assert!(manifest("[[insert]]\nfile = \"x\"\nlines = [\"a\"]\n").is_err());
-        assert!(manifest("[[insert]]\nfile = \"x\"\nlines = [\"a\"]\nbefore = \"b\"\nafter = \"c\"\n").is_err());
+        assert!(manifest(
+            "[[insert]]\nfile = \"x\"\nlines = [\"a\"]\nbefore = \"b\"\nafter = \"c\"\n"
+        )
+        .is_err());
         assert!(manifest("[[insert]]\nfile = \"x\"\nlines = [\"a\"]\nat = \"start\"\n").is_err());
     }
 

@@ -86,9 +86,13 @@ impl Installer {
             insertions.extend(work.insert(insertion)?);
         }
         let folders = work.place(&self.files, &before)?;
-        work.finish(Some(State { copied: self.files.keys().cloned().collect(), folders, insertions, patches }))
+        work.finish(Some(State {
+            copied: self.files.keys().cloned().collect(),
+            folders,
+            insertions,
+            patches,
+        }))
     }
-
 }
 
 /// Takes everything out of the tree again.
@@ -116,12 +120,20 @@ struct Work<'a> {
 impl<'a> Work<'a> {
     /// The tree without the lines that were inserted earlier.
     fn begin(tree: &'a Path, before: &State) -> Result<Self> {
-        let mut work = Self { tree, files: BTreeMap::new() };
+        let mut work = Self {
+            tree,
+            files: BTreeMap::new(),
+        };
         for insertion in before.insertions.iter().rev() {
             let text = work.text(&insertion.file)?;
-            let without = lines::remove(&text, insertion)
-                .with_context(|| format!("{} was changed by hand where dpmem's lines are", insertion.file))?;
-            work.files.insert(insertion.file.clone(), Some(without.into_bytes()));
+            let without = lines::remove(&text, insertion).with_context(|| {
+                format!(
+                    "{} was changed by hand where dpmem's lines are",
+                    insertion.file
+                )
+            })?;
+            work.files
+                .insert(insertion.file.clone(), Some(without.into_bytes()));
         }
         Ok(work)
     }
@@ -134,20 +146,25 @@ impl<'a> Work<'a> {
         match fs::read(self.tree.join(file)) {
             Ok(content) => Ok(Some(content)),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error).with_context(|| format!("cannot read {}", self.tree.join(file).display())),
+            Err(error) => Err(error)
+                .with_context(|| format!("cannot read {}", self.tree.join(file).display())),
         }
     }
 
     fn text(&mut self, file: &str) -> Result<String> {
-        let content = self.read(file)?.with_context(|| format!("the tree does not fit: it has no {file}"))?;
-        String::from_utf8(content).with_context(|| format!("the tree does not fit: {file} is not text"))
+        let content = self
+            .read(file)?
+            .with_context(|| format!("the tree does not fit: it has no {file}"))?;
+        String::from_utf8(content)
+            .with_context(|| format!("the tree does not fit: {file} is not text"))
     }
 
     fn insert(&mut self, insertion: &Insertion) -> Result<Option<Insertion>> {
         let text = self.text(&insertion.file)?;
         let (with, done) = lines::insert(&text, insertion)
             .with_context(|| format!("the tree does not fit: {}", insertion.file))?;
-        self.files.insert(insertion.file.clone(), Some(with.into_bytes()));
+        self.files
+            .insert(insertion.file.clone(), Some(with.into_bytes()));
         Ok(done)
     }
 
@@ -162,7 +179,11 @@ impl<'a> Work<'a> {
 
     /// Puts our own files into their places, and removes those that were there earlier; returns the folders that did not
     /// exist before.
-    fn place(&mut self, files: &BTreeMap<String, Vec<u8>>, before: &State) -> Result<BTreeSet<String>> {
+    fn place(
+        &mut self,
+        files: &BTreeMap<String, Vec<u8>>,
+        before: &State,
+    ) -> Result<BTreeSet<String>> {
         let mut folders = before.folders.clone();
         for old in before.copied.iter().filter(|old| !files.contains_key(*old)) {
             self.files.insert(old.clone(), None);

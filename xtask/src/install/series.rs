@@ -28,12 +28,19 @@ impl Patches {
         if !list.exists() {
             return Ok(Self::default());
         }
-        let read = |path: &Path| fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()));
+        let read = |path: &Path| {
+            fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+        };
         let patches = read(&list)?
             .lines()
             .map(str::trim)
             .filter(|line| !line.is_empty() && !line.starts_with('#'))
-            .map(|name| Ok(Patch { name: name.to_owned(), text: read(&folder.join(name))? }))
+            .map(|name| {
+                Ok(Patch {
+                    name: name.to_owned(),
+                    text: read(&folder.join(name))?,
+                })
+            })
             .collect::<Result<_>>()?;
         Ok(Self(patches))
     }
@@ -53,8 +60,17 @@ impl Patches {
         self.0
             .iter()
             .flat_map(|patch| patch.text.lines())
-            .filter_map(|line| line.strip_prefix("--- a/").or_else(|| line.strip_prefix("+++ b/")))
-            .map(|path| path.split('\t').next().unwrap_or(path).trim_end().to_owned())
+            .filter_map(|line| {
+                line.strip_prefix("--- a/")
+                    .or_else(|| line.strip_prefix("+++ b/"))
+            })
+            .map(|path| {
+                path.split('\t')
+                    .next()
+                    .unwrap_or(path)
+                    .trim_end()
+                    .to_owned()
+            })
             .collect()
     }
 
@@ -78,22 +94,38 @@ impl Patches {
             }
         }
         let text = tempfile::NamedTempFile::new().context("cannot make a temporary file")?;
-        let ordered: Vec<&Patch> = if reverse { self.0.iter().rev().collect() } else { self.0.iter().collect() };
+        let ordered: Vec<&Patch> = if reverse {
+            self.0.iter().rev().collect()
+        } else {
+            self.0.iter().collect()
+        };
         for patch in ordered {
             fs::write(text.path(), &patch.text).context("cannot write a temporary file")?;
             let mut command = Command::new("git");
             // No repository may be found above the temporary folder: git would apply to that.
-            command.env("GIT_CEILING_DIRECTORIES", stage.path().parent().unwrap_or(Path::new("/")));
+            command.env(
+                "GIT_CEILING_DIRECTORIES",
+                stage.path().parent().unwrap_or(Path::new("/")),
+            );
             command.env_remove("GIT_DIR").env_remove("GIT_WORK_TREE");
-            command.current_dir(stage.path()).args(["apply", "--whitespace=nowarn"]);
+            command
+                .current_dir(stage.path())
+                .args(["apply", "--whitespace=nowarn"]);
             if reverse {
                 command.arg("-R");
             }
-            let output = command.arg(text.path()).output().context("cannot start git")?;
+            let output = command
+                .arg(text.path())
+                .output()
+                .context("cannot start git")?;
             if !output.status.success() {
                 let said = String::from_utf8_lossy(&output.stderr);
                 let verb = if reverse { "taken back" } else { "applied" };
-                bail!("the tree does not fit: {} cannot be {verb}: {}", patch.name, said.trim());
+                bail!(
+                    "the tree does not fit: {} cannot be {verb}: {}",
+                    patch.name,
+                    said.trim()
+                );
             }
         }
         contents

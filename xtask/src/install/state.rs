@@ -58,9 +58,9 @@ pub(super) struct State {
 
 fn load<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     match fs::read(path) {
-        Ok(text) => {
-            serde_json::from_slice(&text).map(Some).with_context(|| format!("cannot understand {}", path.display()))
-        }
+        Ok(text) => serde_json::from_slice(&text)
+            .map(Some)
+            .with_context(|| format!("cannot understand {}", path.display())),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
     }
@@ -104,7 +104,9 @@ impl Changes {
 
     /// Makes the changes that are written down in the tree, if there are any.
     pub(super) fn finish(tree: &Path) -> Result<()> {
-        let Some(changes) = load::<Self>(&tree.join(CHANGES))? else { return Ok(()) };
+        let Some(changes) = load::<Self>(&tree.join(CHANGES))? else {
+            return Ok(());
+        };
         for (file, content) in &changes.files {
             let path = tree.join(file);
             match content {
@@ -112,10 +114,12 @@ impl Changes {
                 Some(content) if fs::read(&path).is_ok_and(|now| now == *content) => {}
                 Some(content) => {
                     if let Some(folder) = path.parent() {
-                        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+                        fs::create_dir_all(folder)
+                            .with_context(|| format!("cannot make {}", folder.display()))?;
                     }
                     // In place, so that the file keeps its mode.
-                    fs::write(&path, content).with_context(|| format!("cannot write {}", path.display()))?;
+                    fs::write(&path, content)
+                        .with_context(|| format!("cannot write {}", path.display()))?;
                 }
             }
         }

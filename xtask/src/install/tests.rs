@@ -44,7 +44,11 @@ fn repository(with_series: bool) -> TempDir {
          [[insert]]\nfile = \"mm/x.c\"\nat = \"end\"\nlines = [\"\", \"ours\"]\n",
     );
     if with_series {
-        write(dir.path(), "linux/series/7.3/series", "# in order\n0001.patch\n");
+        write(
+            dir.path(),
+            "linux/series/7.3/series",
+            "# in order\n0001.patch\n",
+        );
         write(dir.path(), "linux/series/7.3/0001.patch", PATCH);
     }
     dir
@@ -64,15 +68,26 @@ fn content(tree: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
         .into_iter()
         .map(Result::unwrap)
         .map(|entry| {
-            let data = if entry.file_type().is_file() { fs::read(entry.path()).unwrap() } else { b"folder".to_vec() };
+            let data = if entry.file_type().is_file() {
+                fs::read(entry.path()).unwrap()
+            } else {
+                b"folder".to_vec()
+            };
             (entry.path().to_path_buf(), data)
         })
         .collect()
 }
 
 fn times(tree: &Path) -> Vec<(PathBuf, i64, i64)> {
-    let of = |path: &Path| path.metadata().map(|data| (data.mtime(), data.mtime_nsec())).unwrap();
-    content(tree).into_keys().map(|path| (path.clone(), of(&path).0, of(&path).1)).collect()
+    let of = |path: &Path| {
+        path.metadata()
+            .map(|data| (data.mtime(), data.mtime_nsec()))
+            .unwrap()
+    };
+    content(tree)
+        .into_keys()
+        .map(|path| (path.clone(), of(&path).0, of(&path).1))
+        .collect()
 }
 
 fn installer(repository: &TempDir) -> Installer {
@@ -88,14 +103,28 @@ fn install_and_remove_leave_nothing() {
         installer.install(tree.path(), Series::Apply).unwrap();
         let read = |file: &str| fs::read_to_string(tree.path().join(file)).unwrap();
         assert_eq!(read("rust/dpmem/deep/mod.rs"), "mod\n");
-        assert_eq!(read("Makefile"), "VERSION = 7\nPATCHLEVEL = 3\n\nlist := a \\\n\tdpmem \\\n\tz\n");
-        assert_eq!(read("mm/x.c"), if with_series { "one\n2\nthree\n\nours\n" } else { "one\ntwo\nthree\n\nours\n" });
+        assert_eq!(
+            read("Makefile"),
+            "VERSION = 7\nPATCHLEVEL = 3\n\nlist := a \\\n\tdpmem \\\n\tz\n"
+        );
+        assert_eq!(
+            read("mm/x.c"),
+            if with_series {
+                "one\n2\nthree\n\nours\n"
+            } else {
+                "one\ntwo\nthree\n\nours\n"
+            }
+        );
         assert_eq!(tree.path().join("mm/new.c").exists(), with_series);
 
         let (installed, stamps) = (content(tree.path()), times(tree.path()));
         installer.install(tree.path(), Series::Apply).unwrap();
         assert_eq!(content(tree.path()), installed, "installed twice");
-        assert_eq!(times(tree.path()), stamps, "a file was written though it was right");
+        assert_eq!(
+            times(tree.path()),
+            stamps,
+            "a file was written though it was right"
+        );
 
         remove(tree.path()).unwrap();
         assert_eq!(content(tree.path()), before);
@@ -119,9 +148,13 @@ fn the_series_comes_and_goes() {
 #[test]
 fn what_is_gone_from_the_repository_goes_from_the_tree() {
     let (repository, tree) = (repository(false), tree());
-    installer(&repository).install(tree.path(), Series::Apply).unwrap();
+    installer(&repository)
+        .install(tree.path(), Series::Apply)
+        .unwrap();
     fs::remove_file(repository.path().join("core/deep/mod.rs")).unwrap();
-    installer(&repository).install(tree.path(), Series::Apply).unwrap();
+    installer(&repository)
+        .install(tree.path(), Series::Apply)
+        .unwrap();
     assert!(!tree.path().join("rust/dpmem/deep/mod.rs").exists());
 }
 
@@ -130,8 +163,16 @@ fn a_tree_that_does_not_fit_is_left_alone() {
     let repository = repository(true);
     let spoil: [(&str, &str, &str); 5] = [
         ("Makefile", "VERSION = 7\nPATCHLEVEL = 3\n", "has no line"),
-        ("Makefile", "VERSION = 6\nPATCHLEVEL = 12\n\tz\n", "only 7.2 and 7.3"),
-        ("mm/x.c", "one\nzwei\nthree\n", "0001.patch cannot be applied"),
+        (
+            "Makefile",
+            "VERSION = 6\nPATCHLEVEL = 12\n\tz\n",
+            "only 7.2 and 7.3",
+        ),
+        (
+            "mm/x.c",
+            "one\nzwei\nthree\n",
+            "0001.patch cannot be applied",
+        ),
         ("rust/helper.c", "somebody else's\n", "not from dpmem"),
         ("rust/dpmem/lib.rs", "lib\n", "not from dpmem"),
     ];
@@ -139,7 +180,9 @@ fn a_tree_that_does_not_fit_is_left_alone() {
         let tree = tree();
         write(tree.path(), file, text);
         let before = content(tree.path());
-        let error = installer(&repository).install(tree.path(), Series::Apply).unwrap_err();
+        let error = installer(&repository)
+            .install(tree.path(), Series::Apply)
+            .unwrap_err();
         assert!(format!("{error:#}").contains(reason), "{error:#}");
         assert_eq!(content(tree.path()), before);
     }
@@ -154,9 +197,20 @@ fn a_run_that_was_killed_is_finished() {
     remove(tree.path()).unwrap();
 
     // The changes are written down, and one of the files is.
-    let state = State { copied: installer.files.keys().cloned().collect(), ..State::default() };
-    let files = installer.files.iter().map(|(path, data)| (path.clone(), Some(data.clone()))).collect();
-    let text = serde_json::to_vec(&Changes { files, state: Some(state) }).unwrap();
+    let state = State {
+        copied: installer.files.keys().cloned().collect(),
+        ..State::default()
+    };
+    let files = installer
+        .files
+        .iter()
+        .map(|(path, data)| (path.clone(), Some(data.clone())))
+        .collect();
+    let text = serde_json::to_vec(&Changes {
+        files,
+        state: Some(state),
+    })
+    .unwrap();
     fs::write(tree.path().join(".dpmem-changes"), text).unwrap();
     write(tree.path(), "rust/helper.c", "hel");
 

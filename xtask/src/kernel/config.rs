@@ -30,9 +30,18 @@ pub(crate) struct Fragments {
 
 impl Fragments {
     /// Reads those that apply.
-    pub(crate) fn load(series: Series, arch: Arch, profile: Profile, flavour: Flavour) -> Result<Self> {
+    pub(crate) fn load(
+        series: Series,
+        arch: Arch,
+        profile: Profile,
+        flavour: Flavour,
+    ) -> Result<Self> {
         let folder = repo::top().join("linux/configs");
-        let mut names = vec![("base".to_owned(), true), (arch.name().to_owned(), true), (series.name().to_owned(), false)];
+        let mut names = vec![
+            ("base".to_owned(), true),
+            (arch.name().to_owned(), true),
+            (series.name().to_owned(), false),
+        ];
         if profile != Profile::Plain {
             names.push((profile_name(profile).to_owned(), true));
         }
@@ -45,7 +54,9 @@ impl Fragments {
             match fs::read_to_string(&path) {
                 Ok(fragment) => text.push_str(&fragment),
                 Err(error) if !required && error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+                Err(error) => {
+                    return Err(error).with_context(|| format!("cannot read {}", path.display()))
+                }
             }
             text.push('\n');
         }
@@ -63,12 +74,19 @@ pub(crate) fn configure(make: &Make<'_>, fragments: &Fragments) -> Result<()> {
     let tree = make.tree();
     let mut hash = Sha256::new();
     hash.update(&fragments.text);
-    for ours in ["rust/dpmem/Kconfig", "samples/rust/dpmem/Kconfig", "samples/rust/Kconfig", "mm/Kconfig"] {
+    for ours in [
+        "rust/dpmem/Kconfig",
+        "samples/rust/dpmem/Kconfig",
+        "samples/rust/Kconfig",
+        "mm/Kconfig",
+    ] {
         hash.update(fs::read(tree.join(ours)).unwrap_or_default());
     }
     let wanted = short(hash);
     let stamp = tree.join(STAMP);
-    if fs::read_to_string(&stamp).is_ok_and(|found| found == wanted) && tree.join(".config").is_file() {
+    if fs::read_to_string(&stamp).is_ok_and(|found| found == wanted)
+        && tree.join(".config").is_file()
+    {
         return Ok(());
     }
     let step = Step::start(format!("configuring {}", make.name()), None);
@@ -79,7 +97,8 @@ pub(crate) fn configure(make: &Make<'_>, fragments: &Fragments) -> Result<()> {
     make.run("configuring the kernel", &["-s", "olddefconfig"])?;
     step.finish();
 
-    let config = fs::read_to_string(tree.join(".config")).context("cannot read the configuration that make wrote")?;
+    let config = fs::read_to_string(tree.join(".config"))
+        .context("cannot read the configuration that make wrote")?;
     let missing = not_taken(&fragments.text, &config);
     if !missing.is_empty() {
         bail!(
@@ -98,8 +117,14 @@ fn symbols(text: &str) -> BTreeMap<&str, &str> {
         .filter_map(|line| {
             let line = line.trim();
             match line.strip_prefix("# ") {
-                Some(rest) => Some((rest.strip_suffix(" is not set").filter(|s| s.starts_with("CONFIG_"))?, "n")),
-                None => line.split_once('=').filter(|(symbol, _)| symbol.starts_with("CONFIG_")),
+                Some(rest) => Some((
+                    rest.strip_suffix(" is not set")
+                        .filter(|s| s.starts_with("CONFIG_"))?,
+                    "n",
+                )),
+                None => line
+                    .split_once('=')
+                    .filter(|(symbol, _)| symbol.starts_with("CONFIG_")),
             }
         })
         .collect()
@@ -126,10 +151,17 @@ mod tests {
 
     #[test]
     fn everything_asked_for_must_be_there() {
-        let asked = "# a comment\nCONFIG_A=y\nCONFIG_B=m\nCONFIG_C=7\n# CONFIG_D is not set\nCONFIG_E=n\n";
-        assert_eq!(not_taken(asked, "CONFIG_A=y\nCONFIG_B=m\nCONFIG_C=7\n"), Vec::<String>::new());
+        let asked =
+            "# a comment\nCONFIG_A=y\nCONFIG_B=m\nCONFIG_C=7\n# CONFIG_D is not set\nCONFIG_E=n\n";
         assert_eq!(
-            not_taken(asked, "CONFIG_A=y\nCONFIG_B=y\n# CONFIG_C is not set\nCONFIG_D=y\n"),
+            not_taken(asked, "CONFIG_A=y\nCONFIG_B=m\nCONFIG_C=7\n"),
+            Vec::<String>::new()
+        );
+        assert_eq!(
+            not_taken(
+                asked,
+                "CONFIG_A=y\nCONFIG_B=y\n# CONFIG_C is not set\nCONFIG_D=y\n"
+            ),
             [
                 "CONFIG_B=m was asked for and is y",
                 "CONFIG_C=7 was asked for and is not set",

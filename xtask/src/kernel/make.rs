@@ -38,8 +38,20 @@ pub(crate) struct Make<'a> {
 
 impl<'a> Make<'a> {
     /// For the tree `tree`, called `name`.
-    pub(crate) fn new(builder: &'a Builder<'a>, tree: &'a Path, name: &'a str, arch: Arch, profile: Profile) -> Self {
-        Self { builder, tree, name, arch, profile }
+    pub(crate) fn new(
+        builder: &'a Builder<'a>,
+        tree: &'a Path,
+        name: &'a str,
+        arch: Arch,
+        profile: Profile,
+    ) -> Self {
+        Self {
+            builder,
+            tree,
+            name,
+            arch,
+            profile,
+        }
     }
 
     /// The tree.
@@ -50,11 +62,6 @@ impl<'a> Make<'a> {
     /// Its name.
     pub(crate) fn name(&self) -> &str {
         self.name
-    }
-
-    /// The architecture.
-    pub(crate) fn arch(&self) -> Arch {
-        self.arch
     }
 
     /// Where the output goes.
@@ -108,13 +115,36 @@ impl<'a> Make<'a> {
     fn logged(&self, what: &str, command: &mut Command, on_line: impl FnMut(&str)) -> Result<()> {
         disk::require(self.builder.cache.dir(), disk::STEP)?;
         let advice = "mend what the first error names, and run the same command again";
-        Logged { what, log: &self.log(), advice }.run(command, on_line)
+        Logged {
+            what,
+            log: &self.log(),
+            advice,
+        }
+        .run(command, on_line)
     }
 
     /// Runs make.
     pub(crate) fn run(&self, what: &str, arguments: &[&str]) -> Result<()> {
         let arguments: Vec<OsString> = arguments.iter().map(OsString::from).collect();
         self.logged(what, &mut self.command(&arguments)?, |_| {})
+    }
+
+    /// Runs make, and returns the warnings about Rust code in its output.
+    pub(crate) fn warnings(&self, what: &str, arguments: &[&str]) -> Result<Vec<String>> {
+        let mut all: Vec<OsString> = vec![format!("-j{}", jobs()).into()];
+        all.extend(arguments.iter().map(OsString::from));
+        let mut found = Vec::new();
+        let mut follows = 0;
+        self.logged(what, &mut self.command(&all)?, |line| {
+            if line.starts_with("warning: ") || line.starts_with("warning[") {
+                follows = 4;
+            }
+            if follows > 0 {
+                follows -= 1;
+                found.push(line.to_owned());
+            }
+        })?;
+        Ok(found)
     }
 
     /// Runs a shell command in the tree.
@@ -126,20 +156,29 @@ impl<'a> Make<'a> {
     /// Builds the image and the modules; `kind` is what the size of a build depends on.
     pub(crate) fn kernel(&self, kind: &str) -> Result<()> {
         let sizes = self.builder.cache.path(SIZES);
-        let mut known: BTreeMap<String, u64> =
-            fs::read(&sizes).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
+        let mut known: BTreeMap<String, u64> = fs::read(&sizes)
+            .ok()
+            .and_then(|text| serde_json::from_slice(&text).ok())
+            .unwrap_or_default();
         let image = self.tree.join(self.arch.image_path());
         let first = !image.exists();
         let total = first.then(|| known.get(kind).copied().unwrap_or(USUAL_SIZE));
         let mut step = Step::start(format!("building {}", self.name), total);
-        let arguments: Vec<OsString> =
-            vec![format!("-j{}", jobs()).into(), self.arch.image_target().into(), "modules".into()];
-        self.logged("building the kernel", &mut self.command(&arguments)?, |line| {
-            // "  CC      mm/memremap.o": a command's name and its object.
-            if line.starts_with("  ") {
-                step.tick(line.trim().to_owned());
-            }
-        })?;
+        let arguments: Vec<OsString> = vec![
+            format!("-j{}", jobs()).into(),
+            self.arch.image_target().into(),
+            "modules".into(),
+        ];
+        self.logged(
+            "building the kernel",
+            &mut self.command(&arguments)?,
+            |line| {
+                // "  CC      mm/memremap.o": a command's name and its object.
+                if line.starts_with("  ") {
+                    step.tick(line.trim().to_owned());
+                }
+            },
+        )?;
         if first {
             known.insert(kind.to_owned(), step.done());
             let text = serde_json::to_vec_pretty(&known).context("cannot write JSON")?;

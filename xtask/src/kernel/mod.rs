@@ -91,12 +91,17 @@ impl Builder<'_> {
         let source = Source::get(self.cache, self.tools, &options.linux)?;
         // A stock kernel has none of our parts, and does not depend on what they are.
         let stock = options.kernel == KernelChoice::Stock && options.driver() == Driver::C;
-        let installer = if stock { None } else { Some(Installer::load(&repo::top(), source.series)?) };
+        let installer = if stock {
+            None
+        } else {
+            Some(Installer::load(&repo::top(), source.series)?)
+        };
         let flavour = match &installer {
             None => Flavour::Stock,
             Some(installer) => Flavour::choose(options.kernel, installer.has_series()),
         };
-        let fragments = config::Fragments::load(source.series, options.arch, options.profile, flavour)?;
+        let fragments =
+            config::Fragments::load(source.series, options.arch, options.profile, flavour)?;
 
         let prefix = format!(
             "{}-{}-{}-{}",
@@ -106,23 +111,37 @@ impl Builder<'_> {
             flavour.name()
         );
         let mut hash = Sha256::new();
-        hash.update(format!("{}\n{}\n{prefix}\n", source.id, self.tools.stamp()?));
+        hash.update(format!(
+            "{}\n{}\n{prefix}\n",
+            source.id,
+            self.tools.stamp()?
+        ));
         hash.update(fragments.text());
         if let (Flavour::Dpmem, Some(installer)) = (flavour, &installer) {
             hash.update(installer.series_text());
         }
-        let kind = if source.own { format!("own-{prefix}") } else { prefix };
+        let kind = if source.own {
+            format!("own-{prefix}")
+        } else {
+            prefix
+        };
         let name = format!("{kind}-{}", short(hash));
 
         // Whoever builds or boots this kernel has its tree for himself.
         let lock = self.cache.lock(&format!("tree-{name}"))?;
-        let tree = self.cache.artefact(&format!("trees/{name}"), |part| self.copy(&source, part))?;
+        let tree = self
+            .cache
+            .artefact(&format!("trees/{name}"), |part| self.copy(&source, part))?;
         self.remove_old(&kind, &name)?;
         if source.own {
             self.sync_own(&source, &tree)?;
         }
         if let Some(installer) = &installer {
-            let series = if flavour == Flavour::Dpmem { install::Series::Apply } else { install::Series::Leave };
+            let series = if flavour == Flavour::Dpmem {
+                install::Series::Apply
+            } else {
+                install::Series::Leave
+            };
             installer.install(&tree, series)?;
         }
 
@@ -132,9 +151,54 @@ impl Builder<'_> {
         selftests::build(&make)?;
 
         let path = tree.join("include/config/kernel.release");
-        let release = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let release =
+            fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let release = release.trim().to_owned();
-        Ok(Kernel { name, tree, arch: options.arch, profile: options.profile, release, _lock: lock })
+        Ok(Kernel {
+            name,
+            tree,
+            arch: options.arch,
+            profile: options.profile,
+            release,
+            _lock: lock,
+        })
+    }
+
+    /// Builds more of the kernel tree's test programs.
+    pub(crate) fn selftests(&self, kernel: &Kernel, programs: &[&str]) -> Result<()> {
+        let make = Make::new(
+            self,
+            &kernel.tree,
+            &kernel.name,
+            kernel.arch,
+            kernel.profile,
+        );
+        let mut step = Step::start(
+            format!("building the test programs of {}", kernel.name),
+            None,
+        );
+        for program in programs {
+            selftests::program(&make, program)?;
+            step.tick((*program).to_owned());
+        }
+        step.finish();
+        Ok(())
+    }
+
+    /// Runs make for a check of the Rust parts: a warning about one of our files is a failure.
+    pub(crate) fn lint(&self, kernel: &Kernel, name: &str, arguments: &[&str]) -> Result<()> {
+        let make = Make::new(
+            self,
+            &kernel.tree,
+            &kernel.name,
+            kernel.arch,
+            kernel.profile,
+        );
+        let warnings = make.warnings(&format!("{name} in the kernel tree"), arguments)?;
+        if !warnings.is_empty() {
+            bail!("{name} warns:\n{}", warnings.join("\n"));
+        }
+        Ok(())
     }
 
     fn copy(&self, source: &Source, part: &Path) -> Result<()> {
@@ -144,8 +208,12 @@ impl Builder<'_> {
             fs::create_dir_all(part).with_context(|| format!("cannot make {}", part.display()))?;
         } else {
             let mut command = Command::new("cp");
-            command.args(["-a", "--reflink=auto", "--"]).arg(&source.dir).arg(part);
-            self.logged("copying the kernel source").run(&mut command, |_| {})?;
+            command
+                .args(["-a", "--reflink=auto", "--"])
+                .arg(&source.dir)
+                .arg(part);
+            self.logged("copying the kernel source")
+                .run(&mut command, |_| {})?;
         }
         step.finish();
         Ok(())
@@ -161,14 +229,37 @@ impl Builder<'_> {
         let from = job.bind(&source.dir, "/from");
         let to = job.bind(tree, "/to");
         let mut command = job.command("rsync");
-        command.args(["-a", "--delete", "--exclude=/.git", "--exclude=/.config*", "--exclude=/.dpmem*"]);
-        command.args(["--exclude=/include/generated/", "--exclude=/include/config/", "--exclude=/arch/*/include/generated/"]);
-        for product in ["*.o", "*.ko", "*.a", "*.cmd", "*.mod", "*.mod.c", "*.order", "*.symvers", "*.rmeta", "*.rlib", "*.so"] {
+        command.args([
+            "-a",
+            "--delete",
+            "--exclude=/.git",
+            "--exclude=/.config*",
+            "--exclude=/.dpmem*",
+        ]);
+        command.args([
+            "--exclude=/include/generated/",
+            "--exclude=/include/config/",
+            "--exclude=/arch/*/include/generated/",
+        ]);
+        for product in [
+            "*.o",
+            "*.ko",
+            "*.a",
+            "*.cmd",
+            "*.mod",
+            "*.mod.c",
+            "*.order",
+            "*.symvers",
+            "*.rmeta",
+            "*.rlib",
+            "*.so",
+        ] {
             command.arg(format!("--exclude={product}"));
         }
         command.arg("--filter=:- .gitignore");
         command.arg(format!("{}/", from.display())).arg(to);
-        self.logged("copying your kernel tree").run(&mut command, |_| {})?;
+        self.logged("copying your kernel tree")
+            .run(&mut command, |_| {})?;
         step.finish();
         Ok(())
     }
@@ -176,12 +267,17 @@ impl Builder<'_> {
     /// Trees of the same kind that this one replaces.
     fn remove_old(&self, kind: &str, name: &str) -> Result<()> {
         let trees = self.cache.folder("trees")?;
-        for entry in fs::read_dir(&trees).with_context(|| format!("cannot read {}", trees.display()))? {
+        for entry in
+            fs::read_dir(&trees).with_context(|| format!("cannot read {}", trees.display()))?
+        {
             let entry = entry.with_context(|| format!("cannot read {}", trees.display()))?;
             let other = entry.file_name().to_string_lossy().into_owned();
-            let same_kind = other.strip_prefix(kind).and_then(|rest| rest.strip_prefix('-')).is_some_and(|rest| {
-                rest.chars().all(|c| c.is_ascii_hexdigit()) && rest.len() == 12
-            });
+            let same_kind = other
+                .strip_prefix(kind)
+                .and_then(|rest| rest.strip_prefix('-'))
+                .is_some_and(|rest| {
+                    rest.chars().all(|c| c.is_ascii_hexdigit()) && rest.len() == 12
+                });
             if same_kind && other != name {
                 progress::say(format!("removing the build {other}, which {name} replaces"));
                 let _lock = self.cache.lock(&format!("tree-{other}"))?;
@@ -192,7 +288,10 @@ impl Builder<'_> {
     }
 
     fn logged<'a>(&'a self, what: &'a str) -> LoggedIn<'a> {
-        LoggedIn { what, log: self.logs.join("prepare.log") }
+        LoggedIn {
+            what,
+            log: self.logs.join("prepare.log"),
+        }
     }
 }
 
@@ -204,7 +303,12 @@ struct LoggedIn<'a> {
 
 impl LoggedIn<'_> {
     fn run(&self, command: &mut Command, on_line: impl FnMut(&str)) -> Result<()> {
-        Logged { what: self.what, log: &self.log, advice: "then run the same command again" }.run(command, on_line)
+        Logged {
+            what: self.what,
+            log: &self.log,
+            advice: "then run the same command again",
+        }
+        .run(command, on_line)
     }
 }
 
@@ -222,7 +326,12 @@ impl Kernel {
             .filter_map(Result::ok)
             .find(|entry| entry.file_name() == file.as_str())
             .map(walkdir::DirEntry::into_path)
-            .with_context(|| format!("{} has no module {file}: is it in a configuration of linux/configs?", self.name))
+            .with_context(|| {
+                format!(
+                    "{} has no module {file}: is it in a configuration of linux/configs?",
+                    self.name
+                )
+            })
     }
 
     /// A program of the tree's mm selftests.
@@ -254,4 +363,3 @@ pub(crate) fn profile_name(profile: Profile) -> &'static str {
 fn jobs() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
-

@@ -23,15 +23,26 @@ pub(crate) fn build(make: &Make<'_>) -> Result<()> {
     let tree = make.tree();
     let folder = tree.join(FOLDER);
     let mut hash = Sha256::new();
-    for file in ["hmm-tests.c", "vm_util.c", "vm_util.h", "../kselftest_harness.h", "../../../../lib/test_hmm_uapi.h"] {
+    for file in [
+        "hmm-tests.c",
+        "vm_util.c",
+        "vm_util.h",
+        "../kselftest_harness.h",
+        "../../../../lib/test_hmm_uapi.h",
+    ] {
         hash.update(fs::read(folder.join(file)).unwrap_or_default());
     }
     let wanted = short(hash);
     let stamp = tree.join(STAMP);
-    if folder.join("hmm-tests").is_file() && fs::read_to_string(&stamp).is_ok_and(|found| found == wanted) {
+    if folder.join("hmm-tests").is_file()
+        && fs::read_to_string(&stamp).is_ok_and(|found| found == wanted)
+    {
         return Ok(());
     }
-    let step = Step::start(format!("building the test programs of {}", make.name()), None);
+    let step = Step::start(
+        format!("building the test programs of {}", make.name()),
+        None,
+    );
     make.run("installing the kernel's headers", &["-s", "headers"])?;
     program(make, "hmm-tests")?;
     step.finish();

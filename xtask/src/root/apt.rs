@@ -39,16 +39,29 @@ impl<'a> Apt<'a> {
     fn command(&self, folder: &str, binds: &[(PathBuf, PathBuf)]) -> Command {
         let mut command = command_in(self.root, Path::new(folder), binds);
         command.env("DEBIAN_FRONTEND", "noninteractive");
-        command.args(["apt-get", "-q", "-o", "APT::Sandbox::User=root", "-o", "Acquire::Retries=3"]);
+        command.args([
+            "apt-get",
+            "-q",
+            "-o",
+            "APT::Sandbox::User=root",
+            "-o",
+            "Acquire::Retries=3",
+        ]);
         command
     }
 
     fn run(&self, what: &str, command: &mut Command, on_line: impl FnMut(&str)) -> Result<()> {
         // The machine may have moved to another network since the root was made.
         if let Ok(resolver) = fs::read("/etc/resolv.conf") {
-            fs::write(self.root.join("etc/resolv.conf"), resolver).context("cannot write the root's resolv.conf")?;
+            fs::write(self.root.join("etc/resolv.conf"), resolver)
+                .context("cannot write the root's resolv.conf")?;
         }
-        Logged { what, log: self.log, advice: ADVICE }.run(command, on_line)
+        Logged {
+            what,
+            log: self.log,
+            advice: ADVICE,
+        }
+        .run(command, on_line)
     }
 
     /// Knows the suites, and which of them the mirror has; these are returned.
@@ -58,8 +71,10 @@ impl<'a> Apt<'a> {
             let path = etc.join(path);
             fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
         };
-        let list = fs::read_to_string(etc.join("sources.list")).context("cannot read what debootstrap wrote")?;
-        let mirror = mirror_of(&list).context("debootstrap wrote no sources.list that names a mirror")?;
+        let list = fs::read_to_string(etc.join("sources.list"))
+            .context("cannot read what debootstrap wrote")?;
+        let mirror =
+            mirror_of(&list).context("debootstrap wrote no sources.list that names a mirror")?;
 
         write(
             "preferences.d/dpmem",
@@ -69,10 +84,18 @@ impl<'a> Apt<'a> {
         )?;
         let mut add = command_in(self.root, Path::new("/"), &[]);
         for arch in Arch::ALL.into_iter().filter(|&arch| arch != host) {
-            self.run("dpkg --add-architecture", add.args(["dpkg", "--add-architecture", arch.debian()]), |_| {})?;
+            self.run(
+                "dpkg --add-architecture",
+                add.args(["dpkg", "--add-architecture", arch.debian()]),
+                |_| {},
+            )?;
         }
         let mut step = Step::start("asking the mirror for its suites", None);
-        self.run("apt-get update", self.command("/", &[]).arg("update"), |line| step.tick(line.to_owned()))?;
+        self.run(
+            "apt-get update",
+            self.command("/", &[]).arg("update"),
+            |line| step.tick(line.to_owned()),
+        )?;
         let mut found = vec![SUITE];
         for suite in SOURCE_SUITES.into_iter().filter(|&suite| suite != SUITE) {
             let file = format!("sources.list.d/dpmem-{suite}.sources");
@@ -85,16 +108,26 @@ impl<'a> Apt<'a> {
                 ),
             )?;
             let mut update = self.command("/", &[]);
-            update.args(["update", "-o", "APT::Get::List-Cleanup=0", "-o", "Dir::Etc::sourceparts=-", "-o"]);
+            update.args([
+                "update",
+                "-o",
+                "APT::Get::List-Cleanup=0",
+                "-o",
+                "Dir::Etc::sourceparts=-",
+                "-o",
+            ]);
             update.arg(format!("Dir::Etc::sourcelist=/etc/apt/{file}"));
-            match self.run("apt-get update", &mut update, |line| step.tick(line.to_owned())) {
+            match self.run("apt-get update", &mut update, |line| {
+                step.tick(line.to_owned())
+            }) {
                 Ok(()) => found.push(suite),
                 Err(error) => {
                     let full = format!("{error:#}");
                     if full.starts_with("the disk is full") {
                         return Err(error);
                     }
-                    fs::remove_file(etc.join(&file)).with_context(|| format!("cannot remove {file}"))?;
+                    fs::remove_file(etc.join(&file))
+                        .with_context(|| format!("cannot remove {file}"))?;
                     progress::say(format!("the mirror has no suite {suite}"));
                 }
             }
@@ -106,7 +139,11 @@ impl<'a> Apt<'a> {
     /// Asks the mirror again what it has.
     pub(crate) fn update(&self) -> Result<()> {
         let mut step = Step::start("asking the mirror what it has", None);
-        self.run("apt-get update", self.command("/", &[]).arg("update"), |line| step.tick(line.to_owned()))?;
+        self.run(
+            "apt-get update",
+            self.command("/", &[]).arg("update"),
+            |line| step.tick(line.to_owned()),
+        )?;
         step.finish();
         Ok(())
     }
@@ -114,7 +151,9 @@ impl<'a> Apt<'a> {
     /// Installs packages.
     pub(crate) fn install(&self, packages: &[String], on_line: impl FnMut(&str)) -> Result<()> {
         let mut command = self.command("/", &[]);
-        command.args(["install", "-y", "--no-install-recommends"]).args(packages);
+        command
+            .args(["install", "-y", "--no-install-recommends"])
+            .args(packages);
         self.run("apt-get install", &mut command, on_line)
     }
 
@@ -135,9 +174,16 @@ impl<'a> Apt<'a> {
         folder: &Path,
         on_line: impl FnMut(&str),
     ) -> Result<()> {
-        let mut command = self.command("/download", &[(folder.to_path_buf(), PathBuf::from("/download"))]);
+        let mut command = self.command(
+            "/download",
+            &[(folder.to_path_buf(), PathBuf::from("/download"))],
+        );
         command.arg("download").arg(format!("{package}={version}"));
-        self.run(&format!("downloading {package} {version}"), &mut command, on_line)
+        self.run(
+            &format!("downloading {package} {version}"),
+            &mut command,
+            on_line,
+        )
     }
 
     /// Removes downloaded packages.
@@ -156,7 +202,9 @@ impl<'a> Apt<'a> {
 /// The mirror in the first line of a one-line sources.list.
 fn mirror_of(list: &str) -> Option<&str> {
     let line = list.lines().find(|line| line.starts_with("deb "))?;
-    line.split_whitespace().skip(1).find(|word| !word.starts_with('['))
+    line.split_whitespace()
+        .skip(1)
+        .find(|word| !word.starts_with('['))
 }
 
 /// The first of `suites` in a table of `apt-cache madison`.
@@ -167,13 +215,21 @@ fn first_of(table: &str, suites: &[&str]) -> Option<Candidate> {
             let mut columns = line.split('|').map(str::trim);
             let version = columns.nth(1)?;
             // "<mirror> <suite>/<component> <architecture> Packages"
-            let suite = columns.next()?.split_whitespace().nth(1)?.split('/').next()?;
+            let suite = columns
+                .next()?
+                .split_whitespace()
+                .nth(1)?
+                .split('/')
+                .next()?;
             Some((version, suite))
         })
         .collect();
     suites.iter().find_map(|&suite| {
         let (version, _) = rows.iter().find(|(_, of)| *of == suite)?;
-        Some(Candidate { version: (*version).to_owned(), suite: suite.to_owned() })
+        Some(Candidate {
+            version: (*version).to_owned(),
+            suite: suite.to_owned(),
+        })
     })
 }
 
@@ -183,8 +239,14 @@ mod tests {
 
     #[test]
     fn the_mirror_is_read_from_the_list() {
-        assert_eq!(mirror_of("# x\ndeb http://mirror.test/debian trixie main\n"), Some("http://mirror.test/debian"));
-        assert_eq!(mirror_of("deb [trusted=yes] file:/m trixie main\n"), Some("file:/m"));
+        assert_eq!(
+            mirror_of("# x\ndeb http://mirror.test/debian trixie main\n"),
+            Some("http://mirror.test/debian")
+        );
+        assert_eq!(
+            mirror_of("deb [trusted=yes] file:/m trixie main\n"),
+            Some("file:/m")
+        );
         assert_eq!(mirror_of("# nothing\n"), None);
     }
 

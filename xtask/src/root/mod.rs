@@ -56,7 +56,11 @@ impl Root {
     /// The root's name in the cache: another one for another list of packages.
     pub(crate) fn name(host: Arch) -> String {
         let mut hash = Sha256::new();
-        hash.update(format!("{RECIPE} {} {}", packages::SUITE, packages::list(host).join(" ")));
+        hash.update(format!(
+            "{RECIPE} {} {}",
+            packages::SUITE,
+            packages::list(host).join(" ")
+        ));
         format!("roots/{}-{}", packages::SUITE, short(hash))
     }
 
@@ -74,7 +78,11 @@ impl Root {
 
 /// The first twelve hexadecimal digits.
 pub(crate) fn short(hash: Sha256) -> String {
-    hash.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+    hash.finalize()
+        .iter()
+        .take(6)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 /// A command in the root `dir`: folder, mounts, what.
@@ -104,13 +112,26 @@ pub(crate) fn ensure_debootstrap(log: &Path) -> Result<()> {
         bail!("debootstrap is missing");
     }
     let step = Step::start("installing debootstrap", None);
-    let install = Logged { what: "installing debootstrap", log, advice: ADVICE };
+    let install = Logged {
+        what: "installing debootstrap",
+        log,
+        advice: ADVICE,
+    };
     let apt = |arguments: &[&str]| {
         let mut command = Command::new("apt-get");
-        command.env("DEBIAN_FRONTEND", "noninteractive").arg("-q").args(arguments);
+        command
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .arg("-q")
+            .args(arguments);
         command
     };
-    let packages = ["install", "-y", "--no-install-recommends", "debootstrap", "debian-archive-keyring"];
+    let packages = [
+        "install",
+        "-y",
+        "--no-install-recommends",
+        "debootstrap",
+        "debian-archive-keyring",
+    ];
     if install.run(&mut apt(&packages), |_| {}).is_err() {
         // A bare machine has no lists of packages yet.
         install.run(&mut apt(&["update"]), |_| {})?;
@@ -129,12 +150,20 @@ fn make(dir: &Path, host: Arch, log: &Path) -> Result<()> {
     fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
     let mut bootstrap = namespace::script(include_str!("bootstrap.sh"));
     bootstrap.arg(dir).arg(packages::SUITE);
-    Logged { what: "debootstrap", log, advice: ADVICE }.run(&mut bootstrap, |line| step.tick(line.to_owned()))?;
+    Logged {
+        what: "debootstrap",
+        log,
+        advice: ADVICE,
+    }
+    .run(&mut bootstrap, |line| step.tick(line.to_owned()))?;
     step.finish();
 
     let apt = Apt::new(dir, log);
     let suites = apt.set_up(host)?;
-    progress::say(format!("kernel sources can come from: {}", suites.join(", ")));
+    progress::say(format!(
+        "kernel sources can come from: {}",
+        suites.join(", ")
+    ));
 
     let packages = packages::list(host);
     let mut step = Step::start("installing the tools in it", None);
@@ -143,7 +172,10 @@ fn make(dir: &Path, host: Arch, log: &Path) -> Result<()> {
 
     for arch in Arch::ALL.into_iter().filter(|&arch| arch != host) {
         // Its files are where the native package has the same, so it cannot be installed.
-        apt.unpack(&format!("busybox-static:{}", arch.debian()), &format!("/opt/guest/{}", arch.name()))?;
+        apt.unpack(
+            &format!("busybox-static:{}", arch.debian()),
+            &format!("/opt/guest/{}", arch.name()),
+        )?;
     }
     apt.clean()?;
 

@@ -14,10 +14,18 @@ use anyhow::{Context, Result};
 use crate::process;
 
 /// Where programs are found, inside of a root and outside.
-pub(crate) const PATH: &str = "/usr/lib/ccache:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(crate) const PATH: &str =
+    "/usr/lib/ccache:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// What is passed on from our environment: the way to the network.
-const PASSED: [&str; 6] = ["http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"];
+const PASSED: [&str; 6] = [
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+];
 
 /// True if we are root.
 pub(crate) fn is_root() -> bool {
@@ -41,7 +49,11 @@ fn as_root() -> Command {
 
 /// Clears the environment, but for what a program cannot do without.
 pub(crate) fn clean_environment(command: &mut Command) {
-    command.env_clear().env("PATH", PATH).env("HOME", "/root").env("LC_ALL", "C.UTF-8");
+    command
+        .env_clear()
+        .env("PATH", PATH)
+        .env("HOME", "/root")
+        .env("LC_ALL", "C.UTF-8");
     for name in PASSED {
         if let Some(value) = std::env::var_os(name) {
             command.env(name, value);
@@ -52,7 +64,14 @@ pub(crate) fn clean_environment(command: &mut Command) {
 /// A command line that is continued with what to run as root in mount and pid namespaces of its own.
 pub(crate) fn isolated() -> Command {
     let mut command = as_root();
-    command.args(["unshare", "--mount", "--pid", "--fork", "--kill-child", "--"]);
+    command.args([
+        "unshare",
+        "--mount",
+        "--pid",
+        "--fork",
+        "--kill-child",
+        "--",
+    ]);
     command
 }
 
@@ -84,10 +103,21 @@ pub(crate) fn remove_tree(path: &Path) -> Result<()> {
         return Ok(());
     }
     let remove = |mut command: Command, program: &[&str]| {
-        command.args(program).args([OsStr::new("rm"), OsStr::new("-rf"), OsStr::new("--one-file-system"), OsStr::new("--")]);
+        command.args(program).args([
+            OsStr::new("rm"),
+            OsStr::new("-rf"),
+            OsStr::new("--one-file-system"),
+            OsStr::new("--"),
+        ]);
         process::output(command.arg(path))
     };
     let plain = remove(Command::new("env"), &[]);
-    let outcome = if plain.is_err() && !is_root() { remove(as_root(), &[]) } else { plain };
-    outcome.map(|_| ()).with_context(|| format!("cannot remove {}", path.display()))
+    let outcome = if plain.is_err() && !is_root() {
+        remove(as_root(), &[])
+    } else {
+        plain
+    };
+    outcome
+        .map(|_| ())
+        .with_context(|| format!("cannot remove {}", path.display()))
 }

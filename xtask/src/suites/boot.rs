@@ -11,6 +11,7 @@ use super::Context;
 use crate::cli::Profile;
 use crate::console;
 use crate::guest::{Initramfs, Plan};
+use crate::kernel::Kernel;
 use crate::ktap::{self, Status};
 use crate::progress::Step;
 use crate::report::{Report, Run, Test};
@@ -60,11 +61,26 @@ impl Boot {
         report: &mut Report,
         plan: impl FnOnce(&Machine) -> Plan,
     ) -> Result<Booted> {
-        let kernel = context.kernel;
+        self.run_on(context, context.kernel, report, plan)
+    }
+
+    /// Boots another kernel than the one that was asked for.
+    pub(crate) fn run_on(
+        &self,
+        context: &Context<'_>,
+        kernel: &Kernel,
+        report: &mut Report,
+        plan: impl FnOnce(&Machine) -> Plan,
+    ) -> Result<Booted> {
         let logs = report.subfolder(&self.suite.replace('/', "-"))?;
         let initrd = logs.join("initramfs.cpio");
-        let mut machine =
-            Machine::new(kernel.arch, kernel.profile, kernel.image(), initrd.clone(), context.machine);
+        let mut machine = Machine::new(
+            kernel.arch,
+            kernel.profile,
+            kernel.image(),
+            initrd.clone(),
+            context.machine,
+        );
         for argument in &self.arguments {
             machine.argument(argument);
         }
@@ -73,17 +89,27 @@ impl Boot {
             plan.leaks();
         }
         let mut initramfs = Initramfs::new(context.builder.tools, kernel.arch)?;
-        self.modules.iter().for_each(|path| initramfs.module(path.clone()));
-        self.tests.iter().for_each(|path| initramfs.test(path.clone()));
+        self.modules
+            .iter()
+            .for_each(|path| initramfs.module(path.clone()));
+        self.tests
+            .iter()
+            .for_each(|path| initramfs.test(path.clone()));
         initramfs.plan(&plan);
         initramfs.write(&initrd)?;
 
         let mut step = Step::start(format!("running {} on {}", self.suite, kernel.name), None);
-        let outcome = vm::run(context.builder.tools, &machine, bounds(kernel.profile, &plan), &logs, |line| {
-            if ktap::parse([line.text.as_str()]).top_level > 0 {
-                step.tick(line.text.clone());
-            }
-        })?;
+        let outcome = vm::run(
+            context.builder.tools,
+            &machine,
+            bounds(kernel.profile, &plan),
+            &logs,
+            |line| {
+                if ktap::parse([line.text.as_str()]).top_level > 0 {
+                    step.tick(line.text.clone());
+                }
+            },
+        )?;
         step.finish();
         // It is large, and made again from what is kept.
         let _ = std::fs::remove_file(&initrd);
@@ -98,7 +124,10 @@ fn bounds(profile: Profile, plan: &Plan) -> Bounds {
         Profile::Debug => (420, 400),
     };
     // A program is ended by the guest itself; this is for a guest that cannot do that any more.
-    Bounds { quiet: Duration::from_secs(quiet), total: Duration::from_secs(boot) + plan.bound() }
+    Bounds {
+        quiet: Duration::from_secs(quiet),
+        total: Duration::from_secs(boot) + plan.bound(),
+    }
 }
 
 /// The output of each program.
@@ -133,9 +162,10 @@ impl Output {
         match self.status {
             None => Some("the machine ended before the program did".to_owned()),
             Some(0 | 1 | KSFT_SKIP) => None,
-            Some(status) if status > SIGNALLED => {
-                Some(format!("the program was ended by signal {}", status - SIGNALLED))
-            }
+            Some(status) if status > SIGNALLED => Some(format!(
+                "the program was ended by signal {}",
+                status - SIGNALLED
+            )),
             Some(status) => Some(format!("the program ended with status {status}")),
         }
     }
@@ -147,30 +177,53 @@ impl Output {
         let mut tests: Vec<Test> = Vec::new();
         for case in &document.cases {
             let at = self.lines.get(case.line).map_or(before, |line| line.at);
-            let name = if case.name.is_empty() { program.to_owned() } else { case.name.clone() };
+            let name = if case.name.is_empty() {
+                program.to_owned()
+            } else {
+                case.name.clone()
+            };
             let reason = match case.status {
                 Status::Fail => Some(self.diagnostics(case.line, case.reason.as_deref())),
                 _ => case.reason.clone(),
             };
-            tests.push(Test { suite: suite.to_owned(), name, status: case.status, reason, seconds: at - before });
+            tests.push(Test {
+                suite: suite.to_owned(),
+                name,
+                status: case.status,
+                reason,
+                seconds: at - before,
+            });
             before = at;
         }
-        let after = tests.last().map_or_else(|| "before any test".to_owned(), |test| format!("after {}", test.name));
+        let after = tests.last().map_or_else(
+            || "before any test".to_owned(),
+            |test| format!("after {}", test.name),
+        );
         let trouble = self.trouble();
         let promised = expected.or(document.plan);
         let missing = promised.map_or(0, |plan| plan.saturating_sub(document.top_level));
         if missing > 0 {
-            let why = trouble.clone().unwrap_or_else(|| "the program ended early".to_owned());
+            let why = trouble
+                .clone()
+                .unwrap_or_else(|| "the program ended early".to_owned());
             for number in 1..=missing {
                 let name = format!("{program}: missing result {number} of {missing}");
                 let reason = format!("did not report: {why} {after}");
-                tests.push(Test { suite: suite.to_owned(), name, status: Status::Fail, reason: Some(reason), seconds: 0.0 });
+                tests.push(Test {
+                    suite: suite.to_owned(),
+                    name,
+                    status: Status::Fail,
+                    reason: Some(reason),
+                    seconds: 0.0,
+                });
             }
         }
         let failed = tests.iter().any(|test| test.status == Status::Fail);
         let verdict = match (&trouble, self.status) {
             (Some(trouble), _) if missing == 0 => Err(format!("{trouble} {after}")),
-            (None, Some(1)) if !failed => Err("the program ended with status 1, though no test failed".to_owned()),
+            (None, Some(1)) if !failed => {
+                Err("the program ended with status 1, though no test failed".to_owned())
+            }
             _ if tests.is_empty() => Err("the program ran no test".to_owned()),
             _ => Ok(()),
         };
@@ -206,11 +259,79 @@ impl Output {
 impl Booted {
     /// A program's output, if it began.
     pub(crate) fn program(&self, name: &str) -> Option<&Output> {
-        self.programs.iter().find(|(of, _)| of == name).map(|(_, output)| output)
+        self.programs
+            .iter()
+            .find(|(of, _)| of == name)
+            .map(|(_, output)| output)
+    }
+
+    /// The results of a program that prints TAP; a failure if it never began.
+    pub(crate) fn tests(&self, suite: &str, program: &str, expected: Option<usize>) -> Vec<Test> {
+        match self.program(program) {
+            Some(output) => output.tests(suite, program, expected),
+            None => vec![Test::new(
+                suite,
+                program,
+                Err("did not run: the machine ended before it".to_owned()),
+                0.0,
+            )],
+        }
+    }
+
+    /// The result of a program of which only the status counts.
+    pub(crate) fn verdict(&self, suite: &str, program: &str) -> Test {
+        let Some(output) = self.program(program) else {
+            return Test::new(
+                suite,
+                program,
+                Err("did not run: the machine ended before it".to_owned()),
+                0.0,
+            );
+        };
+        let seconds = match (output.lines.first(), output.lines.last()) {
+            (Some(first), Some(last)) => last.at - first.at,
+            _ => 0.0,
+        };
+        let last: Vec<&str> = output
+            .lines
+            .iter()
+            .rev()
+            .map(|line| line.text.trim())
+            .filter(|text| !text.is_empty())
+            .take(6)
+            .collect();
+        let said = last.into_iter().rev().collect::<Vec<_>>().join("\n");
+        match output.status {
+            Some(0) => Test::new(suite, program, Ok(()), seconds),
+            Some(KSFT_SKIP) => {
+                let reason = said
+                    .lines()
+                    .last()
+                    .unwrap_or("it did not say why")
+                    .to_owned();
+                Test {
+                    suite: suite.to_owned(),
+                    name: program.to_owned(),
+                    status: Status::Skip,
+                    reason: Some(reason),
+                    seconds,
+                }
+            }
+            Some(1) => Test::new(suite, program, Err(format!("status 1\n{said}")), seconds),
+            _ => {
+                let trouble = output.trouble().unwrap_or_default();
+                Test::new(suite, program, Err(format!("{trouble}\n{said}")), seconds)
+            }
+        }
     }
 
     /// Adds what every boot has: how modules came and went, what the console said, how the machine ended.
-    pub(crate) fn finish(&self, context: &Context<'_>, suite: &str, report: &mut Report) -> Result<()> {
+    pub(crate) fn finish(
+        &self,
+        context: &Context<'_>,
+        suite: &str,
+        report: &mut Report,
+    ) -> Result<()> {
         for line in &self.outcome.results {
             let (name, status) = match Note::parse(&line.text) {
                 Some(Note::Load(module, status)) => (format!("insmod {module}"), status),
@@ -221,12 +342,20 @@ impl Booted {
                 }
                 _ => continue,
             };
-            let outcome = if status == 0 { Ok(()) } else { Err(format!("status {status}; see console.log")) };
+            let outcome = if status == 0 {
+                Ok(())
+            } else {
+                Err(format!("status {status}; see console.log"))
+            };
             report.add(Test::new(suite, &name, outcome, 0.0))?;
         }
         if let Some(leaks) = self.program("leaks") {
-            let found: Vec<&str> =
-                leaks.lines.iter().map(|line| line.text.as_str()).filter(|text| !text.trim().is_empty()).collect();
+            let found: Vec<&str> = leaks
+                .lines
+                .iter()
+                .map(|line| line.text.as_str())
+                .filter(|text| !text.trim().is_empty())
+                .collect();
             let outcome = match leaks.status {
                 Some(0) if found.is_empty() => Ok(()),
                 Some(0) => Err(format!("kmemleak found:\n{}", found.join("\n"))),
@@ -243,7 +372,10 @@ impl Booted {
         report.add(Test::new(suite, "console", outcome, 0.0))?;
         let outcome = match &self.outcome.ending {
             Ending::Finished => Ok(()),
-            Ending::Broken(why) => Err(format!("{why}; the console's last lines:\n{}", self.outcome.tail())),
+            Ending::Broken(why) => Err(format!(
+                "{why}; the console's last lines:\n{}",
+                self.outcome.tail()
+            )),
         };
         report.add(Test::new(suite, "machine", outcome, 0.0))?;
         report.run(Run {
@@ -260,7 +392,14 @@ mod tests {
     use super::*;
 
     fn output(text: &str, status: Option<i32>) -> Output {
-        let lines = text.lines().enumerate().map(|(n, text)| Line { at: n as f64, text: text.to_owned() }).collect();
+        let lines = text
+            .lines()
+            .enumerate()
+            .map(|(n, text)| Line {
+                at: n as f64,
+                text: text.to_owned(),
+            })
+            .collect();
         Output { lines, status }
     }
 
@@ -270,16 +409,29 @@ mod tests {
 
     #[test]
     fn a_killed_program_fails_for_what_it_did_not_report() {
-        let tests = output("TAP version 13\n1..3\nok 1 a\n#  RUN  b ...", Some(137)).tests("s", "p", None);
+        let tests =
+            output("TAP version 13\n1..3\nok 1 a\n#  RUN  b ...", Some(137)).tests("s", "p", None);
         assert_eq!(statuses(&tests), [Status::Pass, Status::Fail, Status::Fail]);
-        assert_eq!(tests[1].reason.as_deref(), Some("did not report: the program was ended by signal 9 after a"));
+        assert_eq!(
+            tests[1].reason.as_deref(),
+            Some("did not report: the program was ended by signal 9 after a")
+        );
     }
 
     #[test]
     fn nothing_is_not_a_pass() {
-        assert_eq!(statuses(&output("", Some(0)).tests("s", "p", None)), [Status::Fail]);
-        assert_eq!(statuses(&output("TAP version 13\n1..0", Some(0)).tests("s", "p", None)), [Status::Fail]);
-        assert_eq!(statuses(&output("ok 1 a", Some(0)).tests("s", "p", Some(2))), [Status::Pass, Status::Fail]);
+        assert_eq!(
+            statuses(&output("", Some(0)).tests("s", "p", None)),
+            [Status::Fail]
+        );
+        assert_eq!(
+            statuses(&output("TAP version 13\n1..0", Some(0)).tests("s", "p", None)),
+            [Status::Fail]
+        );
+        assert_eq!(
+            statuses(&output("ok 1 a", Some(0)).tests("s", "p", Some(2))),
+            [Status::Pass, Status::Fail]
+        );
     }
 
     #[test]
@@ -294,13 +446,23 @@ mod tests {
     fn a_failure_comes_with_what_was_said() {
         let text = "1..1\n#  RUN  a ...\n# x.c:12:a:Expected 1 == 2\n# a: Test terminated by assertion\nnot ok 1 a";
         let tests = output(text, Some(1)).tests("s", "p", None);
-        assert_eq!(tests[0].reason.as_deref(), Some("x.c:12:a:Expected 1 == 2\na: Test terminated by assertion"));
+        assert_eq!(
+            tests[0].reason.as_deref(),
+            Some("x.c:12:a:Expected 1 == 2\na: Test terminated by assertion")
+        );
     }
 
     #[test]
     fn programs_are_told_apart() {
-        let text = "@dpmem start\n@dpmem begin a\nok 1 x\n\n@dpmem end a 0\nnoise\n@dpmem begin b\nok 1 y";
-        let lines: Vec<Line> = text.lines().map(|text| Line { at: 0.0, text: text.to_owned() }).collect();
+        let text =
+            "@dpmem start\n@dpmem begin a\nok 1 x\n\n@dpmem end a 0\nnoise\n@dpmem begin b\nok 1 y";
+        let lines: Vec<Line> = text
+            .lines()
+            .map(|text| Line {
+                at: 0.0,
+                text: text.to_owned(),
+            })
+            .collect();
         let programs = split(&lines);
         assert_eq!(programs.len(), 2);
         assert_eq!(programs[0].1.status, Some(0));

@@ -22,7 +22,8 @@ impl Filter {
         Ok(match pattern {
             None | Some("") => Self::All,
             Some(pattern) if pattern.contains(['*', '?', '[']) => {
-                let glob = Glob::new(pattern).with_context(|| format!("{pattern} is not a pattern"))?;
+                let glob =
+                    Glob::new(pattern).with_context(|| format!("{pattern} is not a pattern"))?;
                 Self::Matches(Box::new(glob.compile_matcher()))
             }
             Some(text) => Self::Contains(text.to_owned()),
@@ -52,10 +53,16 @@ mod tests {
     fn patterns() {
         let takes = |pattern: Option<&str>, name: &str| Filter::new(pattern).unwrap().takes(name);
         assert!(takes(None, "x"));
-        assert!(takes(Some("migrate"), "hmm.hmm_device_private.migrate_fault"));
+        assert!(takes(
+            Some("migrate"),
+            "hmm.hmm_device_private.migrate_fault"
+        ));
         assert!(!takes(Some("migrate"), "hmm.hmm_device_private.anon_read"));
         assert!(takes(Some("*.migrate"), "hmm.hmm_device_private.migrate"));
-        assert!(!takes(Some("*.migrate"), "hmm.hmm_device_private.migrate_fault"));
+        assert!(!takes(
+            Some("*.migrate"),
+            "hmm.hmm_device_private.migrate_fault"
+        ));
         assert!(Filter::new(Some("[")).is_err());
     }
 }

@@ -10,12 +10,11 @@ use anyhow::{bail, Context as _, Result};
 use regex::Regex;
 
 use super::boot::Boot;
-use super::Context;
+use super::{driver, Context};
 use crate::cli::{Driver, Profile};
 use crate::guest::Plan;
-use crate::ktap::Status;
-use crate::report::{Report, Test};
 use crate::repo;
+use crate::report::Report;
 
 /// The program.
 const PROGRAM: &str = "hmm-tests";
@@ -34,7 +33,8 @@ pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
         Driver::C => all.iter().collect(),
         Driver::Rust => {
             let path = repo::top().join(SAMPLE_TESTS);
-            let list = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            let list = fs::read_to_string(&path)
+                .with_context(|| format!("cannot read {}", path.display()))?;
             let chosen = sample_tests(&list, &all)?;
             report.comment(&format!(
                 "{} of {} upstream tests are outside of {SAMPLE_TESTS} and do not run",
@@ -44,17 +44,16 @@ pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
             chosen
         }
     };
-    let wanted: Vec<&String> = for_driver.into_iter().filter(|name| context.filter.takes(name)).collect();
+    let wanted: Vec<&String> = for_driver
+        .into_iter()
+        .filter(|name| context.filter.takes(name))
+        .collect();
     if wanted.is_empty() {
         bail!("no test of hmm-tests matches the filter");
     }
-    let modules: &[&str] = match context.driver {
-        Driver::C => &["test_hmm"],
-        Driver::Rust => &["dpmem-core", "dmirror"],
-    };
     let boot = Boot {
         suite: suite.clone(),
-        modules: modules.iter().map(|name| kernel.module(name)).collect::<Result<_>>()?,
+        modules: driver::modules(kernel, context.driver)?,
         tests: vec![kernel.selftest(PROGRAM)?],
         arguments: Vec::new(),
     };
@@ -72,44 +71,42 @@ pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
         let mut plan = Plan::new();
         // For the tests with huge pages.
         plan.prepare("echo 64 > /proc/sys/vm/nr_hugepages");
-        for module in modules {
-            let parameters = if *module == "test_hmm" { machine.coherent_memory() } else { Vec::new() };
-            plan.load(module, &parameters);
-        }
+        driver::load(&mut plan, machine, context.driver);
         plan.program(PROGRAM, bound, &command);
-        for module in modules.iter().rev() {
-            plan.unload(module);
-        }
+        driver::unload(&mut plan, context.driver);
         plan
     })?;
-    match booted.program(PROGRAM) {
-        Some(output) => {
-            for test in output.tests(&suite, PROGRAM, Some(wanted.len())) {
-                report.add(test)?;
-            }
-        }
-        None => {
-            let reason = "did not run: the machine ended before it".to_owned();
-            report.add(Test { suite: suite.clone(), name: PROGRAM.to_owned(), status: Status::Fail, reason: Some(reason), seconds: 0.0 })?;
-        }
+    for test in booted.tests(&suite, PROGRAM, Some(wanted.len())) {
+        report.add(test)?;
     }
     booted.finish(context, &suite, report)
 }
 
 /// All tests of the program by their full names (fixture, variant, test), from its source.
 fn names(source: &str) -> Result<Vec<String>> {
-    let tests = Regex::new(r"(?m)^TEST_F(?:_TIMEOUT|_SIGNAL)?\(\s*(\w+)\s*,\s*(\w+)").context("a bad pattern")?;
-    let variants = Regex::new(r"(?m)^FIXTURE_VARIANT_ADD\(\s*(\w+)\s*,\s*(\w+)").context("a bad pattern")?;
-    let variants: Vec<(&str, &str)> =
-        variants.captures_iter(source).map(|found| found.extract::<2>().1.into()).collect();
+    let tests = Regex::new(r"(?m)^TEST_F(?:_TIMEOUT|_SIGNAL)?\(\s*(\w+)\s*,\s*(\w+)")
+        .context("a bad pattern")?;
+    let variants =
+        Regex::new(r"(?m)^FIXTURE_VARIANT_ADD\(\s*(\w+)\s*,\s*(\w+)").context("a bad pattern")?;
+    let variants: Vec<(&str, &str)> = variants
+        .captures_iter(source)
+        .map(|found| found.extract::<2>().1.into())
+        .collect();
     let mut names = Vec::new();
     for found in tests.captures_iter(source) {
         let (_, [fixture, test]) = found.extract();
-        let of: Vec<&str> = variants.iter().filter(|(of, _)| *of == fixture).map(|(_, variant)| *variant).collect();
+        let of: Vec<&str> = variants
+            .iter()
+            .filter(|(of, _)| *of == fixture)
+            .map(|(_, variant)| *variant)
+            .collect();
         if of.is_empty() {
             names.push(format!("{fixture}.{test}"));
         }
-        names.extend(of.into_iter().map(|variant| format!("{fixture}.{variant}.{test}")));
+        names.extend(
+            of.into_iter()
+                .map(|variant| format!("{fixture}.{variant}.{test}")),
+        );
     }
     if names.is_empty() {
         bail!("no test was found in the source of hmm-tests");
@@ -120,8 +117,14 @@ fn names(source: &str) -> Result<Vec<String>> {
 /// The tests that the sample's list names, on private memory. A name that upstream does not have is an error.
 fn sample_tests<'a>(list: &str, all: &'a [String]) -> Result<Vec<&'a String>> {
     let mut chosen = BTreeSet::new();
-    for line in list.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
-        let (fixture, test) = line.split_once('.').with_context(|| format!("{SAMPLE_TESTS}: {line} is not fixture.test"))?;
+    for line in list
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+    {
+        let (fixture, test) = line
+            .split_once('.')
+            .with_context(|| format!("{SAMPLE_TESTS}: {line} is not fixture.test"))?;
         let name = format!("{fixture}.{fixture}{PRIVATE}.{test}");
         if !all.contains(&name) {
             bail!("{SAMPLE_TESTS}: upstream has no test {line}");
@@ -165,7 +168,10 @@ TEST_F(other, plain)
     #[test]
     fn the_samples_list() {
         let all = names(SOURCE).unwrap();
-        assert_eq!(sample_tests("# x\n\nhmm.slow\n", &all).unwrap(), ["hmm.hmm_device_private.slow"]);
+        assert_eq!(
+            sample_tests("# x\n\nhmm.slow\n", &all).unwrap(),
+            ["hmm.hmm_device_private.slow"]
+        );
         assert!(sample_tests("hmm.gone\n", &all).is_err());
         assert!(sample_tests("slow\n", &all).is_err());
     }

@@ -1,13 +1,446 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Stub.
+//! `--suite mm`: upstream's tests of memory management, compared test by test with the stock kernel's results.
+//!
+//! Which programs these are, and what each needs, is in `xtask/suites/mm.toml`.
 
-use anyhow::{bail, Result};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
 
+use anyhow::{bail, Context as _, Result};
+use regex::Regex;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::boot::{Boot, Booted};
 use super::Context;
-use crate::report::Report;
+use crate::cache;
+use crate::cli::{Driver, KernelChoice, KernelOptions, Profile};
+use crate::guest::Plan;
+use crate::kernel::Kernel;
+use crate::ktap::Status;
+use crate::repo;
+use crate::report::{Report, Test};
+use crate::root::short;
+use crate::version::Series;
+
+/// The list.
+const LIST: &str = "xtask/suites/mm.toml";
+/// The stock kernel's results, in its tree.
+const BASELINE: &str = ".dpmem-mm-results.json";
+/// How much longer everything may take with all checks on.
+const DEBUG_FACTOR: u64 = 4;
+
+/// What the list says.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct List {
+    #[serde(default)]
+    arguments: Vec<String>,
+    test: Vec<Entry>,
+    #[serde(default)]
+    known: Vec<Known>,
+}
+
+/// A program to run.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    name: String,
+    program: String,
+    #[serde(default)]
+    args: Vec<String>,
+    timeout_s: u64,
+    #[serde(default)]
+    setup: Vec<String>,
+    #[serde(default)]
+    output: Format,
+    since: Option<String>,
+    #[serde(default)]
+    flaky: Vec<String>,
+    /// Other programs that this one starts.
+    #[serde(default)]
+    needs: Vec<String>,
+}
+
+/// How a program says what it found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Format {
+    /// It prints TAP.
+    #[default]
+    Tap,
+    /// Only its status counts.
+    Exit,
+}
+
+/// What is known not to pass on the stock kernel.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Known {
+    test: String,
+    #[serde(rename = "match")]
+    pattern: String,
+    why: String,
+}
+
+/// The stock kernel's results.
+#[derive(Debug, Serialize, Deserialize)]
+struct Baseline {
+    /// What they depend on.
+    key: String,
+    /// The tests, by program.
+    programs: BTreeMap<String, Vec<Test>>,
+}
+
+impl List {
+    fn load() -> Result<(Self, String)> {
+        let path = repo::top().join(LIST);
+        let text =
+            fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let list = toml::from_str(&text).with_context(|| format!("cannot understand {LIST}"))?;
+        Ok((list, text))
+    }
+
+    /// The entries for this kernel.
+    fn of(&self, series: Series) -> Vec<&Entry> {
+        self.test
+            .iter()
+            .filter(|entry| entry.since.is_none() || entry.since.as_deref() <= Some(series.name()))
+            .collect()
+    }
+
+    /// Why a test is known not to pass on the stock kernel.
+    fn why(&self, entry: &str, test: &str) -> Option<&str> {
+        self.known
+            .iter()
+            .filter(|known| known.test == entry)
+            .find(|known| Regex::new(&known.pattern).is_ok_and(|pattern| pattern.is_match(test)))
+            .map(|known| known.why.as_str())
+    }
+}
 
 /// Runs the suite.
-pub(crate) fn run(_: &Context<'_>, _: &mut Report) -> Result<()> {
-    bail!("not here yet")
+pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
+    let suite = context.suite("mm");
+    let (list, text) = List::load()?;
+    let series = Series::of_tree(&context.kernel.tree)?;
+    let mut entries = list.of(series);
+    entries.retain(|entry| context.filter.takes(&entry.name));
+    if entries.is_empty() {
+        bail!("no entry of {LIST} matches the filter");
+    }
+    let stock = context.options.kernel == KernelChoice::Stock;
+    let (booted, results) = boot(context, &suite, &list, &entries, context.kernel, report)?;
+    let baseline = if stock {
+        if context.filter.is_all() && context.machine_is_usual() {
+            save(context.kernel, &text, &results)?;
+        }
+        None
+    } else {
+        Some(baseline(context, &suite, &list, &text, series, report)?)
+    };
+    for entry in &entries {
+        let empty = Vec::new();
+        for test in results.get(&entry.name).unwrap_or(&empty) {
+            let judged = match &baseline {
+                None => on_stock(&list, entry, test),
+                Some(baseline) => compared(
+                    &list,
+                    entry,
+                    test,
+                    baseline.get(&entry.name).unwrap_or(&empty),
+                ),
+            };
+            report.add(judged)?;
+        }
+        for missing in baseline
+            .iter()
+            .flat_map(|baseline| lost(entry, baseline, &results))
+        {
+            report.add(missing)?;
+        }
+    }
+    booted.finish(context, &suite, report)
+}
+
+/// Boots a kernel and runs the programs.
+fn boot(
+    context: &Context<'_>,
+    suite: &str,
+    list: &List,
+    entries: &[&Entry],
+    kernel: &Kernel,
+    report: &mut Report,
+) -> Result<(Booted, BTreeMap<String, Vec<Test>>)> {
+    let mut programs: Vec<&str> = entries
+        .iter()
+        .flat_map(|entry| std::iter::once(&entry.program).chain(&entry.needs))
+        .map(String::as_str)
+        .collect();
+    programs.sort_unstable();
+    programs.dedup();
+    context.builder.selftests(kernel, &programs)?;
+    let boot = Boot {
+        suite: suite.to_owned(),
+        modules: Vec::new(),
+        tests: programs
+            .iter()
+            .map(|name| kernel.selftest(name))
+            .collect::<Result<Vec<PathBuf>>>()?,
+        arguments: list.arguments.clone(),
+    };
+    let factor = if kernel.profile == Profile::Debug {
+        DEBUG_FACTOR
+    } else {
+        1
+    };
+    let booted = boot.run_on(context, kernel, report, |_| {
+        let mut plan = Plan::new();
+        for entry in entries {
+            for command in &entry.setup {
+                plan.prepare(command);
+            }
+            let mut command = vec![format!("/tests/{}", entry.program)];
+            command.extend(entry.args.iter().cloned());
+            plan.program(
+                &entry.name,
+                Duration::from_secs(entry.timeout_s * factor),
+                &command,
+            );
+        }
+        plan
+    })?;
+    let results = entries
+        .iter()
+        .map(|entry| {
+            let tests = match entry.output {
+                Format::Tap => booted.tests(suite, &entry.name, None),
+                Format::Exit => vec![booted.verdict(suite, &entry.name)],
+            };
+            let prefix = |test: Test| match test.name == entry.name {
+                true => test,
+                false => Test {
+                    name: format!("{}: {}", entry.name, test.name),
+                    ..test
+                },
+            };
+            (entry.name.clone(), tests.into_iter().map(prefix).collect())
+        })
+        .collect();
+    Ok((booted, results))
+}
+
+fn key(kernel: &Kernel, text: &str) -> String {
+    let mut hash = Sha256::new();
+    hash.update(format!("{}\n{}\n{text}", kernel.name, kernel.release));
+    short(hash)
+}
+
+fn save(kernel: &Kernel, text: &str, results: &BTreeMap<String, Vec<Test>>) -> Result<()> {
+    let baseline = Baseline {
+        key: key(kernel, text),
+        programs: results.clone(),
+    };
+    let json = serde_json::to_vec_pretty(&baseline).context("cannot write JSON")?;
+    cache::write_atomically(&kernel.tree.join(BASELINE), &json)
+}
+
+/// The stock kernel's results: from an earlier run, or from one that is made now.
+fn baseline(
+    context: &Context<'_>,
+    suite: &str,
+    list: &List,
+    text: &str,
+    series: Series,
+    report: &mut Report,
+) -> Result<BTreeMap<String, Vec<Test>>> {
+    let options = KernelOptions {
+        kernel: KernelChoice::Stock,
+        driver: Some(Driver::C),
+        ..context.options.clone()
+    };
+    let stock = context.builder.build(&options)?;
+    let known = fs::read(stock.tree.join(BASELINE))
+        .ok()
+        .and_then(|json| serde_json::from_slice::<Baseline>(&json).ok())
+        .filter(|baseline| baseline.key == key(&stock, text));
+    if let Some(known) = known {
+        return Ok(known.programs);
+    }
+    report.comment("the stock kernel's results are needed first")?;
+    let (_, results) = boot(
+        context,
+        &format!("{suite}-stock"),
+        list,
+        &list.of(series),
+        &stock,
+        report,
+    )?;
+    if context.machine_is_usual() {
+        save(&stock, text, &results)?;
+    }
+    Ok(results)
+}
+
+fn skipped(test: &Test, reason: String) -> Test {
+    Test {
+        status: Status::Skip,
+        reason: Some(reason),
+        ..test.clone()
+    }
+}
+
+fn is_flaky(entry: &Entry, test: &str) -> bool {
+    entry
+        .flaky
+        .iter()
+        .any(|pattern| Regex::new(pattern).is_ok_and(|pattern| pattern.is_match(test)))
+}
+
+/// On the stock kernel itself, what is known and written down is a skip with that reason.
+fn on_stock(list: &List, entry: &Entry, test: &Test) -> Test {
+    match (test.status, list.why(&entry.name, &test.name)) {
+        (Status::Fail, Some(why)) => skipped(test, format!("fails on stock: {why}")),
+        _ => test.clone(),
+    }
+}
+
+/// On another kernel, what fails on stock as well says nothing about that kernel.
+fn compared(list: &List, entry: &Entry, test: &Test, stock: &[Test]) -> Test {
+    let there = stock
+        .iter()
+        .find(|of| of.name == test.name)
+        .map(|of| of.status);
+    match (test.status, there) {
+        (Status::Fail, Some(Status::Fail)) => {
+            let why = list
+                .why(&entry.name, &test.name)
+                .unwrap_or("not understood yet");
+            skipped(test, format!("fails on stock too: {why}"))
+        }
+        (Status::Fail, _) if is_flaky(entry, &test.name) => skipped(
+            test,
+            "comes out differently from run to run, on stock too".to_owned(),
+        ),
+        (Status::Skip, Some(Status::Pass)) => {
+            let reason = format!(
+                "skipped here and not on stock: {}",
+                test.reason.as_deref().unwrap_or("?")
+            );
+            Test {
+                status: Status::Fail,
+                reason: Some(reason),
+                ..test.clone()
+            }
+        }
+        _ => test.clone(),
+    }
+}
+
+/// What passed on stock and did not even report here.
+fn lost(
+    entry: &Entry,
+    stock: &BTreeMap<String, Vec<Test>>,
+    here: &BTreeMap<String, Vec<Test>>,
+) -> Vec<Test> {
+    let empty = Vec::new();
+    let here = here.get(&entry.name).unwrap_or(&empty);
+    stock
+        .get(&entry.name)
+        .unwrap_or(&empty)
+        .iter()
+        .filter(|test| test.status == Status::Pass && !is_flaky(entry, &test.name))
+        .filter(|test| !here.iter().any(|of| of.name == test.name))
+        .map(|test| Test {
+            status: Status::Fail,
+            reason: Some("passed on stock, and did not report here".to_owned()),
+            ..test.clone()
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list() -> List {
+        toml::from_str(
+            "[[test]]\nname = \"cow\"\nprogram = \"cow\"\ntimeout_s = 300\nflaky = [\"sometimes\"]\n\
+             [[test]]\nname = \"new\"\nprogram = \"new\"\ntimeout_s = 3\nsince = \"7.3\"\noutput = \"exit\"\n\
+             [[known]]\ntest = \"cow\"\nmatch = \"disk\"\nwhy = \"no disk\"\n",
+        )
+        .unwrap()
+    }
+
+    fn test(name: &str, status: Status) -> Test {
+        Test {
+            suite: "mm".to_owned(),
+            name: name.to_owned(),
+            status,
+            reason: None,
+            seconds: 0.0,
+        }
+    }
+
+    #[test]
+    fn the_list_knows_versions() {
+        let list = list();
+        assert_eq!(list.of(Series::V7_2).len(), 1);
+        assert_eq!(list.of(Series::V7_3).len(), 2);
+    }
+
+    #[test]
+    fn results_are_compared_with_stock() {
+        let list = list();
+        let entry = &list.test[0];
+        let stock = [
+            test("a", Status::Pass),
+            test("disk", Status::Fail),
+            test("sometimes", Status::Pass),
+        ];
+        let judge = |name: &str, status| compared(&list, entry, &test(name, status), &stock);
+        assert_eq!(judge("a", Status::Fail).status, Status::Fail);
+        assert_eq!(judge("a", Status::Skip).status, Status::Fail);
+        assert_eq!(judge("a", Status::Pass).status, Status::Pass);
+        assert_eq!(
+            judge("disk", Status::Fail).reason.as_deref(),
+            Some("fails on stock too: no disk")
+        );
+        assert_eq!(judge("disk", Status::Fail).status, Status::Skip);
+        assert_eq!(judge("disk", Status::Pass).status, Status::Pass);
+        assert_eq!(judge("sometimes", Status::Fail).status, Status::Skip);
+        assert_eq!(judge("unheard of", Status::Fail).status, Status::Fail);
+    }
+
+    #[test]
+    fn on_stock_only_what_is_known_is_excused() {
+        let list = list();
+        assert_eq!(
+            on_stock(&list, &list.test[0], &test("disk", Status::Fail)).status,
+            Status::Skip
+        );
+        assert_eq!(
+            on_stock(&list, &list.test[0], &test("a", Status::Fail)).status,
+            Status::Fail
+        );
+        assert_eq!(
+            on_stock(&list, &list.test[1], &test("disk", Status::Fail)).status,
+            Status::Fail
+        );
+    }
+
+    #[test]
+    fn what_does_not_report_is_lost() {
+        let list = list();
+        let stock = BTreeMap::from([(
+            "cow".to_owned(),
+            vec![test("a", Status::Pass), test("b", Status::Skip)],
+        )]);
+        let found = lost(&list.test[0], &stock, &BTreeMap::new());
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].status, Status::Fail);
+    }
 }

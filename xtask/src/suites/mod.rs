@@ -3,7 +3,9 @@
 //! The test suites: each makes a plan for the guest, boots, and reads the results.
 
 mod boot;
+pub(crate) mod demo;
 mod dpmem;
+mod driver;
 mod filter;
 mod hmm;
 mod kunit;
@@ -37,6 +39,12 @@ pub(crate) struct Context<'a> {
 }
 
 impl Context<'_> {
+    /// True if the machine is not one that the user shaped.
+    fn machine_is_usual(&self) -> bool {
+        let MachineOptions { cpu, append, mem } = self.machine;
+        cpu.is_none() && append.is_none() && mem.is_none()
+    }
+
     /// A suite's name in the report.
     fn suite(&self, name: &str) -> String {
         if self.label.is_empty() {

@@ -118,7 +118,11 @@ impl Outcome {
     /// The last lines of the console, for a message.
     pub(crate) fn tail(&self) -> String {
         let skip = self.console.len().saturating_sub(TAIL);
-        self.console.iter().skip(skip).map(|line| format!("    {}\n", line.text)).collect()
+        self.console
+            .iter()
+            .skip(skip)
+            .map(|line| format!("    {}\n", line.text))
+            .collect()
     }
 }
 
@@ -130,22 +134,33 @@ pub(crate) fn run(
     logs: &Path,
     mut on_result: impl FnMut(&Line),
 ) -> Result<Outcome> {
-    let mut log = |name: &str| {
+    let log = |name: &str| {
         let path = logs.join(name);
         File::create(&path).with_context(|| format!("cannot write {}", path.display()))
     };
     let (mut console_log, mut results_log) = (log("console.log")?, log("results.log")?);
     let mut command = machine.command(tools)?;
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let started = Instant::now();
     let mut group = Group::start(&mut command)?;
     let (sender, events) = mpsc::channel();
     let stdout = group.child().stdout.take().context("QEMU has no output")?;
-    let stderr = group.child().stderr.take().context("QEMU has no error output")?;
+    let stderr = group
+        .child()
+        .stderr
+        .take()
+        .context("QEMU has no error output")?;
     read_lines(stdout, sender.clone(), Event::Result);
     read_lines(stderr, sender, Event::Console);
 
-    let mut outcome = Outcome { results: Vec::new(), console: Vec::new(), ending: Ending::Finished };
+    let mut outcome = Outcome {
+        results: Vec::new(),
+        console: Vec::new(),
+        ending: Ending::Finished,
+    };
     let mut open = 2;
     let mut stopped = None;
     while open > 0 {
@@ -154,13 +169,20 @@ pub(crate) fn run(
         let at = started.elapsed().as_secs_f64();
         match event {
             Ok(Event::Result(text)) => {
-                let line = Line { at, text: text.trim_end_matches('\r').to_owned() };
-                writeln!(results_log, "[{at:9.3}] {}", line.text).context("cannot write results.log")?;
+                let line = Line {
+                    at,
+                    text: text.trim_end_matches('\r').to_owned(),
+                };
+                writeln!(results_log, "[{at:9.3}] {}", line.text)
+                    .context("cannot write results.log")?;
                 on_result(&line);
                 outcome.results.push(line);
             }
             Ok(Event::Console(text)) => {
-                let line = Line { at, text: text.trim_end_matches('\r').to_owned() };
+                let line = Line {
+                    at,
+                    text: text.trim_end_matches('\r').to_owned(),
+                };
                 writeln!(console_log, "{}", line.text).context("cannot write console.log")?;
                 outcome.console.push(line);
             }
@@ -178,16 +200,29 @@ pub(crate) fn run(
             Err(RecvTimeoutError::Disconnected) => break,
         }
     }
-    let done = outcome.results.iter().any(|line| Note::parse(&line.text) == Some(Note::Done));
+    let done = outcome
+        .results
+        .iter()
+        .any(|line| Note::parse(&line.text) == Some(Note::Done));
     let status = group.wait()?;
     outcome.ending = match stopped {
-        Some(why) => Ending::Broken(format!("the machine hung: {why}, and was ended{}", doing(&outcome.results))),
+        Some(why) => Ending::Broken(format!(
+            "the machine hung: {why}, and was ended{}",
+            doing(&outcome.results)
+        )),
         None if done => Ending::Finished,
         None => Ending::Broken(early(&outcome, &process::describe(status))),
     };
-    let booted = outcome.console.iter().any(|line| line.text.contains("Linux version"));
+    let booted = outcome
+        .console
+        .iter()
+        .any(|line| line.text.contains("Linux version"));
     if !booted && stopped_is_none(&outcome.ending) {
-        bail!("QEMU did not start the kernel ({}):\n{}", process::describe(status), outcome.tail());
+        bail!(
+            "QEMU did not start the kernel ({}):\n{}",
+            process::describe(status),
+            outcome.tail()
+        );
     }
     Ok(outcome)
 }
@@ -199,7 +234,10 @@ fn stopped_is_none(ending: &Ending) -> bool {
 
 /// Why a machine ended before its plan was done.
 fn early(outcome: &Outcome, status: &str) -> String {
-    let panic = outcome.console.iter().find(|line| line.text.contains("Kernel panic"));
+    let panic = outcome
+        .console
+        .iter()
+        .find(|line| line.text.contains("Kernel panic"));
     let what = match panic {
         Some(line) => console::message(&line.text).to_owned(),
         None => format!("the machine ended early (QEMU: {status})"),
@@ -216,7 +254,12 @@ fn doing(results: &[Line]) -> String {
             Some(Note::Begin(name)) => program = Some(name),
             Some(Note::End(..)) => (program, test) = (None, None),
             _ => {
-                if let Some(name) = line.text.trim().strip_prefix("#  RUN").map(|rest| rest.trim().trim_end_matches(" ...")) {
+                if let Some(name) = line
+                    .text
+                    .trim()
+                    .strip_prefix("#  RUN")
+                    .map(|rest| rest.trim().trim_end_matches(" ..."))
+                {
                     test = Some(name.to_owned());
                 }
             }
@@ -232,8 +275,14 @@ fn doing(results: &[Line]) -> String {
 
 fn read_lines(from: impl Read + Send + 'static, to: Sender<Event>, event: fn(String) -> Event) {
     thread::spawn(move || {
-        for line in BufReader::new(from).split(b'\n').map_while(std::io::Result::ok) {
-            if to.send(event(String::from_utf8_lossy(&line).into_owned())).is_err() {
+        for line in BufReader::new(from)
+            .split(b'\n')
+            .map_while(std::io::Result::ok)
+        {
+            if to
+                .send(event(String::from_utf8_lossy(&line).into_owned()))
+                .is_err()
+            {
                 return;
             }
         }
@@ -243,7 +292,10 @@ fn read_lines(from: impl Read + Send + 'static, to: Sender<Event>, event: fn(Str
 
 /// Boots `machine` with this terminal as its console.
 pub(crate) fn interact(tools: &Tools, machine: &Machine) -> Result<()> {
-    let status = machine.command(tools)?.status().context("cannot start QEMU")?;
+    let status = machine
+        .command(tools)?
+        .status()
+        .context("cannot start QEMU")?;
     if status.success() {
         Ok(())
     } else {
@@ -256,23 +308,47 @@ mod tests {
     use super::*;
 
     fn lines(texts: &[&str]) -> Vec<Line> {
-        texts.iter().map(|&text| Line { at: 0.0, text: text.to_owned() }).collect()
+        texts
+            .iter()
+            .map(|&text| Line {
+                at: 0.0,
+                text: text.to_owned(),
+            })
+            .collect()
     }
 
     #[test]
     fn notes() {
         assert_eq!(Note::parse("@dpmem done"), Some(Note::Done));
-        assert_eq!(Note::parse("@dpmem end hmm-tests 137\r"), Some(Note::End("hmm-tests".to_owned(), 137)));
-        assert_eq!(Note::parse("@dpmem prepare 1 echo 1 > /x"), Some(Note::Prepare(1, "echo 1 > /x".to_owned())));
+        assert_eq!(
+            Note::parse("@dpmem end hmm-tests 137\r"),
+            Some(Note::End("hmm-tests".to_owned(), 137))
+        );
+        assert_eq!(
+            Note::parse("@dpmem prepare 1 echo 1 > /x"),
+            Some(Note::Prepare(1, "echo 1 > /x".to_owned()))
+        );
         assert_eq!(Note::parse("@dpmem end"), None);
         assert_eq!(Note::parse("ok 1 x"), None);
     }
 
     #[test]
     fn what_was_running_is_told() {
-        let results = lines(&["@dpmem start", "@dpmem begin hmm-tests", "#  RUN           hmm.a.b ...", "# x"]);
+        let results = lines(&[
+            "@dpmem start",
+            "@dpmem begin hmm-tests",
+            "#  RUN           hmm.a.b ...",
+            "# x",
+        ]);
         assert_eq!(doing(&results), ", while hmm-tests was running hmm.a.b");
-        assert_eq!(doing(&lines(&["@dpmem start", "@dpmem begin x", "@dpmem end x 0"])), "");
+        assert_eq!(
+            doing(&lines(&[
+                "@dpmem start",
+                "@dpmem begin x",
+                "@dpmem end x 0"
+            ])),
+            ""
+        );
         assert_eq!(doing(&[]), ", before /init said anything");
     }
 }

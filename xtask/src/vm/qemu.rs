@@ -39,7 +39,13 @@ pub(crate) struct Machine {
 
 impl Machine {
     /// A machine of the lab.
-    pub(crate) fn new(arch: Arch, profile: Profile, image: PathBuf, initrd: PathBuf, options: &MachineOptions) -> Self {
+    pub(crate) fn new(
+        arch: Arch,
+        profile: Profile,
+        image: PathBuf,
+        initrd: PathBuf,
+        options: &MachineOptions,
+    ) -> Self {
         let usual = match profile {
             Profile::Plain => PLAIN_MIB,
             Profile::Debug => DEBUG_MIB,
@@ -82,7 +88,10 @@ impl Machine {
             Arch::X86_64 => X86_HIGH,
             Arch::Arm64 => VIRT_BASE + (self.memory << 20),
         };
-        vec![format!("spm_addr_dev0={base:#x}"), format!("spm_addr_dev1={:#x}", base + DEVICE_BYTES)]
+        vec![
+            format!("spm_addr_dev0={base:#x}"),
+            format!("spm_addr_dev1={:#x}", base + DEVICE_BYTES),
+        ]
     }
 
     /// How it is started.
@@ -96,25 +105,57 @@ impl Machine {
         let image = see(&self.image, "/boot/image")?;
         let initrd = see(&self.initrd, "/boot/initrd")?;
         let kvm = Arch::host().is_ok_and(|host| host == self.arch)
-            && std::fs::File::options().read(true).write(true).open("/dev/kvm").is_ok();
+            && std::fs::File::options()
+                .read(true)
+                .write(true)
+                .open("/dev/kvm")
+                .is_ok();
 
         let mut command = job.command(self.arch.qemu());
-        command.args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-smp", "2"]);
+        command.args([
+            "-nodefaults",
+            "-no-user-config",
+            "-no-reboot",
+            "-display",
+            "none",
+            "-smp",
+            "2",
+        ]);
         command.args(["-accel", if kvm { "kvm" } else { "tcg,thread=multi" }]);
         match self.arch {
             // Little memory below 4 GiB, so that there is some above.
             Arch::X86_64 => command.args(["-M", "q35,max-ram-below-4g=1G"]),
             Arch::Arm64 => command.args(["-M", "virt"]),
         };
-        command.args(["-cpu", &self.cpu, "-m", &format!("{}M", self.memory + RESERVED_MIB)]);
+        command.args([
+            "-cpu",
+            &self.cpu,
+            "-m",
+            &format!("{}M", self.memory + RESERVED_MIB),
+        ]);
         command.arg("-kernel").arg(image).arg("-initrd").arg(initrd);
         command.args(["-append", &self.arguments.join(" ")]);
         if self.interactive {
-            command.args(["-chardev", "stdio,id=console,mux=on,signal=off", "-serial", "chardev:console"]);
+            command.args([
+                "-chardev",
+                "stdio,id=console,mux=on,signal=off",
+                "-serial",
+                "chardev:console",
+            ]);
             command.args(["-mon", "chardev=console"]);
         } else {
-            command.args(["-chardev", "file,id=console,path=/dev/stderr", "-serial", "chardev:console"]);
-            command.args(["-chardev", "file,id=results,path=/dev/stdout", "-device", "virtio-serial-pci,max_ports=1"]);
+            command.args([
+                "-chardev",
+                "file,id=console,path=/dev/stderr",
+                "-serial",
+                "chardev:console",
+            ]);
+            command.args([
+                "-chardev",
+                "file,id=results,path=/dev/stdout",
+                "-device",
+                "virtio-serial-pci,max_ports=1",
+            ]);
             command.args(["-device", "virtconsole,chardev=results"]);
         }
         Ok(command)

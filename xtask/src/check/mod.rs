@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `cargo xtask test`: everything, one step after another, in one report.
+
+mod cargo;
+mod tree;
+
+use anyhow::Result;
+
+use crate::arch::Arch;
+use crate::cli::{Driver, KernelChoice, KernelOptions, LinuxChoice, MachineOptions, Profile};
+use crate::cli::{SuiteChoice, TestOptions};
+use crate::kernel::profile_name;
+use crate::lab;
+use crate::progress;
+use crate::report::{Report, Test};
+use crate::suites;
+use crate::version::Series;
+
+/// One kernel, and what is run on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Cell {
+    series: Series,
+    arch: Arch,
+    profile: Profile,
+    kernel: KernelChoice,
+    suites: Vec<SuiteChoice>,
+    demo: bool,
+}
+
+impl Cell {
+    fn stock(series: Series, arch: Arch, profile: Profile) -> Self {
+        Self {
+            series,
+            arch,
+            profile,
+            kernel: KernelChoice::Stock,
+            suites: vec![SuiteChoice::Hmm],
+            demo: false,
+        }
+    }
+
+    fn dpmem(series: Series, arch: Arch, profile: Profile) -> Self {
+        let suites = vec![SuiteChoice::Hmm, SuiteChoice::Kunit, SuiteChoice::Dpmem];
+        Self {
+            series,
+            arch,
+            profile,
+            kernel: KernelChoice::Dpmem,
+            suites,
+            demo: false,
+        }
+    }
+
+    fn options(&self) -> KernelOptions {
+        KernelOptions {
+            linux: LinuxChoice::Package(self.series),
+            arch: self.arch,
+            kernel: self.kernel,
+            driver: None,
+            profile: self.profile,
+        }
+    }
+
+    fn label(&self) -> String {
+        let driver = match self.options().driver() {
+            Driver::C => "c",
+            Driver::Rust => "rust",
+        };
+        format!(
+            "{}/{}/{}/{driver}",
+            self.series,
+            self.arch.name(),
+            profile_name(self.profile)
+        )
+    }
+
+    fn run(&self, report: &mut Report) -> Result<()> {
+        let machine = MachineOptions::default();
+        lab::with_kernel(
+            &self.options(),
+            &machine,
+            &self.label(),
+            None,
+            report,
+            |context, report| {
+                for &suite in &self.suites {
+                    suites::run(suite, context, report)?;
+                }
+                if self.demo {
+                    suites::demo::run(context, report)?;
+                }
+                Ok(())
+            },
+        )
+    }
+}
+
+/// What is always run: 7.3 on both architectures, as upstream made it with the C driver, and with ours.
+fn usual() -> Vec<Cell> {
+    let plain = Profile::Plain;
+    let mut demo = Cell::dpmem(Series::V7_3, Arch::X86_64, plain);
+    demo.demo = true;
+    vec![
+        Cell::stock(Series::V7_3, Arch::X86_64, plain),
+        demo,
+        Cell::stock(Series::V7_3, Arch::Arm64, plain),
+        Cell::dpmem(Series::V7_3, Arch::Arm64, plain),
+    ]
+}
+
+/// What takes hours: the other kernels, and upstream's tests of memory management.
+fn rest() -> Vec<Cell> {
+    let mut cells = Vec::new();
+    for series in [Series::V7_3, Series::V7_2] {
+        for arch in Arch::ALL {
+            for profile in [Profile::Plain, Profile::Debug] {
+                cells.push(Cell::stock(series, arch, profile));
+                cells.push(Cell::dpmem(series, arch, profile));
+            }
+        }
+    }
+    let usual = usual();
+    cells.retain(|cell| !usual.iter().any(|of| of.options_equal(cell)));
+    for series in [Series::V7_3, Series::V7_2] {
+        let mut mm = Cell::dpmem(series, Arch::X86_64, Profile::Plain);
+        mm.suites = vec![SuiteChoice::Mm];
+        cells.push(mm);
+    }
+    cells
+}
+
+impl Cell {
+    fn options_equal(&self, other: &Self) -> bool {
+        let key = |cell: &Self| {
+            (
+                cell.series,
+                cell.arch,
+                cell.profile,
+                cell.kernel == KernelChoice::Stock,
+            )
+        };
+        key(self) == key(other)
+    }
+}
+
+/// Runs everything; false if something failed.
+pub(crate) fn run(options: &TestOptions) -> Result<bool> {
+    let mut report = Report::new("check")?;
+    cargo::format(&mut report)?;
+    cargo::lint(&mut report)?;
+    cargo::test(&mut report)?;
+    cargo::document(&mut report)?;
+    let mut cells = usual();
+    if options.full {
+        cells.extend(rest());
+    }
+    for cell in &cells {
+        let outcome = cell.run(&mut report);
+        failed_to_run(&cell.label(), outcome, &mut report)?;
+    }
+    if options.full {
+        for series in [Series::V7_3, Series::V7_2] {
+            let outcome = tree::install_and_remove(series, &mut report);
+            failed_to_run("install", outcome, &mut report)?;
+            let outcome = tree::lint(series, &mut report);
+            failed_to_run(
+                "clippy and rustdoc in the kernel tree",
+                outcome,
+                &mut report,
+            )?;
+        }
+    }
+    report.finish()
+}
+
+/// A step that could not be run has failed; the others are run all the same.
+fn failed_to_run(what: &str, outcome: Result<()>, report: &mut Report) -> Result<()> {
+    match outcome {
+        Ok(()) => Ok(()),
+        Err(error) => {
+            let reason = crate::disk::explain(&error);
+            progress::error(&format!("{what}: {reason}"));
+            report.add(Test::new(what, "run", Err(reason), 0.0))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn full_is_every_kernel_once_and_mm() {
+        let mut all = usual();
+        all.extend(rest());
+        let labels: Vec<String> = all
+            .iter()
+            .filter(|cell| cell.suites != [SuiteChoice::Mm])
+            .map(Cell::label)
+            .collect();
+        let unique: std::collections::BTreeSet<&String> = labels.iter().collect();
+        assert_eq!(labels.len(), 16);
+        assert_eq!(unique.len(), 16);
+    }
+}

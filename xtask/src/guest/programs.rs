@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Our own programs for the guest: built with the tools' Rust, linked statically.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{bail, Context, Result};
+
+use crate::arch::Arch;
+use crate::cache::Cache;
+use crate::process::Logged;
+use crate::progress::Step;
+use crate::repo;
+use crate::tools::Tools;
+
+/// The program that shows what this is all about.
+pub(crate) const DEMO: &str = "dpmem-demo";
+
+/// Builds a program of the workspace for `arch`.
+pub(crate) fn build(
+    cache: &Cache,
+    tools: &Tools,
+    arch: Arch,
+    name: &str,
+    logs: &Path,
+) -> Result<PathBuf> {
+    let step = Step::start(format!("building {name} for {}", arch.name()), None);
+    let run = Logged {
+        what: &format!("building {name}"),
+        log: &logs.join(format!("{name}.log")),
+        advice: "mend what the first error names, and run the same command again",
+    };
+    let top = repo::top();
+    // The tools' cargo works offline: what it needs is fetched by the one that built this program.
+    let cargo = std::env::var_os("CARGO").map_or_else(|| PathBuf::from("cargo"), PathBuf::from);
+    run.run(
+        Command::new(cargo)
+            .args(["fetch", "--locked"])
+            .current_dir(&top),
+        |_| {},
+    )?;
+
+    let _lock = cache.lock("guest")?;
+    let target = cache.folder("guest")?;
+    let mut job = tools.job();
+    let inside = job.bind(&top, "/dpmem");
+    job.folder(&inside);
+    let home = job.bind(&cargo_home()?, "/cargo");
+    job.env("CARGO_HOME", home);
+    let output = job.bind(&target, "/build");
+    job.env("CARGO_TARGET_DIR", output);
+    // Another compiler than the machine's may not use what that one cached.
+    job.env("RUSTFLAGS", "-C target-feature=+crt-static");
+    if arch != Arch::host()? {
+        let variable = format!(
+            "CARGO_TARGET_{}_LINKER",
+            arch.rust_target().to_uppercase().replace('-', "_")
+        );
+        job.env(&variable, format!("{}-gcc", arch.triplet()));
+    }
+    let mut command = job.command("cargo");
+    command.args([
+        "build",
+        "--release",
+        "--frozen",
+        "--package",
+        name,
+        "--target",
+        arch.rust_target(),
+    ]);
+    run.run(&mut command, |_| {})?;
+    step.finish();
+    let path = target.join(arch.rust_target()).join("release").join(name);
+    if !path.is_file() {
+        bail!("cargo built {name}, but there is no {}", path.display());
+    }
+    Ok(path)
+}
+
+fn cargo_home() -> Result<PathBuf> {
+    let variable = |name: &str| {
+        std::env::var_os(name)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
+    variable("CARGO_HOME")
+        .or_else(|| variable("HOME").map(|home| home.join(".cargo")))
+        .context("no folder for cargo: set CARGO_HOME or HOME")
+}

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The demo's boot: one program, whose words are shown as they come.
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::boot::Boot;
+use super::{driver, Context};
+use crate::guest::{programs, Plan};
+use crate::report::{Report, Test};
+
+/// How long it may take.
+const BOUND: Duration = Duration::from_secs(300);
+
+/// Runs it; what it says goes to stdout.
+pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
+    let suite = context.suite("demo");
+    let builder = context.builder;
+    let program = programs::build(
+        builder.cache,
+        builder.tools,
+        context.kernel.arch,
+        programs::DEMO,
+        builder.logs,
+    )?;
+    let boot = Boot {
+        suite: suite.clone(),
+        modules: driver::modules(context.kernel, context.driver)?,
+        tests: vec![program],
+        arguments: Vec::new(),
+    };
+    let booted = boot.run(context, report, |machine| {
+        let mut plan = Plan::new();
+        driver::load(&mut plan, machine, context.driver);
+        plan.program(
+            programs::DEMO,
+            BOUND,
+            &[
+                format!("/tests/{}", programs::DEMO),
+                driver::DEVICE.to_owned(),
+            ],
+        );
+        driver::unload(&mut plan, context.driver);
+        plan
+    })?;
+    let verdict = match booted.program(programs::DEMO) {
+        None => Err("did not run: the machine ended before it".to_owned()),
+        Some(output) => {
+            for line in &output.lines {
+                println!("{}", line.text);
+            }
+            match output.status {
+                Some(0) => Ok(()),
+                Some(status) => Err(format!("the program ended with status {status}")),
+                None => Err("the machine ended before the program did".to_owned()),
+            }
+        }
+    };
+    report.add(Test::new(&suite, programs::DEMO, verdict, 0.0))?;
+    booted.finish(context, &suite, report)
+}
