@@ -103,35 +103,21 @@ impl Builder<'_> {
         let fragments =
             config::Fragments::load(source.series, options.arch, options.profile, flavour)?;
 
-        let prefix = format!(
-            "{}-{}-{}-{}",
-            source.series,
-            options.arch.name(),
-            profile_name(options.profile),
-            flavour.name()
-        );
-        let mut hash = Sha256::new();
-        hash.update(format!(
-            "{}\n{}\n{prefix}\n",
-            source.id,
-            self.tools.stamp()?
-        ));
-        hash.update(fragments.text());
+        let kind = kind(&source, options, flavour);
+        let mut hash = self.hash(&source, &kind, &fragments)?;
         if let (Flavour::Dpmem, Some(installer)) = (flavour, &installer) {
             hash.update(installer.series_text());
         }
-        let kind = if source.own {
-            format!("own-{prefix}")
-        } else {
-            prefix
-        };
         let name = format!("{kind}-{}", short(hash));
 
         // Whoever builds or boots this kernel has its tree for himself.
         let lock = self.cache.lock(&format!("tree-{name}"))?;
-        let tree = self
-            .cache
-            .artefact(&format!("trees/{name}"), |part| self.copy(&source, part))?;
+        let tree = self.cache.artefact(&format!("trees/{name}"), |part| {
+            match self.stock_tree(&source, options, flavour)? {
+                Some((stock, _lock)) => self.copy(&source, &stock, part),
+                None => self.copy(&source, &source.dir, part),
+            }
+        })?;
         self.remove_old(&kind, &name)?;
         if source.own {
             self.sync_own(&source, &tree)?;
@@ -201,7 +187,38 @@ impl Builder<'_> {
         Ok(())
     }
 
-    fn copy(&self, source: &Source, part: &Path) -> Result<()> {
+    /// What a tree of this kind depends on, besides the series.
+    fn hash(&self, source: &Source, kind: &str, fragments: &config::Fragments) -> Result<Sha256> {
+        let mut hash = Sha256::new();
+        hash.update(format!("{}\n{}\n{kind}\n", source.id, self.tools.stamp()?));
+        hash.update(fragments.text());
+        Ok(hash)
+    }
+
+    /// The stock tree of the same source and configuration, if it is there and built: a kernel with our parts differs little
+    /// from it, and most of what was compiled there serves here.
+    fn stock_tree(
+        &self,
+        source: &Source,
+        options: &KernelOptions,
+        flavour: Flavour,
+    ) -> Result<Option<(PathBuf, Lock)>> {
+        if flavour == Flavour::Stock || source.own {
+            return Ok(None);
+        }
+        let fragments =
+            config::Fragments::load(source.series, options.arch, options.profile, Flavour::Stock)?;
+        let kind = kind(source, options, Flavour::Stock);
+        let name = format!("{kind}-{}", short(self.hash(source, &kind, &fragments)?));
+        let tree = self.cache.path(format!("trees/{name}"));
+        if !tree.join(options.arch.image_path()).exists() {
+            return Ok(None);
+        }
+        let lock = self.cache.lock(&format!("tree-{name}"))?;
+        Ok(Some((tree, lock)))
+    }
+
+    fn copy(&self, source: &Source, from: &Path, part: &Path) -> Result<()> {
         disk::require(self.cache.dir(), disk::TREE)?;
         let step = Step::start(format!("copying Linux {}", source.id), None);
         if source.own {
@@ -210,7 +227,7 @@ impl Builder<'_> {
             let mut command = Command::new("cp");
             command
                 .args(["-a", "--reflink=auto", "--"])
-                .arg(&source.dir)
+                .arg(from)
                 .arg(part);
             self.logged("copying the kernel source")
                 .run(&mut command, |_| {})?;
@@ -293,6 +310,18 @@ impl Builder<'_> {
             log: self.logs.join("prepare.log"),
         }
     }
+}
+
+/// The kind of a tree: the trees of one kind replace each other.
+fn kind(source: &Source, options: &KernelOptions, flavour: Flavour) -> String {
+    let own = if source.own { "own-" } else { "" };
+    format!(
+        "{own}{}-{}-{}-{}",
+        source.series,
+        options.arch.name(),
+        profile_name(options.profile),
+        flavour.name()
+    )
 }
 
 /// A step whose log is among the others.
