@@ -186,6 +186,9 @@ pub(crate) struct MachineOptions {
     /// Memory, as 4G or 3072M.
     #[arg(long, value_name = "SIZE")]
     pub(crate) mem: Option<MemorySize>,
+    /// CPUs: a suite can want more than there usually are.
+    #[arg(skip)]
+    pub(crate) cpus: Option<u32>,
 }
 
 /// An amount of memory, in MiB.

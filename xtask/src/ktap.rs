@@ -26,6 +26,8 @@ pub(crate) struct Case {
     pub(crate) status: Status,
     /// Why.
     pub(crate) reason: Option<String>,
+    /// Its number in the outermost document, if it has one there.
+    pub(crate) number: Option<usize>,
     /// The line's number in what was parsed.
     pub(crate) line: usize,
 }
@@ -106,6 +108,7 @@ pub(crate) fn parse<'a>(lines: impl IntoIterator<Item = &'a str>) -> Document {
                                 name: String::new(),
                                 status: Status::Skip,
                                 reason: Some(reason.to_owned()),
+                                number: None,
                                 line: number,
                             },
                         ));
@@ -135,6 +138,10 @@ pub(crate) fn parse<'a>(lines: impl IntoIterator<Item = &'a str>) -> Document {
             ),
             _ => (if ok { Status::Pass } else { Status::Fail }, None),
         };
+        let own = result
+            .get(2)
+            .filter(|_| depth == 0)
+            .and_then(|number| number.as_str().parse().ok());
         let name = match name {
             "" => directive_name(&reason)
                 .unwrap_or_else(|| format!("test {}", result.get(2).map_or("?", |n| n.as_str()))),
@@ -165,6 +172,7 @@ pub(crate) fn parse<'a>(lines: impl IntoIterator<Item = &'a str>) -> Document {
                     name,
                     status,
                     reason,
+                    number: own,
                     line: number,
                 },
             ));

@@ -21,6 +21,9 @@ pub(crate) struct Test {
     pub(crate) suite: String,
     /// Its name.
     pub(crate) name: String,
+    /// Its number in its program's plan.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) number: Option<usize>,
     /// How it came out.
     pub(crate) status: Status,
     /// Why.
@@ -40,6 +43,7 @@ impl Test {
         Self {
             suite: suite.to_owned(),
             name: name.to_owned(),
+            number: None,
             status,
             reason,
             seconds,
@@ -257,6 +261,7 @@ mod tests {
         Test {
             suite: "s".to_owned(),
             name: "n".to_owned(),
+            number: None,
             status,
             reason: None,
             seconds: 0.0,

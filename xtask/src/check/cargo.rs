@@ -185,6 +185,7 @@ fn result(line: &str, program: &str) -> Option<Test> {
     Some(Test {
         suite: format!("{SUITE}/{program}"),
         name: name.to_owned(),
+        number: None,
         status,
         reason,
         seconds: 0.0,

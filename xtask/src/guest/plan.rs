@@ -39,11 +39,23 @@ impl Plan {
 
     /// Runs a test program, for at most `bound`.
     pub(crate) fn program(&mut self, name: &str, bound: Duration, command: &[String]) {
+        self.program_in("/tests", name, bound, command);
+    }
+
+    /// Runs a test program in a folder of the guest.
+    pub(crate) fn program_in(
+        &mut self,
+        folder: &str,
+        name: &str,
+        bound: Duration,
+        command: &[String],
+    ) {
         let command: Vec<String> = command.iter().map(|word| quote(word)).collect();
         self.lines.push(format!(
-            "program {} {} {}",
+            "program {} {} {} {}",
             quote(name),
             bound.as_secs(),
+            quote(folder),
             command.join(" ")
         ));
         self.bound += bound;
@@ -88,6 +100,9 @@ mod tests {
             Duration::from_secs(5),
             &["/tests/x".to_owned(), "$HOME a".to_owned()],
         );
-        assert_eq!(plan.script(), "program 'it'\\''s' 5 '/tests/x' '$HOME a'\n");
+        assert_eq!(
+            plan.script(),
+            "program 'it'\\''s' 5 '/tests' '/tests/x' '$HOME a'\n"
+        );
     }
 }

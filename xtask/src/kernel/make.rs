@@ -106,6 +106,15 @@ impl<'a> Make<'a> {
         Ok(variables)
     }
 
+    /// The C compiler of the kernel tree's programs.
+    pub(crate) fn cc(&self) -> Result<String> {
+        Ok(if self.arch == Arch::host()? {
+            "gcc".to_owned()
+        } else {
+            format!("{}-gcc", self.arch.triplet())
+        })
+    }
+
     fn command(&self, arguments: &[OsString]) -> Result<Command> {
         let mut command = self.job()?.command("make");
         command.args(self.variables()?).args(arguments);

@@ -159,14 +159,11 @@ impl Builder<'_> {
             kernel.arch,
             kernel.profile,
         );
-        let mut step = Step::start(
+        let step = Step::start(
             format!("building the test programs of {}", kernel.name),
             None,
         );
-        for program in programs {
-            selftests::program(&make, program)?;
-            step.tick((*program).to_owned());
-        }
+        selftests::programs(&make, programs)?;
         step.finish();
         Ok(())
     }

@@ -44,17 +44,24 @@ pub(crate) fn build(make: &Make<'_>) -> Result<()> {
         None,
     );
     make.run("installing the kernel's headers", &["-s", "headers"])?;
-    program(make, "hmm-tests")?;
+    programs(make, &["hmm-tests"])?;
     step.finish();
     cache::write_atomically(&stamp, wanted.as_bytes())
 }
 
-/// Builds one program.
-pub(crate) fn program(make: &Make<'_>, name: &str) -> Result<()> {
-    let folder = format!("{FOLDER}/");
-    let target = make.inside(&format!("{FOLDER}/{name}"));
-    make.run(
-        &format!("building the test program {name}"),
-        &["-C", &folder, "LDFLAGS=-static", &target.to_string_lossy()],
-    )
+/// Builds programs.
+pub(crate) fn programs(make: &Make<'_>, names: &[&str]) -> Result<()> {
+    let mut arguments = vec![
+        "-C".to_owned(),
+        format!("{FOLDER}/"),
+        format!("CC={}", make.cc()?),
+    ];
+    // No module is wanted that the folder's Makefile would build for the running kernel.
+    arguments.extend(["LDFLAGS=-static".to_owned(), "KDIR=/nonexistent".to_owned()]);
+    for name in names {
+        let path = make.inside(&format!("{FOLDER}/{name}"));
+        arguments.push(path.to_string_lossy().into_owned());
+    }
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    make.run("building the kernel tree's test programs", &arguments)
 }

@@ -30,6 +30,7 @@ pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
         modules: driver::modules(context.kernel, context.driver)?,
         tests: vec![program],
         arguments: Vec::new(),
+        console_ok: Vec::new(),
     };
     let booted = boot.run(context, report, |machine| {
         let mut plan = Plan::new();

@@ -56,6 +56,7 @@ pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
         modules: driver::modules(kernel, context.driver)?,
         tests: vec![kernel.selftest(PROGRAM)?],
         arguments: Vec::new(),
+        console_ok: Vec::new(),
     };
     let mut command = vec![format!("/tests/{PROGRAM}")];
     if wanted.len() < all.len() {

@@ -9,15 +9,16 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{bail, Context as _, Result};
+use anyhow::{anyhow, bail, Context as _, Result};
 use regex::Regex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::boot::{Boot, Booted};
 use super::Context;
+use crate::arch::Arch;
 use crate::cache;
-use crate::cli::{Driver, KernelChoice, KernelOptions, Profile};
+use crate::cli::{Driver, KernelChoice, KernelOptions, MachineOptions, Profile};
 use crate::guest::Plan;
 use crate::kernel::Kernel;
 use crate::ktap::Status;
@@ -37,11 +38,38 @@ const DEBUG_FACTOR: u64 = 4;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct List {
+    /// What is cut out of descriptions, because it is another one each time.
     #[serde(default)]
-    arguments: Vec<String>,
+    normalize: Vec<String>,
+    #[serde(default)]
+    vm: Vm,
+    /// What the kernel must have.
+    #[serde(default)]
+    config: BTreeMap<String, String>,
     test: Vec<Entry>,
     #[serde(default)]
     known: Vec<Known>,
+}
+
+/// The machine that the programs need.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Vm {
+    cpus: Option<u32>,
+    mem: Option<String>,
+    #[serde(default)]
+    append: String,
+    #[serde(default)]
+    setup: Vec<String>,
+    x86_64: Option<OneArch>,
+    arm64: Option<OneArch>,
+}
+
+/// What differs between architectures.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OneArch {
+    cpu: Option<String>,
 }
 
 /// A program to run.
@@ -56,13 +84,16 @@ struct Entry {
     #[serde(default)]
     setup: Vec<String>,
     #[serde(default)]
+    teardown: Vec<String>,
+    cwd: Option<String>,
+    #[serde(default)]
     output: Format,
     since: Option<String>,
+    until: Option<String>,
     #[serde(default)]
     flaky: Vec<String>,
-    /// Other programs that this one starts.
     #[serde(default)]
-    needs: Vec<String>,
+    console_ok: Vec<String>,
 }
 
 /// How a program says what it found.
@@ -106,10 +137,74 @@ impl List {
 
     /// The entries for this kernel.
     fn of(&self, series: Series) -> Vec<&Entry> {
+        let name = series.name();
         self.test
             .iter()
-            .filter(|entry| entry.since.is_none() || entry.since.as_deref() <= Some(series.name()))
+            .filter(|entry| entry.since.as_deref().is_none_or(|since| since <= name))
+            .filter(|entry| entry.until.as_deref().is_none_or(|until| until >= name))
             .collect()
+    }
+
+    /// The machine, as far as the user did not say how it must be.
+    fn machine(&self, arch: Arch, user: &MachineOptions) -> Result<MachineOptions> {
+        let one = match arch {
+            Arch::X86_64 => &self.vm.x86_64,
+            Arch::Arm64 => &self.vm.arm64,
+        };
+        let mem = self.vm.mem.as_deref().map(str::parse).transpose();
+        Ok(MachineOptions {
+            cpu: user.cpu.clone().or_else(|| one.as_ref()?.cpu.clone()),
+            append: Some(
+                [
+                    self.vm.append.as_str(),
+                    user.append.as_deref().unwrap_or_default(),
+                ]
+                .join(" "),
+            ),
+            mem: user
+                .mem
+                .or(mem.map_err(|error: String| anyhow!("{LIST}: {error}"))?),
+            cpus: self.vm.cpus,
+        })
+    }
+
+    /// The kernel messages that programs cause on purpose.
+    fn console_ok(&self) -> Result<Vec<Regex>> {
+        self.test
+            .iter()
+            .flat_map(|entry| &entry.console_ok)
+            .map(|pattern| Regex::new(pattern).with_context(|| format!("{LIST}: a bad pattern")))
+            .collect()
+    }
+
+    /// A description without what is another one each time.
+    fn normal(&self, name: &str) -> String {
+        self.normalize
+            .iter()
+            .fold(name.to_owned(), |name, pattern| match Regex::new(pattern) {
+                Ok(pattern) => pattern.replace_all(&name, "").into_owned(),
+                Err(_) => name,
+            })
+    }
+
+    /// Fails if the kernel lacks something that the programs need.
+    fn check(&self, kernel: &Kernel) -> Result<()> {
+        let path = kernel.tree.join(".config");
+        let config =
+            fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let missing: Vec<String> = self
+            .config
+            .iter()
+            .map(|(symbol, value)| format!("{symbol}={value}"))
+            .filter(|line| !config.lines().any(|of| of == line))
+            .collect();
+        if !missing.is_empty() {
+            bail!(
+                "{LIST} needs what linux/configs does not ask for: {}",
+                missing.join(", ")
+            );
+        }
+        Ok(())
     }
 
     /// Why a test is known not to pass on the stock kernel.
@@ -175,11 +270,8 @@ fn boot(
     kernel: &Kernel,
     report: &mut Report,
 ) -> Result<(Booted, BTreeMap<String, Vec<Test>>)> {
-    let mut programs: Vec<&str> = entries
-        .iter()
-        .flat_map(|entry| std::iter::once(&entry.program).chain(&entry.needs))
-        .map(String::as_str)
-        .collect();
+    list.check(kernel)?;
+    let mut programs: Vec<&str> = entries.iter().map(|entry| entry.program.as_str()).collect();
     programs.sort_unstable();
     programs.dedup();
     context.builder.selftests(kernel, &programs)?;
@@ -190,26 +282,40 @@ fn boot(
             .iter()
             .map(|name| kernel.selftest(name))
             .collect::<Result<Vec<PathBuf>>>()?,
-        arguments: list.arguments.clone(),
+        arguments: Vec::new(),
+        console_ok: list.console_ok()?,
+    };
+    let machine = list.machine(kernel.arch, context.machine)?;
+    let context = Context {
+        machine: &machine,
+        ..*context
     };
     let factor = if kernel.profile == Profile::Debug {
         DEBUG_FACTOR
     } else {
         1
     };
-    let booted = boot.run_on(context, kernel, report, |_| {
+    let booted = boot.run_on(&context, kernel, report, |_| {
         let mut plan = Plan::new();
+        list.vm
+            .setup
+            .iter()
+            .for_each(|command| plan.prepare(command));
         for entry in entries {
-            for command in &entry.setup {
-                plan.prepare(command);
-            }
+            entry.setup.iter().for_each(|command| plan.prepare(command));
             let mut command = vec![format!("/tests/{}", entry.program)];
             command.extend(entry.args.iter().cloned());
-            plan.program(
+            let folder = entry.cwd.as_deref().unwrap_or("/tests");
+            plan.program_in(
+                folder,
                 &entry.name,
                 Duration::from_secs(entry.timeout_s * factor),
                 &command,
             );
+            entry
+                .teardown
+                .iter()
+                .for_each(|command| plan.prepare(command));
         }
         plan
     })?;
@@ -223,7 +329,7 @@ fn boot(
             let prefix = |test: Test| match test.name == entry.name {
                 true => test,
                 false => Test {
-                    name: format!("{}: {}", entry.name, test.name),
+                    name: format!("{}: {}", entry.name, list.normal(&test.name)),
                     ..test
                 },
             };
@@ -293,6 +399,11 @@ fn skipped(test: &Test, reason: String) -> Test {
     }
 }
 
+/// Some programs use a description several times.
+fn same(one: &Test, other: &Test) -> bool {
+    one.name == other.name && one.number == other.number
+}
+
 fn is_flaky(entry: &Entry, test: &str) -> bool {
     entry
         .flaky
@@ -310,10 +421,7 @@ fn on_stock(list: &List, entry: &Entry, test: &Test) -> Test {
 
 /// On another kernel, what fails on stock as well says nothing about that kernel.
 fn compared(list: &List, entry: &Entry, test: &Test, stock: &[Test]) -> Test {
-    let there = stock
-        .iter()
-        .find(|of| of.name == test.name)
-        .map(|of| of.status);
+    let there = stock.iter().find(|of| same(of, test)).map(|of| of.status);
     match (test.status, there) {
         (Status::Fail, Some(Status::Fail)) => {
             let why = list
@@ -353,7 +461,7 @@ fn lost(
         .unwrap_or(&empty)
         .iter()
         .filter(|test| test.status == Status::Pass && !is_flaky(entry, &test.name))
-        .filter(|test| !here.iter().any(|of| of.name == test.name))
+        .filter(|test| !here.iter().any(|of| same(of, test)))
         .map(|test| Test {
             status: Status::Fail,
             reason: Some("passed on stock, and did not report here".to_owned()),
@@ -379,6 +487,7 @@ mod tests {
         Test {
             suite: "mm".to_owned(),
             name: name.to_owned(),
+            number: None,
             status,
             reason: None,
             seconds: 0.0,

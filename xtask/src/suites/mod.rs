@@ -20,7 +20,7 @@ use crate::report::Report;
 pub(crate) use filter::Filter;
 
 /// What a suite runs on.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Context<'a> {
     /// What builds kernels.
     pub(crate) builder: &'a Builder<'a>,
@@ -41,7 +41,9 @@ pub(crate) struct Context<'a> {
 impl Context<'_> {
     /// True if the machine is not one that the user shaped.
     fn machine_is_usual(&self) -> bool {
-        let MachineOptions { cpu, append, mem } = self.machine;
+        let MachineOptions {
+            cpu, append, mem, ..
+        } = self.machine;
         cpu.is_none() && append.is_none() && mem.is_none()
     }
 

@@ -33,6 +33,7 @@ pub(crate) struct Machine {
     initrd: PathBuf,
     memory: u64,
     cpu: String,
+    cpus: u32,
     arguments: Vec<String>,
     interactive: bool,
 }
@@ -65,6 +66,7 @@ impl Machine {
             image,
             initrd,
             memory,
+            cpus: options.cpus.unwrap_or(2),
             cpu: options.cpu.clone().unwrap_or_else(|| "max".to_owned()),
             arguments,
             interactive: false,
@@ -118,9 +120,8 @@ impl Machine {
             "-no-reboot",
             "-display",
             "none",
-            "-smp",
-            "2",
         ]);
+        command.args(["-smp", &self.cpus.to_string()]);
         command.args(["-accel", if kvm { "kvm" } else { "tcg,thread=multi" }]);
         match self.arch {
             // Little memory below 4 GiB, so that there is some above.
