@@ -37,6 +37,15 @@ impl Arch {
         }
     }
 
+    /// The kernel Makefile's name for it. `ARCH=x86_64` is not the same as `x86` with `CONFIG_64BIT=y` in a configuration
+    /// that begins with everything off: what only 64-bit kernels have then keeps its default.
+    pub(crate) fn kernel(self) -> &'static str {
+        match self {
+            Self::X86_64 => "x86",
+            Self::Arm64 => "arm64",
+        }
+    }
+
     /// Debian's name for it.
     pub(crate) fn debian(self) -> &'static str {
         match self {

@@ -153,7 +153,7 @@ fn shell(options: &ShellOptions) -> Result<()> {
         machine.coherent_memory().join(" ")
     ));
     progress::say("the machine is ended with Ctrl-A x");
-    vm::interact(&tools, &machine)
+    vm::interact(&cache, &tools, &machine)
 }
 
 fn install(options: &InstallOptions) -> Result<()> {

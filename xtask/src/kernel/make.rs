@@ -95,7 +95,7 @@ impl<'a> Make<'a> {
 
     /// The variables that every call needs.
     pub(crate) fn variables(&self) -> Result<Vec<String>> {
-        let mut variables = vec![format!("ARCH={}", self.arch.name())];
+        let mut variables = vec![format!("ARCH={}", self.arch.kernel())];
         if self.arch != Arch::host()? {
             variables.push(format!("CROSS_COMPILE={}-", self.arch.triplet()));
         }

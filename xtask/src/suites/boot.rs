@@ -104,6 +104,7 @@ impl Boot {
 
         let mut step = Step::start(format!("running {} on {}", self.suite, kernel.name), None);
         let outcome = vm::run(
+            context.builder.cache,
             context.builder.tools,
             &machine,
             bounds(kernel.profile, &plan),

@@ -495,6 +495,28 @@ mod tests {
     }
 
     #[test]
+    fn the_repositorys_own_list_is_understood() {
+        let (list, _) = List::load().unwrap();
+        list.console_ok().unwrap();
+        list.machine(Arch::X86_64, &MachineOptions::default())
+            .unwrap();
+        let patterns = list
+            .normalize
+            .iter()
+            .chain(list.test.iter().flat_map(|entry| &entry.flaky));
+        for pattern in patterns.chain(list.known.iter().map(|known| &known.pattern)) {
+            Regex::new(pattern).unwrap();
+        }
+        for known in &list.known {
+            assert!(
+                list.test.iter().any(|entry| entry.name == known.test),
+                "{}",
+                known.test
+            );
+        }
+    }
+
+    #[test]
     fn the_list_knows_versions() {
         let list = list();
         assert_eq!(list.of(Series::V7_2).len(), 1);

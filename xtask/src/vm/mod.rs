@@ -2,6 +2,7 @@
 
 //! Booting a kernel in QEMU, and hearing what it says.
 
+mod accel;
 mod qemu;
 
 use std::fs::File;
@@ -14,9 +15,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{bail, Context, Result};
 
+use crate::cache::Cache;
 use crate::console;
 use crate::process::{self, Group};
 use crate::tools::Tools;
+
+use accel::Accel;
 
 pub(crate) use qemu::Machine;
 
@@ -128,6 +132,7 @@ impl Outcome {
 
 /// Boots `machine` and waits for its end; `on_result` gets each line of the results as it comes.
 pub(crate) fn run(
+    cache: &Cache,
     tools: &Tools,
     machine: &Machine,
     bounds: Bounds,
@@ -139,7 +144,8 @@ pub(crate) fn run(
         File::create(&path).with_context(|| format!("cannot write {}", path.display()))
     };
     let (mut console_log, mut results_log) = (log("console.log")?, log("results.log")?);
-    let mut command = machine.command(tools)?;
+    let accel = Accel::choose(cache, tools, machine)?;
+    let mut command = machine.clone().with_accel(accel).command(tools)?;
     command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -291,8 +297,11 @@ fn read_lines(from: impl Read + Send + 'static, to: Sender<Event>, event: fn(Str
 }
 
 /// Boots `machine` with this terminal as its console.
-pub(crate) fn interact(tools: &Tools, machine: &Machine) -> Result<()> {
+pub(crate) fn interact(cache: &Cache, tools: &Tools, machine: &Machine) -> Result<()> {
+    let accel = Accel::choose(cache, tools, machine)?;
     let status = machine
+        .clone()
+        .with_accel(accel)
         .command(tools)?
         .status()
         .context("cannot start QEMU")?;

@@ -7,6 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
+use super::accel::Accel;
 use crate::arch::Arch;
 use crate::cli::{MachineOptions, Profile};
 use crate::tools::Tools;
@@ -36,6 +37,7 @@ pub(crate) struct Machine {
     cpus: u32,
     arguments: Vec<String>,
     interactive: bool,
+    accel: Accel,
 }
 
 impl Machine {
@@ -70,6 +72,7 @@ impl Machine {
             cpu: options.cpu.clone().unwrap_or_else(|| "max".to_owned()),
             arguments,
             interactive: false,
+            accel: Accel::Tcg,
         }
     }
 
@@ -78,9 +81,26 @@ impl Machine {
         self.arguments.push(argument.to_owned());
     }
 
+    /// Its architecture.
+    pub(super) fn arch(&self) -> Arch {
+        self.arch
+    }
+
+    /// With this accelerator.
+    pub(super) fn with_accel(mut self, accel: Accel) -> Self {
+        self.accel = accel;
+        self
+    }
+
     /// With the terminal as its console.
     pub(crate) fn interactive(mut self) -> Self {
         self.interactive = true;
+        self
+    }
+
+    /// Without a terminal.
+    pub(super) fn headless(mut self) -> Self {
+        self.interactive = false;
         self
     }
 
@@ -106,13 +126,6 @@ impl Machine {
         };
         let image = see(&self.image, "/boot/image")?;
         let initrd = see(&self.initrd, "/boot/initrd")?;
-        let kvm = Arch::host().is_ok_and(|host| host == self.arch)
-            && std::fs::File::options()
-                .read(true)
-                .write(true)
-                .open("/dev/kvm")
-                .is_ok();
-
         let mut command = job.command(self.arch.qemu());
         command.args([
             "-nodefaults",
@@ -122,7 +135,7 @@ impl Machine {
             "none",
         ]);
         command.args(["-smp", &self.cpus.to_string()]);
-        command.args(["-accel", if kvm { "kvm" } else { "tcg,thread=multi" }]);
+        command.args(["-accel", self.accel.argument()]);
         match self.arch {
             // Little memory below 4 GiB, so that there is some above.
             Arch::X86_64 => command.args(["-M", "q35,max-ram-below-4g=1G"]),
