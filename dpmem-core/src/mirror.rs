@@ -287,6 +287,17 @@ impl Mirror {
                 return Err(EINTR);
             }
             self.populate_window(&mm, window, flags, device, &mut buffer.0)?;
+            // The kernel leaves pages of the owner as they are, even read-only ones that are to be
+            // written to. As a page of nobody's, it comes home, and is copied or refused.
+            let asked = flags & bindings::hmm_pfn_flags_HMM_PFN_REQ_WRITE != 0;
+            let refused = |pfn: c_ulong| pfn & bindings::hmm_pfn_flags_HMM_PFN_WRITE == 0;
+            for (i, pfn) in buffer.0.iter().copied().enumerate() {
+                let page = window.page(i).filter(|_| asked && refused(pfn));
+                if let Some(addr) = page {
+                    let page = UserRange::new(addr, NrPages::new(1))?;
+                    self.populate_window(&mm, page, flags, None::<&DevPagemap<T>>, &mut [0])?;
+                }
+            }
         }
         Ok(())
     }
