@@ -114,6 +114,35 @@ pub(crate) fn reports<'a>(lines: impl IntoIterator<Item = &'a str>) -> Vec<Strin
     reports
 }
 
+/// What tells a report from another: its first line, without times, processors and processes.
+fn signature(report: &str) -> String {
+    let line = report
+        .lines()
+        .map(message)
+        .find(|line| !line.starts_with("====="))
+        .unwrap_or_default();
+    line.split([',', ';']).next().unwrap_or_default().to_owned()
+}
+
+/// One report of each kind, with the number of those that are like it.
+pub(crate) fn unique(reports: Vec<String>) -> Vec<String> {
+    let mut kinds: Vec<(String, String, usize)> = Vec::new();
+    for report in reports {
+        let signature = signature(&report);
+        match kinds.iter_mut().find(|(of, ..)| *of == signature) {
+            Some((_, _, more)) => *more += 1,
+            None => kinds.push((signature, report, 0)),
+        }
+    }
+    kinds
+        .into_iter()
+        .map(|(_, report, more)| match more {
+            0 => report,
+            more => format!("{report}\n({more} more like this one, in console.log)"),
+        })
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -175,6 +204,26 @@ mod tests {
                 "{text}"
             );
         }
+    }
+
+    #[test]
+    fn the_same_report_is_shown_once() {
+        let report = |at: &str, pid: u32| {
+            format!("[{at}] WARNING: mm/x.c:1 at x+0x1/0x2, CPU#0: t/{pid}\ntrace")
+        };
+        let other = "[    3.000000] BUG: y".to_owned();
+        let found = unique(vec![
+            report("    1.000000", 7),
+            other.clone(),
+            report("    2.000000", 8),
+        ]);
+        assert_eq!(found.len(), 2);
+        assert!(
+            found[0].ends_with("trace\n(1 more like this one, in console.log)"),
+            "{}",
+            found[0]
+        );
+        assert_eq!(found[1], other);
     }
 
     #[test]

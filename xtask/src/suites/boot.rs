@@ -34,7 +34,7 @@ pub(crate) struct Boot {
     pub(crate) tests: Vec<PathBuf>,
     /// More kernel arguments.
     pub(crate) arguments: Vec<String>,
-    /// Kernel messages that a program causes on purpose: a report that begins with one is none.
+    /// Kernel messages that a program causes on purpose: a report that matches is none.
     pub(crate) console_ok: Vec<Regex>,
 }
 
@@ -368,12 +368,12 @@ impl Booted {
         let mut reports =
             console::reports(self.outcome.console.iter().map(|line| line.text.as_str()));
         reports.retain(|report| {
-            let first = report.lines().next().unwrap_or_default();
             !self
                 .console_ok
                 .iter()
-                .any(|pattern| pattern.is_match(first))
+                .any(|pattern| pattern.is_match(report))
         });
+        let reports = console::unique(reports);
         let outcome = if reports.is_empty() {
             Ok(())
         } else {

@@ -8,13 +8,15 @@ use std::time::Duration;
 
 use anyhow::{bail, Context as _, Result};
 use regex::Regex;
+use serde::Deserialize;
 
 use super::boot::Boot;
 use super::{driver, Context};
 use crate::cli::{Driver, Profile};
 use crate::guest::Plan;
+use crate::ktap::Status;
 use crate::repo;
-use crate::report::Report;
+use crate::report::{Report, Test};
 
 /// The program.
 const PROGRAM: &str = "hmm-tests";
@@ -22,6 +24,10 @@ const PROGRAM: &str = "hmm-tests";
 const SAMPLE_TESTS: &str = "samples/dmirror/upstream-tests";
 /// The part of a test's full name that says which kind of device memory it uses.
 const PRIVATE: &str = "_device_private";
+/// The same for the other kind.
+const COHERENT: &str = "_device_coherent";
+/// What is known about them.
+const KNOWN: &str = "xtask/suites/hmm.toml";
 
 /// Runs the suite.
 pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
@@ -51,18 +57,39 @@ pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
     if wanted.is_empty() {
         bail!("no test of hmm-tests matches the filter");
     }
+    let known = Known::load()?;
+    // test_hmm's coherent devices are a case of their own, with messages of their own.
+    let (coherent, private): (Vec<&String>, Vec<&String>) =
+        wanted.into_iter().partition(|name| name.contains(COHERENT));
+    for (group, wanted) in [("private", private), ("coherent", coherent)] {
+        if !wanted.is_empty() {
+            let suite = format!("{suite}/{group}");
+            run_group(context, &suite, &wanted, &known, group, report)?;
+        }
+    }
+    Ok(())
+}
+
+/// Boots for the tests of one kind of memory.
+fn run_group(
+    context: &Context<'_>,
+    suite: &str,
+    wanted: &[&String],
+    known: &Known,
+    group: &str,
+    report: &mut Report,
+) -> Result<()> {
+    let kernel = context.kernel;
     let boot = Boot {
-        suite: suite.clone(),
+        suite: suite.to_owned(),
         modules: driver::modules(kernel, context.driver)?,
         tests: vec![kernel.selftest(PROGRAM)?],
         arguments: Vec::new(),
-        console_ok: Vec::new(),
+        console_ok: known.console(context.driver, group)?,
     };
     let mut command = vec![format!("/tests/{PROGRAM}")];
-    if wanted.len() < all.len() {
-        for name in &wanted {
-            command.extend(["-r".to_owned(), (*name).clone()]);
-        }
+    for name in wanted {
+        command.extend(["-r".to_owned(), (*name).clone()]);
     }
     let bound = Duration::from_secs(match kernel.profile {
         Profile::Plain => 600,
@@ -77,10 +104,85 @@ pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
         driver::unload(&mut plan, context.driver);
         plan
     })?;
-    for test in booted.tests(&suite, PROGRAM, Some(wanted.len())) {
-        report.add(test)?;
+    for test in booted.tests(suite, PROGRAM, Some(wanted.len())) {
+        report.add(known.judge(context.driver, test))?;
     }
-    booted.finish(context, &suite, report)
+    booted.finish(context, suite, report)
+}
+
+/// What is known about test_hmm and its tests.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Known {
+    #[serde(default)]
+    console: Vec<Message>,
+    #[serde(default)]
+    known: Vec<KnownTest>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Message {
+    #[serde(rename = "match")]
+    pattern: String,
+    variant: String,
+    #[allow(dead_code)]
+    why: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KnownTest {
+    test: String,
+    why: String,
+}
+
+impl Known {
+    fn load() -> Result<Self> {
+        let path = repo::top().join(KNOWN);
+        let text =
+            fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        toml::from_str(&text).with_context(|| format!("cannot understand {KNOWN}"))
+    }
+
+    /// The messages that upstream's driver causes.
+    fn console(&self, driver: Driver, group: &str) -> Result<Vec<Regex>> {
+        if driver != Driver::C {
+            return Ok(Vec::new());
+        }
+        self.console
+            .iter()
+            .filter(|message| message.variant == group)
+            .map(|message| {
+                Regex::new(&message.pattern).with_context(|| format!("{KNOWN}: a bad pattern"))
+            })
+            .collect()
+    }
+
+    /// A test that cannot pass with upstream's driver is skipped, with the reason; one that does pass after all is to be
+    /// taken from the list.
+    fn judge(&self, driver: Driver, test: Test) -> Test {
+        let entry = self
+            .known
+            .iter()
+            .find(|known| driver == Driver::C && known.test == test.name);
+        match (entry, test.status) {
+            (Some(known), Status::Fail) => Test {
+                status: Status::Skip,
+                reason: Some(known.why.clone()),
+                ..test
+            },
+            (Some(_), Status::Pass) => {
+                let reason = format!("it passes, and {KNOWN} says that it cannot");
+                Test {
+                    status: Status::Fail,
+                    reason: Some(reason),
+                    ..test
+                }
+            }
+            _ => test,
+        }
+    }
 }
 
 /// All tests of the program by their full names (fixture, variant, test), from its source.
@@ -164,6 +266,28 @@ TEST_F(other, plain)
             ]
         );
         assert!(names("int main(void)").is_err());
+    }
+
+    #[test]
+    fn what_is_known_is_skipped_and_must_stay_true() {
+        let known = Known::load().unwrap();
+        assert_eq!(known.console(Driver::C, "coherent").unwrap().len(), 1);
+        assert!(known.console(Driver::C, "private").unwrap().is_empty());
+        assert!(known.console(Driver::Rust, "coherent").unwrap().is_empty());
+        let name = &known.known[0].test;
+        let judge = |driver, name: &str, outcome| {
+            known
+                .judge(driver, Test::new("hmm", name, outcome, 0.0))
+                .status
+        };
+        let failed = || Err("x".to_owned());
+        assert_eq!(judge(Driver::C, name, failed()), Status::Skip);
+        assert_eq!(judge(Driver::C, name, Ok(())), Status::Fail);
+        assert_eq!(judge(Driver::Rust, name, failed()), Status::Fail);
+        assert_eq!(
+            judge(Driver::C, "hmm.hmm_device_private.migrate", failed()),
+            Status::Fail
+        );
     }
 
     #[test]
