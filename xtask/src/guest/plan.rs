@@ -9,6 +9,7 @@ use std::time::Duration;
 pub(crate) struct Plan {
     lines: Vec<String>,
     bound: Duration,
+    longest: Duration,
 }
 
 impl Plan {
@@ -59,6 +60,7 @@ impl Plan {
             command.join(" ")
         ));
         self.bound += bound;
+        self.longest = self.longest.max(bound);
     }
 
     /// Collects the results of KUnit.
@@ -75,6 +77,11 @@ impl Plan {
     /// How long its programs may take.
     pub(crate) fn bound(&self) -> Duration {
         self.bound
+    }
+
+    /// How long one of them may take: the guest ends it then, and goes on.
+    pub(crate) fn longest(&self) -> Duration {
+        self.longest
     }
 
     /// As the guest reads it.

@@ -34,6 +34,8 @@ pub(crate) struct Boot {
     pub(crate) tests: Vec<PathBuf>,
     /// More kernel arguments.
     pub(crate) arguments: Vec<String>,
+    /// For how long the programs can be silent; as long as one may take, if not said.
+    pub(crate) quiet: Option<Duration>,
     /// Kernel messages that a program causes on purpose: a report that matches is none.
     pub(crate) console_ok: Vec<Regex>,
 }
@@ -107,7 +109,7 @@ impl Boot {
             context.builder.cache,
             context.builder.tools,
             &machine,
-            bounds(kernel.profile, &plan),
+            bounds(kernel.profile, &plan, self.quiet),
             &logs,
             |line| {
                 if ktap::parse([line.text.as_str()]).top_level > 0 {
@@ -127,15 +129,15 @@ impl Boot {
     }
 }
 
-fn bounds(profile: Profile, plan: &Plan) -> Bounds {
-    let (quiet, boot) = match profile {
-        Profile::Plain => (150, 120),
-        Profile::Debug => (420, 400),
-    };
+fn bounds(profile: Profile, plan: &Plan, quiet: Option<Duration>) -> Bounds {
+    let boot = Duration::from_secs(match profile {
+        Profile::Plain => 120,
+        Profile::Debug => 400,
+    });
     // A program is ended by the guest itself; this is for a guest that cannot do that any more.
     Bounds {
-        quiet: Duration::from_secs(quiet),
-        total: Duration::from_secs(boot) + plan.bound(),
+        quiet: quiet.unwrap_or(plan.longest()) + boot,
+        total: boot + plan.bound(),
     }
 }
 

@@ -12,7 +12,7 @@ use crate::guest::{programs, Plan};
 use crate::report::{Report, Test};
 
 /// How long it may take.
-const BOUND: Duration = Duration::from_secs(300);
+const BOUND: Duration = Duration::from_secs(120);
 
 /// Runs it; what it says goes to stdout.
 pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
@@ -30,6 +30,7 @@ pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
         modules: driver::modules(context.kernel, context.driver)?,
         tests: vec![program],
         arguments: Vec::new(),
+        quiet: None,
         console_ok: Vec::new(),
     };
     let booted = boot.run(context, report, |machine| {

@@ -85,6 +85,8 @@ fn run_group(
         modules: driver::modules(kernel, context.driver)?,
         tests: vec![kernel.selftest(PROGRAM)?],
         arguments: Vec::new(),
+        // Each test has a timeout of its own, of at most so much.
+        quiet: Some(Duration::from_secs(120)),
         console_ok: known.console(context.driver, group)?,
     };
     let mut command = vec![format!("/tests/{PROGRAM}")];

@@ -20,6 +20,7 @@ pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
             "kunit.enable=1".to_owned(),
             "kunit.filter_glob=*dpmem*".to_owned(),
         ],
+        quiet: None,
         console_ok: Vec::new(),
     };
     let booted = boot.run(context, report, |_| {

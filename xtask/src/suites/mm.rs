@@ -283,6 +283,7 @@ fn boot(
             .map(|name| kernel.selftest(name))
             .collect::<Result<Vec<PathBuf>>>()?,
         arguments: Vec::new(),
+        quiet: None,
         console_ok: list.console_ok()?,
     };
     let machine = list.machine(kernel.arch, context.machine)?;
