@@ -26,6 +26,8 @@ const SAMPLE_TESTS: &str = "samples/dmirror/upstream-tests";
 const PRIVATE: &str = "_device_private";
 /// The same for the other kind.
 const COHERENT: &str = "_device_coherent";
+/// Where the guest's khugepaged is told what to do.
+const KHUGEPAGED: &str = "/sys/kernel/mm/transparent_hugepage/khugepaged";
 /// What is known about them.
 const KNOWN: &str = "xtask/suites/hmm.toml";
 
@@ -101,6 +103,11 @@ fn run_group(
         let mut plan = Plan::new();
         // For the tests with huge pages.
         plan.prepare("echo 64 > /proc/sys/vm/nr_hugepages");
+        // khugepaged looks at memory every ten seconds. On a slow machine that is in the middle of a test, which then finds
+        // that pages it has just migrated were collapsed: it may have its first look now, and then sleeps.
+        plan.prepare(&format!(
+            "echo 4000000000 > {KHUGEPAGED}/scan_sleep_millisecs"
+        ));
         driver::load(&mut plan, machine, context.driver);
         plan.program(PROGRAM, bound, &command);
         driver::unload(&mut plan, context.driver);
