@@ -4,6 +4,7 @@
 
 use core::{
     marker::PhantomData,
+    ops::Deref,
     ptr::NonNull, //
 };
 
@@ -50,37 +51,67 @@ impl RamPage<'_> {
         }
     }
 
-    /// Reads the first bytes of the page, as many as `to` has room for. Does not sleep.
+    /// Reads the page into `to`. Does not sleep.
     ///
     /// # Errors
     ///
-    /// [`EINVAL`] if `to` is larger than a page.
+    /// [`EINVAL`] if `to` is not as long as a page.
     pub fn read(&self, to: &mut [u8]) -> Result {
-        if to.len() > PAGE_SIZE {
+        if to.len() != PAGE_SIZE {
             return Err(EINVAL);
         }
         // SAFETY: The page is valid by the type invariant, and the length was checked. The
         // function is C's memcpy(), which copes with a process that writes to the page meanwhile.
         unsafe {
-            bindings::memcpy_from_page(to.as_mut_ptr().cast(), self.page.as_ptr(), 0, to.len())
+            bindings::memcpy_from_page(to.as_mut_ptr().cast(), self.page.as_ptr(), 0, PAGE_SIZE)
         };
         Ok(())
     }
+}
 
-    /// Writes `from` to the beginning of the page. Does not sleep.
+/// A [`RamPage`] that may be written to.
+///
+/// # Invariants
+///
+/// Whoever the page belongs to may write to it.
+pub struct RamPageMut<'a>(RamPage<'a>);
+
+impl<'a> RamPageMut<'a> {
+    /// The page `page`.
+    ///
+    /// # Safety
+    ///
+    /// As for [`RamPage::from_raw`], and whoever the page belongs to must be allowed to write to
+    /// it.
+    #[inline]
+    pub(crate) unsafe fn from_raw(page: NonNull<bindings::page>) -> Self {
+        // INVARIANT: The caller promises it.
+        // SAFETY: As above.
+        Self(unsafe { RamPage::from_raw(page) })
+    }
+
+    /// Writes `from` to the page, all of it. Does not sleep.
     ///
     /// # Errors
     ///
-    /// [`EINVAL`] if `from` is larger than a page.
+    /// [`EINVAL`] if `from` is not as long as a page.
     pub fn write(&self, from: &[u8]) -> Result {
-        if from.len() > PAGE_SIZE {
+        if from.len() != PAGE_SIZE {
             return Err(EINVAL);
         }
-        // SAFETY: As in `read()`.
-        unsafe {
-            bindings::memcpy_to_page(self.page.as_ptr(), 0, from.as_ptr().cast(), from.len())
-        };
+        let page = self.0.page.as_ptr();
+        // SAFETY: As in `RamPage::read()`, and the page may be written to, by the type invariant.
+        unsafe { bindings::memcpy_to_page(page, 0, from.as_ptr().cast(), PAGE_SIZE) };
         Ok(())
+    }
+}
+
+impl<'a> Deref for RamPageMut<'a> {
+    type Target = RamPage<'a>;
+
+    #[inline]
+    fn deref(&self) -> &RamPage<'a> {
+        &self.0
     }
 }
 
@@ -102,8 +133,8 @@ pub enum Transfer<'a> {
     ToRam {
         /// What to copy.
         src: PageOffset,
-        /// Where to.
-        dst: RamPage<'a>,
+        /// Where to. All of it must be written.
+        dst: RamPageMut<'a>,
     },
 }
 
@@ -146,8 +177,8 @@ impl<'a> Batch<'a> {
             Way::ToRam => Some(Transfer::ToRam {
                 src: self.backend.offset_of(src?)?,
                 // SAFETY: The flight holds a reference to its destination, which was allocated as
-                // system memory.
-                dst: unsafe { RamPage::from_raw(dst) },
+                // system memory, and which nobody has yet.
+                dst: unsafe { RamPageMut::from_raw(dst) },
             }),
         }
     }
@@ -173,7 +204,8 @@ pub trait CopyEngine: Send + Sync {
     /// What tells that a batch has been copied.
     type Fence: Fence;
 
-    /// Starts the transfers of `batch`.
+    /// Starts the transfers of `batch`, all of them: a batch that was not taken to its end is an
+    /// error, and so is not committed.
     ///
     /// # Context
     ///
@@ -185,7 +217,7 @@ pub trait CopyEngine: Send + Sync {
     ///
     /// An error says that not everything could be started, and that nothing is going on any more.
     /// The migration is then undone.
-    fn submit(&self, batch: Batch<'_>) -> Result<Self::Fence>;
+    fn submit(&self, batch: &mut Batch<'_>) -> Result<Self::Fence>;
 }
 
 /// Something that happens once: a batch has been copied.

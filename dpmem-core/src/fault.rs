@@ -30,27 +30,28 @@ use crate::{
     pagemap::DevPagemap, //
 };
 
-/// How a fault ends: `vm_fault_t`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How a fault ends: `vm_fault_t`. Only the fault itself can tell: see [`Fault::migrate`] and
+/// [`Fault::fail`].
 #[must_use = "the kernel waits for the answer to a fault"]
-pub enum FaultAnswer {
-    /// The page has come home, or is on its way: the CPU tries again.
-    Retry,
-    /// There is no memory to bring it home to.
-    Oom,
-    /// The content is lost. The process gets a `SIGBUS`.
-    Sigbus,
-}
+pub struct FaultAnswer(bindings::vm_fault_t);
 
 impl FaultAnswer {
+    /// The page has come home, or is about to: the CPU tries again.
+    const RETRY: Self = Self(0);
+
     /// The value that C knows.
     pub(crate) fn into_raw(self) -> bindings::vm_fault_t {
-        match self {
-            Self::Retry => 0,
-            Self::Oom => bindings::vm_fault_reason_VM_FAULT_OOM,
-            Self::Sigbus => bindings::vm_fault_reason_VM_FAULT_SIGBUS,
-        }
+        self.0
     }
+}
+
+/// Why a page cannot come home.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FaultError {
+    /// There is no memory for it.
+    OutOfMemory,
+    /// It cannot be copied. The process gets a `SIGBUS`; the page stays on the device.
+    Bus,
 }
 
 /// A CPU fault at a page of `T`'s device: `struct vm_fault`.
@@ -101,12 +102,21 @@ impl<'f, T: DevPagemapOps> Fault<'f, T> {
     /// May sleep.
     pub fn migrate(self) -> FaultAnswer {
         match self.try_migrate() {
-            Ok(answer) => answer,
-            Err(_) => FaultAnswer::Sigbus,
+            Ok(()) => FaultAnswer::RETRY,
+            Err(ENOMEM) => self.fail(FaultError::OutOfMemory),
+            Err(_) => self.fail(FaultError::Bus),
         }
     }
 
-    fn try_migrate(self) -> Result<FaultAnswer> {
+    /// Leaves the page where it is.
+    pub fn fail(self, error: FaultError) -> FaultAnswer {
+        FaultAnswer(match error {
+            FaultError::OutOfMemory => bindings::vm_fault_reason_VM_FAULT_OOM,
+            FaultError::Bus => bindings::vm_fault_reason_VM_FAULT_SIGBUS,
+        })
+    }
+
+    fn try_migrate(&self) -> Result {
         let range = UserRange::new(self.address(), NrPages::new(1))?;
         let (mut src, mut dst) = ([0], [0]);
         let entries = Entries {
@@ -129,16 +139,17 @@ impl<'f, T: DevPagemapOps> Fault<'f, T> {
                 entries,
             )
         }?;
-        if !flight.source(0).is_migrating() {
-            // Somebody was faster, or is looking at the page just now.
-            return Ok(FaultAnswer::Retry);
+        let src = flight.source(0);
+        if !src.is_migrating() || src.page().is_none() {
+            // Somebody was faster, and moved or dropped the page, or is looking at it just now.
+            return Ok(());
         }
         let filled = Collected::new(self.pagemap, flight, Way::ToRam).fill();
-        if !filled.is_complete() {
-            return Ok(FaultAnswer::Oom);
+        if filled.nr_filled() == NrPages::ZERO {
+            return Err(ENOMEM);
         }
         // That nothing has moved means that somebody is looking at the page just now.
         filled.copy()?.commit();
-        Ok(FaultAnswer::Retry)
+        Ok(())
     }
 }

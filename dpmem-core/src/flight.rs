@@ -275,6 +275,17 @@ impl<'m> Flight<'m> {
         }
     }
 
+    /// Marks the destinations dirty that the pages have moved to. What the device had may be newer
+    /// than any copy of it, and the page table entries that are about to be made do not say so.
+    pub(crate) fn mark_dirty(&self) {
+        for i in 0..self.nr {
+            if let Some(page) = self.destination(i).page() {
+                // SAFETY: The destination is locked and has a reference until it is finalized.
+                unsafe { bindings::set_page_dirty(page.as_ptr()) };
+            }
+        }
+    }
+
     /// How many entries have moved, once [`Flight::migrate`] has been called.
     pub(crate) fn nr_migrated(&self) -> NrPages {
         let moved = |i: &usize| self.source(*i).is_migrating() && self.destination(*i).is_valid();

@@ -13,7 +13,7 @@
 //!   `#[derive(DevPagemapOps)]` makes one out of a struct with these two fields.
 //! - [`MigrateVma`] moves pages of a process to the device and back. A migration is a sequence of
 //!   types, each of which is consumed by the next: [`Collected`], [`Filled`], [`Copied`],
-//!   [`Committed`]. Dropping one restores what was.
+//!   [`Committed`]. Dropping one before the commit restores what was.
 //! - [`Mirror`] is the address space of a process as the device sees it.
 //!
 //! A driver never sees a page frame number, a physical address or an idle page. Device memory is
@@ -50,12 +50,14 @@ pub use copy::{
     CopyEngine,
     Fence,
     RamPage,
+    RamPageMut,
     Transfer, //
 };
 pub use dpmem_macros::DevPagemapOps;
 pub use fault::{
     Fault,
-    FaultAnswer, //
+    FaultAnswer,
+    FaultError, //
 };
 pub use folio::RequestedFolio;
 pub use migrate::{

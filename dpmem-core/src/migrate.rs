@@ -34,7 +34,6 @@ use crate::{
     },
     number::{
         NrPages,
-        Order,
         UserRange, //
     },
     ops::DevPagemapOps,
@@ -193,7 +192,7 @@ impl<'m, T: DevPagemapOps> Collected<'m, T> {
             let dst = match step.way {
                 Way::ToDevice => step
                     .pagemap
-                    .request_folio(Order::ZERO)
+                    .request_folio()
                     .map(|folio| folio.into_migrate_pfn()),
                 Way::ToRam => step.flight.alloc_ram(i).map(|f| f.into_migrate_pfn()),
             };
@@ -225,11 +224,11 @@ impl<'m, T: DevPagemapOps> Collected<'m, T> {
 pub struct Filled<'m, T: DevPagemapOps>(Step<'m, T>);
 
 impl<'m, T: DevPagemapOps> Filled<'m, T> {
-    /// Whether there is a place for every page.
-    pub fn is_complete(&self) -> bool {
+    /// How many pages have somewhere to go.
+    pub fn nr_filled(&self) -> NrPages {
         let flight = &self.0.flight;
-        (0..flight.len())
-            .all(|i| !flight.source(i).is_migrating() || flight.destination(i).is_valid())
+        let filled = (0..flight.len()).filter(|i| flight.destination(*i).is_valid());
+        NrPages::new(filled.count())
     }
 
     /// Copies the content, and waits until that is done.
@@ -240,11 +239,15 @@ impl<'m, T: DevPagemapOps> Filled<'m, T> {
     ///
     /// # Errors
     ///
-    /// Those of the driver's [`CopyEngine`] and [`Fence`]. The migration is then undone.
+    /// Those of the driver's [`CopyEngine`] and [`Fence`]; [`EIO`] if the engine left out a page.
+    /// The migration is then undone.
     pub fn copy(self) -> Result<Copied<'m, T>> {
         let step = self.0;
-        let batch = Batch::new(&step.flight, step.pagemap.backend(), step.way);
-        step.pagemap.ops().engine().submit(batch)?.wait()?;
+        let mut batch = Batch::new(&step.flight, step.pagemap.backend(), step.way);
+        step.pagemap.ops().engine().submit(&mut batch)?.wait()?;
+        if batch.next().is_some() {
+            return Err(EIO);
+        }
         Ok(Copied(step))
     }
 }
@@ -260,8 +263,13 @@ impl<'m, T: DevPagemapOps> Copied<'m, T> {
     ///
     /// May sleep.
     pub fn commit(self) -> Committed<'m> {
-        let mut flight = self.0.flight;
+        let Step {
+            mut flight, way, ..
+        } = self.0;
         flight.migrate();
+        if way == Way::ToRam {
+            flight.mark_dirty();
+        }
         Committed { flight }
     }
 }

@@ -15,7 +15,10 @@
 
 use core::{
     mem::offset_of,
-    ptr::NonNull, //
+    ptr::{
+        null_mut,
+        NonNull, //
+    }, //
 };
 
 use kernel::{
@@ -29,7 +32,7 @@ use kernel::{
     prelude::*,
     rbtree::{
         RBTree,
-        RBTreeNode, //
+        RBTreeNodeReservation, //
     },
     sync::{
         aref::ARef,
@@ -44,7 +47,10 @@ use kernel::{
 };
 
 use crate::{
-    copy::RamPage,
+    copy::{
+        RamPage,
+        RamPageMut, //
+    },
     module::ModuleRef,
     number::{
         NrPages,
@@ -68,10 +74,10 @@ pub enum Access {
     Write,
 }
 
-/// Where a page of a process is.
-pub enum Location<'a> {
+/// Where a page of a process is. `P` is what may be done with a page of system memory.
+pub enum Location<P> {
     /// In system memory.
-    Ram(RamPage<'a>),
+    Ram(P),
     /// On the device, at this offset of its pagemap.
     Device(PageOffset),
 }
@@ -112,8 +118,12 @@ unsafe impl Send for Translation {}
 /// The translations, by address.
 type Table = RBTree<usize, Translation>;
 
-/// Room for what the kernel says of a range, to be used again and again.
-pub struct HmmBuffer(KVVec<c_ulong>);
+/// Room for what the kernel says of a range, and for the translations that are made of it, to be
+/// used again and again.
+pub struct HmmBuffer {
+    pfns: KVVec<c_ulong>,
+    nodes: KVVec<RBTreeNodeReservation<usize, Translation>>,
+}
 
 impl HmmBuffer {
     /// Room for `nr` pages. May sleep.
@@ -125,7 +135,19 @@ impl HmmBuffer {
         if nr == NrPages::ZERO {
             return Err(EINVAL);
         }
-        Ok(Self(KVVec::from_elem(0, nr.get(), GFP_KERNEL)?))
+        Ok(Self {
+            pfns: KVVec::from_elem(0, nr.get(), GFP_KERNEL)?,
+            nodes: KVVec::new(),
+        })
+    }
+
+    /// Makes sure that there is room for `nr` translations. Sleeps.
+    fn reserve(&mut self, nr: NrPages) -> Result {
+        while self.nodes.len() < nr.get() {
+            self.nodes
+                .push(RBTreeNodeReservation::new(GFP_KERNEL)?, GFP_KERNEL)?;
+        }
+        Ok(())
     }
 }
 
@@ -144,7 +166,7 @@ pub struct Mirror {
     #[pin]
     table: Mutex<Table>,
     mm: ARef<Mm>,
-    // The notifier runs code of the driver's module.
+    // The driver's module may have no other reference while its file is open: see `ModuleRef`.
     _module: ModuleRef,
 }
 
@@ -200,8 +222,8 @@ impl Mirror {
     /// # Errors
     ///
     /// [`EFAULT`] if the process may not read a page, or its address space is gone; [`EPERM`] if
-    /// it may not write to it; [`EBUSY`] if it kept changing the range for a second; [`ENOMEM`];
-    /// [`EINTR`].
+    /// it may not write to it; [`EBUSY`] if it kept changing a part of the range for a second;
+    /// [`ENOMEM`]; [`EINTR`].
     pub fn fault<T: DevPagemapOps>(
         &self,
         range: UserRange,
@@ -232,8 +254,8 @@ impl Mirror {
         self.populate(range, 0, device, buffer)
     }
 
-    /// Calls `visit` for the pages of `range`, in order, up to one that has no translation which
-    /// allows `access`. Of pages on a device, only those on `device` have one.
+    /// The device reads: calls `visit` for the pages of `range`, in order, up to one that has no
+    /// translation. Of pages on a device, only those on `device` have one.
     ///
     /// # Context
     ///
@@ -243,33 +265,71 @@ impl Mirror {
     /// # Errors
     ///
     /// Those of `visit`.
-    pub fn visit<T: DevPagemapOps>(
+    pub fn read<T: DevPagemapOps>(
+        &self,
+        range: UserRange,
+        device: Option<&DevPagemap<T>>,
+        mut visit: impl FnMut(UserAddr, Location<RamPage<'_>>) -> Result,
+    ) -> Result<Visited> {
+        self.visit(range, Access::Read, device, |addr, target| {
+            let location = match target {
+                // SAFETY: The page is not freed while the table is locked, by the type invariants,
+                // and `visit` cannot keep it.
+                Target::Ram(page) => Location::Ram(unsafe { RamPage::from_raw(page) }),
+                Target::Device { offset, .. } => Location::Device(offset),
+            };
+            visit(addr, location)
+        })
+    }
+
+    /// The device writes: calls `visit` for the pages of `range`, in order, up to one that has no
+    /// translation which allows that. Of pages on a device, only those on `device` have one.
+    ///
+    /// Context and errors are those of [`Mirror::read`].
+    pub fn write<T: DevPagemapOps>(
+        &self,
+        range: UserRange,
+        device: Option<&DevPagemap<T>>,
+        mut visit: impl FnMut(UserAddr, Location<RamPageMut<'_>>) -> Result,
+    ) -> Result<Visited> {
+        self.visit(range, Access::Write, device, |addr, target| {
+            let location = match target {
+                Target::Ram(page) => {
+                    // That the process may write to the page does not say that it is dirty, and a
+                    // clean one may be thrown away.
+                    //
+                    // SAFETY: The page is not freed, nor taken from its mapping, while the table is
+                    // locked, by the type invariants.
+                    unsafe { bindings::set_page_dirty(page.as_ptr()) };
+                    // SAFETY: As above, the translation is writable, and `visit` cannot keep it.
+                    Location::Ram(unsafe { RamPageMut::from_raw(page) })
+                }
+                Target::Device { offset, .. } => Location::Device(offset),
+            };
+            visit(addr, location)
+        })
+    }
+
+    fn visit<T: DevPagemapOps>(
         &self,
         range: UserRange,
         access: Access,
         device: Option<&DevPagemap<T>>,
-        mut visit: impl FnMut(UserAddr, Location<'_>) -> Result,
+        mut visit: impl FnMut(UserAddr, Target) -> Result,
     ) -> Result<Visited> {
         let table = self.table.lock();
         for addr in (0..range.nr_pages().get()).filter_map(|i| range.page(i)) {
             let found = table
                 .get(&addr.get())
-                .filter(|t| t.writable || access == Access::Read);
-            let Some(translation) = found else {
-                return Ok(Visited::Missing(addr));
-            };
-            let location = match translation.target {
-                // SAFETY: The page is not freed while the table is locked, by the type invariants,
-                // and `visit` cannot keep it.
-                Target::Ram(page) => Location::Ram(unsafe { RamPage::from_raw(page) }),
-                Target::Device { owner, offset } => {
-                    if device.is_none_or(|device| device.owner() != owner) {
-                        return Ok(Visited::Missing(addr));
-                    }
-                    Location::Device(offset)
-                }
-            };
-            visit(addr, location)?;
+                .filter(|t| t.writable || access == Access::Read)
+                .filter(|t| match t.target {
+                    Target::Ram(_) => true,
+                    Target::Device { owner, .. } => device.is_some_and(|d| d.owner() == owner),
+                });
+            match found {
+                Some(translation) => visit(addr, translation.target)?,
+                None => return Ok(Visited::Missing(addr)),
+            }
         }
         Ok(Visited::All)
     }
@@ -282,21 +342,22 @@ impl Mirror {
         buffer: &mut HmmBuffer,
     ) -> Result {
         let mm = self.mm.mmget_not_zero().ok_or(EFAULT)?;
-        for window in range.windows(NrPages::new(buffer.0.len())) {
-            if current!().signal_pending() {
-                return Err(EINTR);
-            }
-            self.populate_window(&mm, window, flags, device, &mut buffer.0)?;
+        for window in range.windows(NrPages::new(buffer.pfns.len())) {
+            let started = Instant::<Monotonic>::now();
+            self.populate_window(&mm, window, flags, device, buffer, started)?;
             // The kernel leaves pages of the owner as they are, even read-only ones that are to be
             // written to. As a page of nobody's, it comes home, and is copied or refused.
             let asked = flags & bindings::hmm_pfn_flags_HMM_PFN_REQ_WRITE != 0;
-            let refused = |pfn: c_ulong| pfn & bindings::hmm_pfn_flags_HMM_PFN_WRITE == 0;
-            for (i, pfn) in buffer.0.iter().copied().enumerate() {
-                let page = window.page(i).filter(|_| asked && refused(pfn));
-                if let Some(addr) = page {
-                    let page = UserRange::new(addr, NrPages::new(1))?;
-                    self.populate_window(&mm, page, flags, None::<&DevPagemap<T>>, &mut [0])?;
+            for i in 0..window.nr_pages().get() {
+                let pfn = buffer.pfns.get(i).copied().unwrap_or(0);
+                if !asked || pfn & bindings::hmm_pfn_flags_HMM_PFN_WRITE != 0 {
+                    continue;
                 }
+                let addr = window.page(i).ok_or(EINVAL)?;
+                let page = UserRange::new(addr, NrPages::new(1))?;
+                let mut single = HmmBuffer::new(NrPages::new(1))?;
+                let nobody = None::<&DevPagemap<T>>;
+                self.populate_window(&mm, page, flags, nobody, &mut single, started)?;
             }
         }
         Ok(())
@@ -308,22 +369,27 @@ impl Mirror {
         window: UserRange,
         flags: c_ulong,
         device: Option<&DevPagemap<T>>,
-        pfns: &mut [c_ulong],
+        buffer: &mut HmmBuffer,
+        started: Instant<Monotonic>,
     ) -> Result {
-        let started = Instant::<Monotonic>::now();
+        // The lock of the table is one that is taken while memory is reclaimed.
+        buffer.reserve(window.nr_pages())?;
         loop {
+            if current!().signal_pending() {
+                return Err(EINTR);
+            }
+            buffer.pfns.fill(0);
             let mut hmm = bindings::hmm_range {
                 notifier: self.notifier.get(),
                 // SAFETY: The notifier is registered, by the type invariants.
                 notifier_seq: unsafe { bindings::mmu_interval_read_begin(self.notifier.get()) },
                 start: window.start().get(),
                 end: window.end().get(),
-                hmm_pfns: pfns.as_mut_ptr(),
+                hmm_pfns: buffer.pfns.as_mut_ptr(),
                 default_flags: flags,
                 pfn_flags_mask: 0,
-                dev_private_owner: device.map_or(core::ptr::null_mut(), |d| d.owner()),
+                dev_private_owner: device.map_or(null_mut(), |d| d.owner()),
             };
-            pfns.fill(0);
             let mmap = mm.mmap_read_lock();
             // SAFETY: The mmap lock is held. The array has room for the window, which is no longer
             // than it. The notifier covers all addresses, and the sequence number is its.
@@ -341,7 +407,7 @@ impl Mirror {
                     if !stale {
                         // INVARIANT: Nothing was invalidated since the kernel was asked, and the
                         // table is locked.
-                        return update(&mut table, window, device, pfns);
+                        return update(&mut table, window, device, buffer);
                     }
                 }
                 Err(EBUSY) => {}
@@ -405,9 +471,10 @@ fn update<T: DevPagemapOps>(
     table: &mut Table,
     window: UserRange,
     device: Option<&DevPagemap<T>>,
-    pfns: &[c_ulong],
+    buffer: &mut HmmBuffer,
 ) -> Result {
     forget(table, window.start().get(), window.end().get());
+    let HmmBuffer { pfns, nodes } = buffer;
     for (i, pfn) in pfns.iter().copied().enumerate() {
         let Some(addr) = window.page(i) else {
             break;
@@ -440,8 +507,8 @@ fn update<T: DevPagemapOps>(
             target,
             writable: pfn & bindings::hmm_pfn_flags_HMM_PFN_WRITE != 0,
         };
-        // The lock is one that is taken while memory is reclaimed, so this must not wait.
-        table.insert(RBTreeNode::new(addr.get(), translation, GFP_ATOMIC)?);
+        let node = nodes.pop().ok_or(ENOMEM)?;
+        table.insert(node.into_node(addr.get(), translation));
     }
     Ok(())
 }

@@ -25,6 +25,10 @@ use kernel::{
 
 /// A reference to a module: it cannot be unloaded for as long as this lives.
 ///
+/// The file operations of a misc device of 7.2 have no owner, so that an open file does not keep
+/// its module. This does, up to the last instructions of `release`, which run after it is dropped;
+/// only an owner in the file operations, as 7.3 has it, covers those.
+///
 /// # Invariants
 ///
 /// One reference to the module is this value's.
@@ -113,7 +117,8 @@ impl<T: Send + Sync + 'static> Drop for Published<T> {
     fn drop(&mut self) {
         let ptr = self.0 .0.xchg(null_mut(), Acquire);
         if !ptr.is_null() {
-            rcu::synchronize_rcu();
+            // SAFETY: Dropping may sleep, as the type says, so this is process context.
+            unsafe { bindings::synchronize_rcu() };
             // SAFETY: The pointer comes from `into_raw()`, by the type invariant of the slot,
             // which has given its reference up. Nobody who found it there is still reading.
             drop(unsafe { Arc::from_raw(ptr) });

@@ -18,7 +18,8 @@ use crate::number::{
 /// The driver's allocator of device memory.
 ///
 /// It deals in offsets, and never sees a page: what is idle, and what is out, is its own business.
-/// One that hands out a page twice makes requests fail, and does no other harm.
+/// One that hands out a page twice, or a page that does not exist, makes requests fail. Such an
+/// offset is not given back to it.
 pub trait OffsetAllocator: Send + Sync {
     /// Takes an idle run of `1 << order` pages that begins at a multiple of its size, or `None` if
     /// there is none.
@@ -38,7 +39,7 @@ pub trait OffsetAllocator: Send + Sync {
     fn free(&self, offset: PageOffset, order: Order);
 }
 
-/// An allocator that keeps one bit for every page, and takes the first run that fits.
+/// An allocator that keeps one bit for every page, and takes the next run that fits.
 ///
 /// # Examples
 ///
@@ -55,7 +56,36 @@ pub trait OffsetAllocator: Send + Sync {
 #[pin_data]
 pub struct BitmapOffsets {
     #[pin]
-    taken: SpinLock<BitmapVec>,
+    taken: SpinLock<Taken>,
+}
+
+/// Which pages are taken.
+struct Taken {
+    bits: BitmapVec,
+    /// Where to look first: behind what was taken last.
+    next: usize,
+}
+
+impl Taken {
+    /// The first run of `nr` clear bits, at `from` or above, that begins at a multiple of `nr`.
+    fn find(&self, nr: usize, from: usize) -> Option<usize> {
+        let mut start = from;
+        loop {
+            // The bitmap's own functions report an index beyond its end as a bug.
+            if start >= self.bits.len() {
+                return None;
+            }
+            let clear = self.bits.next_zero_bit(start)?;
+            start = clear.checked_next_multiple_of(nr)?;
+            let end = start
+                .checked_add(nr)
+                .filter(|end| *end <= self.bits.len())?;
+            match self.bits.next_bit(start) {
+                Some(taken) if taken < end => start = taken,
+                _ => return Some(start),
+            }
+        }
+    }
 }
 
 impl BitmapOffsets {
@@ -66,7 +96,10 @@ impl BitmapOffsets {
     /// [`ENOMEM`].
     pub fn new(nr: NrPages) -> impl PinInit<Self, Error> {
         pin_init::pin_init_scope(move || {
-            let taken = BitmapVec::new(nr.get(), GFP_KERNEL)?;
+            let taken = Taken {
+                bits: BitmapVec::new(nr.get(), GFP_KERNEL)?,
+                next: 0,
+            };
             Ok(try_pin_init!(Self {
                 taken <- new_spinlock!(taken, "dpmem::BitmapOffsets"),
             }))
@@ -74,37 +107,24 @@ impl BitmapOffsets {
     }
 }
 
-/// The first run of `nr` clear bits that begins at a multiple of `nr`.
-fn find_clear_run(bits: &BitmapVec, nr: usize) -> Option<usize> {
-    let mut start = 0usize;
-    loop {
-        // The bitmap's own functions report an index beyond its end as a bug.
-        let end = start.checked_add(nr).filter(|end| *end <= bits.len())?;
-        match bits.next_bit(start) {
-            Some(taken) if taken < end => {
-                start = taken.checked_add(1)?.checked_next_multiple_of(nr)?;
-            }
-            _ => return Some(start),
-        }
-    }
-}
-
 impl OffsetAllocator for BitmapOffsets {
     fn allocate(&self, order: Order) -> Option<PageOffset> {
         let nr = order.nr_pages().get();
         let mut taken = self.taken.lock();
-        let start = find_clear_run(&taken, nr)?;
-        for page in start..start.checked_add(nr)? {
-            taken.set_bit(page);
+        let start = taken.find(nr, taken.next).or_else(|| taken.find(nr, 0))?;
+        let end = start.checked_add(nr)?;
+        for page in start..end {
+            taken.bits.set_bit(page);
         }
+        taken.next = end;
         Some(PageOffset::new(start))
     }
 
     fn free(&self, offset: PageOffset, order: Order) {
         let mut taken = self.taken.lock();
         let end = offset.get().saturating_add(order.nr_pages().get());
-        for page in offset.get()..end.min(taken.len()) {
-            taken.clear_bit(page);
+        for page in offset.get()..end.min(taken.bits.len()) {
+            taken.bits.clear_bit(page);
         }
     }
 }

@@ -27,20 +27,7 @@ use crate::{
 /// `#[derive(DevPagemapOps)]` implements it for a struct that has an allocator of offsets and a
 /// copy engine:
 ///
-/// ```
-/// use dpmem::{Batch, BitmapOffsets, CopyEngine, DevPagemapOps};
-///
-/// struct Engine;
-///
-/// impl CopyEngine for Engine {
-///     type Fence = ();
-///
-///     fn submit(&self, batch: Batch<'_>) -> Result {
-///         batch.count();
-///         Ok(())
-///     }
-/// }
-///
+/// ```ignore
 /// #[derive(DevPagemapOps)]
 /// #[pin_data]
 /// struct Vram {
@@ -48,7 +35,7 @@ use crate::{
 ///     #[pin]
 ///     offsets: BitmapOffsets,
 ///     #[engine]
-///     engine: Engine,
+///     engine: CopyRing,
 /// }
 /// ```
 pub trait DevPagemapOps: Sized + Send + Sync {
@@ -85,9 +72,9 @@ impl<T: DevPagemapOps> PagemapVTable<T> {
     const VTABLE: bindings::dev_pagemap_ops = bindings::dev_pagemap_ops {
         folio_free: Some(Self::folio_free),
         migrate_to_ram: Some(Self::migrate_to_ram),
-        // Absent, so that the kernel kills the processes that use the page.
+        // Absent: the kernel then reports that it cannot handle the failure, and does nothing.
         memory_failure: None,
-        // Absent, so that the kernel copies what each half needs.
+        // Absent: folios are single pages, which cannot be split.
         folio_split: None,
     };
 
@@ -107,15 +94,12 @@ impl<T: DevPagemapOps> PagemapVTable<T> {
         // SAFETY: The caller promises that the pagemap has this table, so a `DevPagemap<T>` made
         // it. The folio still counts as a reference to it, until we have returned.
         let pagemap = unsafe { DevPagemap::<T>::from_raw(pgmap) };
-        // SAFETY: The folio is valid.
-        let order = unsafe { bindings::folio_order(folio) };
 
-        let offset = NonNull::new(page).and_then(|page| pagemap.backend().offset_of(page));
-        if let (Some(offset), Ok(order)) = (offset, Order::new(order)) {
-            // SAFETY: Every folio of the pagemap comes from its backend, and the caller promises
-            // that the last reference is gone.
-            unsafe { pagemap.backend().release(offset, order) };
-            pagemap.ops().offsets().free(offset, order);
+        if let Some(offset) = NonNull::new(page).and_then(|page| pagemap.offset_of(page)) {
+            // SAFETY: Every folio of the pagemap comes from its backend, as a single page, and the
+            // caller promises that the last reference is gone.
+            unsafe { pagemap.backend().release(offset) };
+            pagemap.ops().offsets().free(offset, Order::ZERO);
         }
     }
 

@@ -40,14 +40,17 @@ use crate::{
 /// How many pages an eviction takes out of service at a time.
 const EVICT_WINDOW: NrPages = NrPages::new(512);
 
-/// How often dropping a pagemap tries to bring home a page that somebody is using, before it waits
-/// until that somebody is done.
-const EVICT_TRIES: u32 = 10;
+/// The longest pause, in milliseconds, between two attempts to bring home what is left when a
+/// pagemap is dropped.
+const EVICT_PAUSE: i64 = 512;
+
+/// At this pause, people are told.
+const EVICT_PATIENCE: i64 = 256;
 
 /// Device memory that the CPU cannot address, registered with the kernel.
 ///
 /// It is registered exactly while the value lives. Dropping it brings all its pages home to system
-/// memory first, and waits for those that cannot be brought home yet; it may sleep for long.
+/// memory first, and tries until that is done; it may sleep for long.
 ///
 /// # Invariants
 ///
@@ -117,7 +120,8 @@ impl<T: DevPagemapOps> DevPagemap<T> {
     ///
     /// # Safety
     ///
-    /// `inner` must be that field of a `DevPagemap<T>` that lives for `'a`.
+    /// `inner` must be that field of a `DevPagemap<T>` that lives for `'a`. It may be the one that
+    /// is being dropped: a `DevPagemap` is not `Unpin`, so the drop's reference is not exclusive.
     pub(crate) unsafe fn from_raw<'a>(inner: *mut bindings::dev_pagemap) -> &'a Self {
         // SAFETY: The caller promises that `inner` is this field, so the result is in bounds.
         let this = unsafe { inner.byte_sub(offset_of!(Self, inner)) };
@@ -168,7 +172,7 @@ impl<T: DevPagemapOps> DevPagemap<T> {
         self.backend.nr_out()
     }
 
-    /// Takes a folio of `order` out of the allocator, and puts it into service.
+    /// Takes a page out of the allocator, and puts it into service.
     ///
     /// # Context
     ///
@@ -177,19 +181,20 @@ impl<T: DevPagemapOps> DevPagemap<T> {
     /// # Errors
     ///
     /// [`ENOMEM`] if the allocator has none; [`EINVAL`] or [`EBUSY`] if what it handed out is not
-    /// an idle, aligned run of this pagemap.
-    pub fn request_folio(&self, order: Order) -> Result<RequestedFolio<'_, T>> {
-        let offset = self.ops.offsets().allocate(order).ok_or(ENOMEM)?;
+    /// an idle page of this pagemap. It is not given back then, lest it be offered again.
+    pub fn request_folio(&self) -> Result<RequestedFolio<'_, T>> {
+        let offset = self.ops.offsets().allocate(Order::ZERO).ok_or(ENOMEM)?;
         // SAFETY: The pagemap is registered with this backend, by the type invariants.
-        let folio = unsafe { self.backend.request_folio(self.as_raw(), offset, order) };
+        let folio = unsafe { self.backend.request_folio(self.as_raw(), offset) };
         match folio {
             // SAFETY: The folio was just requested, and it is ours.
             Ok(folio) => Ok(unsafe { RequestedFolio::from_raw(self, folio) }),
-            // It was not ours to have, or is busy: the allocator must not offer it again, so it is
-            // not given back.
-            Err(err @ (EINVAL | EBUSY)) => Err(err),
+            Err(err @ (EINVAL | EBUSY)) => {
+                pr_err!("the driver's allocator offers {:?}: {:?}\n", offset, err);
+                Err(err)
+            }
             Err(err) => {
-                self.ops.offsets().free(offset, order);
+                self.ops.offsets().free(offset, Order::ZERO);
                 Err(err)
             }
         }
@@ -205,14 +210,24 @@ impl<T: DevPagemapOps> DevPagemap<T> {
 #[pinned_drop]
 impl<T: DevPagemapOps> PinnedDrop for DevPagemap<T> {
     fn drop(self: Pin<&mut Self>) {
-        // A page that somebody looks at just now cannot be brought home. Such moments are short,
-        // and nothing tells when one is over.
-        for tries in 0..EVICT_TRIES {
+        // A page that somebody looks at just now cannot be brought home, nor one for which there is
+        // no memory at this moment. Nothing tells when such a moment is over, and nobody else will
+        // try, so this goes on until all are home.
+        let mut pause = 1;
+        loop {
             self.evict_all();
-            if self.nr_out() == NrPages::ZERO {
+            let left = self.nr_out();
+            if left == NrPages::ZERO {
                 break;
             }
-            fsleep(Delta::from_millis(1 << tries));
+            if pause == EVICT_PATIENCE {
+                pr_warn!(
+                    "still waiting for {} pages of a device to come home\n",
+                    left.get()
+                );
+            }
+            fsleep(Delta::from_millis(pause));
+            pause = EVICT_PAUSE.min(pause * 2);
         }
         // SAFETY: The pagemap is registered with this backend, by the type invariants. Requests
         // borrow the pagemap, so there are none any more.

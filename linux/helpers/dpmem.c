@@ -15,6 +15,8 @@
 #include <linux/pagemap.h>
 #include <linux/percpu-refcount.h>
 
+#if IS_ENABLED(CONFIG_RUST_DPMEM)
+
 /* include/linux/memremap.h */
 
 __rust_helper struct dev_pagemap *rust_helper_page_pgmap(const struct page *page)
@@ -66,16 +68,6 @@ __rust_helper struct folio *rust_helper_page_folio(struct page *page)
 __rust_helper struct page *rust_helper_folio_page(struct folio *folio, unsigned long n)
 {
 	return folio_page(folio, n);
-}
-
-__rust_helper unsigned int rust_helper_folio_order(const struct folio *folio)
-{
-	return folio_order(folio);
-}
-
-__rust_helper int rust_helper_folio_ref_count(const struct folio *folio)
-{
-	return folio_ref_count(folio);
 }
 
 __rust_helper void rust_helper_folio_lock(struct folio *folio)
@@ -170,3 +162,5 @@ __rust_helper void rust_helper_module_put(struct module *module)
 {
 	module_put(module);
 }
+
+#endif /* CONFIG_RUST_DPMEM */

@@ -23,7 +23,6 @@ use kernel::{
 
 use crate::number::{
     NrPages,
-    Order,
     PageOffset, //
 };
 
@@ -94,26 +93,20 @@ struct Claims {
 }
 
 impl Claims {
-    /// Claims a run of pages; [`EBUSY`] if one of them is out already.
-    fn claim(&mut self, offset: usize, nr: usize) -> Result {
-        // The caller has checked the bounds, so the sum is at most the number of bits.
-        let end = offset.checked_add(nr).ok_or(EINVAL)?;
-        if self.pages.next_bit(offset).is_some_and(|bit| bit < end) {
+    /// Claims a page; [`EBUSY`] if it is out already.
+    fn claim(&mut self, page: usize) -> Result {
+        if self.pages.next_bit(page) == Some(page) {
             return Err(EBUSY);
         }
-        for page in offset..end {
-            self.pages.set_bit(page);
-        }
-        self.nr = self.nr.saturating_add(nr);
+        self.pages.set_bit(page);
+        self.nr = self.nr.saturating_add(1);
         Ok(())
     }
 
     /// Takes back what [`Claims::claim`] gave.
-    fn unclaim(&mut self, offset: usize, nr: usize) {
-        for page in offset..offset.saturating_add(nr) {
-            self.pages.clear_bit(page);
-        }
-        self.nr = self.nr.saturating_sub(nr);
+    fn unclaim(&mut self, page: usize) {
+        self.pages.clear_bit(page);
+        self.nr = self.nr.saturating_sub(1);
     }
 }
 
@@ -131,11 +124,13 @@ impl Backend {
     ///
     /// # Errors
     ///
-    /// [`EINVAL`] for no page, or more than can be expressed; [`ERANGE`] if the machine has no
-    /// room; [`ENOMEM`].
+    /// [`EINVAL`] for no page, or 2^31 or more; [`ERANGE`] if the machine has no room; [`ENOMEM`].
     pub(crate) fn new(name: &'static CStr, nr: NrPages) -> impl PinInit<Self, Error> {
         pin_init::pin_init_scope(move || {
-            let bytes = nr.to_bytes().filter(|b| *b != 0).ok_or(EINVAL)?;
+            if nr == NrPages::ZERO || nr.get() > BitmapVec::MAX_LEN {
+                return Err(EINVAL);
+            }
+            let bytes = nr.to_bytes().ok_or(EINVAL)?;
             let size = bytes
                 .checked_next_multiple_of(SUBSECTION_SIZE)
                 .ok_or(EINVAL)?;
@@ -200,13 +195,13 @@ impl Backend {
         unsafe { bindings::memunmap_pages(pgmap) };
     }
 
-    /// Puts the idle pages from `offset` on into service, as one folio: locked, with one
-    /// reference, which are the caller's. May sleep.
+    /// Puts the idle page at `offset` into service, as a folio: locked, with one reference, which
+    /// are the caller's. May sleep.
     ///
     /// # Errors
     ///
-    /// [`EINVAL`] if the pages are not all in the pagemap, or `offset` is not a multiple of the
-    /// folio's size; [`EBUSY`] if one of them is out; [`ENODEV`] if the pagemap is going away.
+    /// [`EINVAL`] if there is no such page in the pagemap; [`EBUSY`] if it is out; [`ENODEV`] if
+    /// the pagemap is going away.
     ///
     /// # Safety
     ///
@@ -215,14 +210,8 @@ impl Backend {
         &self,
         pgmap: *mut bindings::dev_pagemap,
         offset: PageOffset,
-        order: Order,
     ) -> Result<NonNull<bindings::folio>> {
-        let nr = order.nr_pages();
-        if !offset.is_aligned(order)
-            || offset
-                .checked_add(nr)
-                .is_none_or(|e| e.get() > self.nr.get())
-        {
+        if offset.get() >= self.nr.get() {
             return Err(EINVAL);
         }
 
@@ -232,31 +221,30 @@ impl Backend {
         if !unsafe { bindings::percpu_ref_tryget_live(live) } {
             return Err(ENODEV);
         }
-        let folio = self.claims.lock().claim(offset.get(), nr.get()).map(|()| {
-            // SAFETY: The offset lies in the pagemap, so there is a page.
-            unsafe { bindings::page_folio(self.page(offset)) }
-        });
-        if let Ok(folio) = folio {
-            // SAFETY: The pages of the folio belong to `pgmap`. They are idle: nobody had claimed
-            // them, and a claim is given back when the folio's last reference is gone. We hold a
-            // reference to the pagemap, so it is not being unmapped.
-            unsafe { bindings::zone_device_folio_init(folio, pgmap, order.get()) };
+        let claimed = self.claims.lock().claim(offset.get());
+        // CAST: An idle page is the beginning of nothing but itself, whatever it was when it was
+        // last in service. Hence not `page_folio()`, which would believe what is left of that.
+        let folio = self.page(offset).cast::<bindings::folio>();
+        if claimed.is_ok() {
+            // SAFETY: The page belongs to `pgmap`. It is idle: nobody had claimed it, and a claim
+            // is given back when the last reference to the folio is gone. We hold a reference to
+            // the pagemap, so it is not being unmapped.
+            unsafe { bindings::zone_device_folio_init(folio, pgmap, 0) };
         }
         // SAFETY: The reference is the one taken above; a folio now has its own.
         unsafe { bindings::percpu_ref_put(live) };
-        NonNull::new(folio?).ok_or(EINVAL)
+        claimed?;
+        NonNull::new(folio).ok_or(EINVAL)
     }
 
-    /// Notes that the pages of a folio are idle again. Does not sleep.
+    /// Notes that a page is idle again. Does not sleep.
     ///
     /// # Safety
     ///
-    /// The folio must have come from [`Backend::request_folio`], and its last reference must be
-    /// gone.
-    pub(crate) unsafe fn release(&self, offset: PageOffset, order: Order) {
-        self.claims
-            .lock()
-            .unclaim(offset.get(), order.nr_pages().get());
+    /// The page must have come from [`Backend::request_folio`], and the last reference to it must
+    /// be gone.
+    pub(crate) unsafe fn release(&self, offset: PageOffset) {
+        self.claims.lock().unclaim(offset.get());
     }
 
     /// How many pages are out.

@@ -62,6 +62,10 @@ pub(crate) const ALL: &[(&str, Scenario)] = &[
         "dontneed_drops_what_is_on_the_device",
         dontneed_drops_what_is_on_the_device,
     ),
+    (
+        "freed_lazily_then_written_by_the_device",
+        freed_lazily_then_written_by_the_device,
+    ),
     ("unmapping_half", unmapping_half),
     (
         "protected_and_permitted_again",
@@ -282,6 +286,30 @@ fn dontneed_drops_what_is_on_the_device(path: &Path) -> Result<()> {
     )?;
     check(&device_read(&device, &memory)?, |_| 0).context("the device still sees it")?;
     check(memory.bytes(), |_| 0)
+}
+
+fn freed_lazily_then_written_by_the_device(path: &Path) -> Result<()> {
+    let device = Device::open(path)?;
+    let mut buffer = vec![0; PAGES * page_size()];
+    // The kernel may throw away what was freed lazily and is clean, but not what the device has
+    // written since: neither where it is, nor after a stay on the device.
+    for on_device in [false, true] {
+        let mut memory = Mapping::private(PAGES)?;
+        fill(memory.bytes_mut(), 30);
+        memory.advise(MmapAdvise::MADV_FREE)?;
+        if on_device {
+            migrate(&device, &memory)?;
+        }
+        fill(&mut buffer, 31);
+        device.ask(Request::Write, &memory, PAGES, &mut buffer)?;
+        if on_device {
+            device.ask(Request::MigrateToRam, &memory, PAGES, &mut buffer)?;
+        }
+        memory.advise(MmapAdvise::MADV_PAGEOUT)?;
+        check(memory.bytes(), |page| pattern(page, 31))
+            .with_context(|| format!("written with the memory on the device: {on_device}"))?;
+    }
+    Ok(())
 }
 
 fn unmapping_half(path: &Path) -> Result<()> {

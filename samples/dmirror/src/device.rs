@@ -70,7 +70,8 @@ impl Device {
     }
 
     /// Brings all pages home, and gives up the memory; it is registered anew when it is needed
-    /// again. May sleep.
+    /// again. May sleep. If another request is using the memory just now, that one does it in the
+    /// end.
     pub(crate) fn release(&self) {
         let pagemap = self.pagemap.lock().take();
         // Not under the lock: this waits for processes.

@@ -22,6 +22,8 @@ use dpmem::{
     MigrateVma,
     Mirror,
     NrPages,
+    RamPage,
+    RamPageMut,
     UserAddr,
     UserRange,
     Visited, //
@@ -90,8 +92,10 @@ impl<const N: usize> DmirrorFile<N> {
         let pagemap = pagemap.as_deref();
         let mut bounce = bounce(command.range)?;
         for window in command.range.windows(WINDOW) {
-            self.access(command, window, Access::Read, pagemap, |addr, location| {
-                load(slot(&mut bounce, window, addr)?, location, pagemap)
+            self.access(command, window, Access::Read, pagemap, |todo| {
+                self.mirror.read(todo, pagemap, |addr, location| {
+                    load(slot(&mut bounce, window, addr)?, location, pagemap)
+                })
             })?;
             hand_out(command, window, &bounce)?;
         }
@@ -107,8 +111,10 @@ impl<const N: usize> DmirrorFile<N> {
             let len = window.nr_pages().to_bytes().ok_or(EINVAL)?;
             let bytes = bounce.get_mut(..len).ok_or(EINVAL)?;
             command.buffer(window)?.reader().read_slice(bytes)?;
-            self.access(command, window, Access::Write, pagemap, |addr, location| {
-                store(slot(&mut bounce, window, addr)?, location, pagemap)
+            self.access(command, window, Access::Write, pagemap, |todo| {
+                self.mirror.write(todo, pagemap, |addr, location| {
+                    store(slot(&mut bounce, window, addr)?, location, pagemap)
+                })
             })?;
         }
         Ok(())
@@ -128,20 +134,15 @@ impl<const N: usize> DmirrorFile<N> {
         let mut bounce = bounce(command.range)?;
         for window in command.range.windows(WINDOW) {
             self.mirror.snapshot(window, Some(&*pagemap), &mut hmm)?;
-            let visited =
-                self.mirror
-                    .visit(
-                        window,
-                        Access::Read,
-                        Some(&*pagemap),
-                        |addr, location| match location {
-                            // It has not moved: it is shared, say, or somebody is using it.
-                            Location::Ram(_) => Err(ENOENT),
-                            device => {
-                                load(slot(&mut bounce, window, addr)?, device, Some(&pagemap))
-                            }
-                        },
-                    )?;
+            let visited = self
+                .mirror
+                .read(window, Some(&*pagemap), |addr, location| {
+                    match location {
+                        // It has not moved: it is shared, say, or somebody is using it.
+                        Location::Ram(_) => Err(ENOENT),
+                        device => load(slot(&mut bounce, window, addr)?, device, Some(&pagemap)),
+                    }
+                })?;
             if visited != Visited::All {
                 return Err(ENOENT);
             }
@@ -192,20 +193,23 @@ impl<const N: usize> DmirrorFile<N> {
         Ok(())
     }
 
-    /// Calls `f` for all pages of `window`. Where the device has no translation, it faults in all
-    /// of the command's range from there on.
+    /// Calls `visit` for `window`, and again for what is left of it. Where the device has no
+    /// translation, it faults in all of the command's range from there on.
     fn access(
         &self,
         command: &mut Command,
         window: UserRange,
         access: Access,
         pagemap: Option<&Pagemap>,
-        mut f: impl FnMut(UserAddr, Location<'_>) -> Result,
+        mut visit: impl FnMut(UserRange) -> Result<Visited>,
     ) -> Result {
+        if current!().signal_pending() {
+            return Err(EINTR);
+        }
         let mut hmm = HmmBuffer::new(WINDOW)?;
         let mut rest = Some(window);
         while let Some(todo) = rest {
-            match self.mirror.visit(todo, access, pagemap, &mut f)? {
+            match visit(todo)? {
                 Visited::All => break,
                 Visited::Missing(addr) => {
                     let range = command.range.starting_at(addr).ok_or(EINVAL)?;
@@ -234,7 +238,7 @@ fn slot(bounce: &mut [u8], window: UserRange, addr: UserAddr) -> Result<&mut [u8
 }
 
 /// Reads the page at `location`.
-fn load(to: &mut [u8], location: Location<'_>, pagemap: Option<&Pagemap>) -> Result {
+fn load(to: &mut [u8], location: Location<RamPage<'_>>, pagemap: Option<&Pagemap>) -> Result {
     match location {
         Location::Ram(page) => page.read(to),
         Location::Device(offset) => {
@@ -248,7 +252,7 @@ fn load(to: &mut [u8], location: Location<'_>, pagemap: Option<&Pagemap>) -> Res
 }
 
 /// Writes the page at `location`.
-fn store(from: &[u8], location: Location<'_>, pagemap: Option<&Pagemap>) -> Result {
+fn store(from: &[u8], location: Location<RamPageMut<'_>>, pagemap: Option<&Pagemap>) -> Result {
     match location {
         Location::Ram(page) => page.write(from),
         Location::Device(offset) => {

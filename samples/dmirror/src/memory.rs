@@ -117,7 +117,7 @@ impl CopyEngine for Cells {
     // The CPU copies, so everything is done when `submit` returns.
     type Fence = ();
 
-    fn submit(&self, batch: Batch<'_>) -> Result {
+    fn submit(&self, batch: &mut Batch<'_>) -> Result {
         for transfer in batch {
             match transfer {
                 Transfer::ToDevice { src, dst } => {
