@@ -162,6 +162,9 @@ pub(crate) struct KernelOptions {
     /// Plain, or with all of the kernel's checks.
     #[arg(long, default_value = "plain")]
     pub(crate) profile: Profile,
+    /// With what upstream's tests of memory management need on top: a kernel of their own, because that is a lot.
+    #[arg(skip)]
+    pub(crate) for_mm: bool,
 }
 
 impl KernelOptions {

@@ -21,6 +21,7 @@ pub(crate) fn kernel() -> KernelOptions {
         kernel: KernelChoice::Dpmem,
         driver: Some(Driver::Rust),
         profile: Profile::Plain,
+        for_mm: false,
     }
 }
 

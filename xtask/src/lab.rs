@@ -5,6 +5,7 @@
 use anyhow::Result;
 
 use crate::cache::Cache;
+use crate::cli::SuiteChoice;
 use crate::cli::{
     CleanOptions, InstallOptions, KernelOptions, LabCommand, LabTestOptions, MachineOptions,
     SetupOptions, ShellOptions,
@@ -80,8 +81,12 @@ fn test(options: &LabTestOptions) -> Result<bool> {
 
 /// Builds, boots and tests, with the results in `report`.
 pub(crate) fn test_into(options: &LabTestOptions, label: &str, report: &mut Report) -> Result<()> {
+    let kernel = KernelOptions {
+        for_mm: options.suite == SuiteChoice::Mm,
+        ..options.kernel.clone()
+    };
     with_kernel(
-        &options.kernel,
+        &kernel,
         &options.machine,
         label,
         options.filter.as_deref(),

@@ -59,6 +59,7 @@ impl Cell {
             kernel: self.kernel,
             driver: None,
             profile: self.profile,
+            for_mm: self.suites == [SuiteChoice::Mm],
         }
     }
 

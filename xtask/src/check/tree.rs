@@ -85,6 +85,7 @@ pub(super) fn lint(series: Series, report: &mut Report) -> Result<()> {
         kernel: KernelChoice::Dpmem,
         driver: None,
         profile: Profile::Plain,
+        for_mm: false,
     };
     let kernel = builder.build(&options)?;
     for (name, arguments) in [

@@ -9,12 +9,12 @@ use anyhow::{bail, Context, Result};
 use sha2::{Digest, Sha256};
 
 use super::{profile_name, Flavour, Make};
-use crate::arch::Arch;
 use crate::cache;
-use crate::cli::Profile;
+use crate::cli::{KernelOptions, Profile};
 use crate::progress::Step;
 use crate::repo;
 use crate::root::short;
+use crate::suites::mm;
 use crate::version::Series;
 
 /// The merged fragments, in a tree.
@@ -30,16 +30,12 @@ pub(crate) struct Fragments {
 
 impl Fragments {
     /// Reads those that apply.
-    pub(crate) fn load(
-        series: Series,
-        arch: Arch,
-        profile: Profile,
-        flavour: Flavour,
-    ) -> Result<Self> {
+    pub(crate) fn load(series: Series, options: &KernelOptions, flavour: Flavour) -> Result<Self> {
+        let profile = options.profile;
         let folder = repo::top().join("linux/configs");
         let mut names = vec![
             ("base".to_owned(), true),
-            (arch.name().to_owned(), true),
+            (options.arch.name().to_owned(), true),
             (series.name().to_owned(), false),
         ];
         if profile != Profile::Plain {
@@ -59,6 +55,9 @@ impl Fragments {
                 }
             }
             text.push('\n');
+        }
+        if options.for_mm {
+            text.push_str(&mm::config()?);
         }
         Ok(Self { text })
     }

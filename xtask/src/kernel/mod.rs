@@ -100,8 +100,7 @@ impl Builder<'_> {
             None => Flavour::Stock,
             Some(installer) => Flavour::choose(options.kernel, installer.has_series()),
         };
-        let fragments =
-            config::Fragments::load(source.series, options.arch, options.profile, flavour)?;
+        let fragments = config::Fragments::load(source.series, options, flavour)?;
 
         let kind = kind(&source, options, flavour);
         let mut hash = self.hash(&source, &kind, &fragments)?;
@@ -203,8 +202,7 @@ impl Builder<'_> {
         if flavour == Flavour::Stock || source.own {
             return Ok(None);
         }
-        let fragments =
-            config::Fragments::load(source.series, options.arch, options.profile, Flavour::Stock)?;
+        let fragments = config::Fragments::load(source.series, options, Flavour::Stock)?;
         let kind = kind(source, options, Flavour::Stock);
         let name = format!("{kind}-{}", short(self.hash(source, &kind, &fragments)?));
         let tree = self.cache.path(format!("trees/{name}"));
@@ -312,8 +310,9 @@ impl Builder<'_> {
 /// The kind of a tree: the trees of one kind replace each other.
 fn kind(source: &Source, options: &KernelOptions, flavour: Flavour) -> String {
     let own = if source.own { "own-" } else { "" };
+    let mm = if options.for_mm { "-mm" } else { "" };
     format!(
-        "{own}{}-{}-{}-{}",
+        "{own}{}-{}-{}{mm}-{}",
         source.series,
         options.arch.name(),
         profile_name(options.profile),

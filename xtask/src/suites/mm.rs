@@ -200,7 +200,7 @@ impl List {
             .collect();
         if !missing.is_empty() {
             bail!(
-                "{LIST} needs what linux/configs does not ask for: {}",
+                "{LIST} needs what the kernel does not have: {}",
                 missing.join(", ")
             );
         }
@@ -219,6 +219,30 @@ impl List {
 
 /// Runs the suite.
 pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
+    if context.options.for_mm {
+        return run_on(context, report);
+    }
+    let options = KernelOptions {
+        for_mm: true,
+        ..context.options.clone()
+    };
+    let kernel = context.builder.build(&options)?;
+    let context = Context {
+        options: &options,
+        kernel: &kernel,
+        ..*context
+    };
+    run_on(&context, report)
+}
+
+/// What the kernel's configuration needs for the programs.
+pub(crate) fn config() -> Result<String> {
+    let (list, _) = List::load()?;
+    let line = |(symbol, value): (&String, &String)| format!("{symbol}={value}\n");
+    Ok(list.config.iter().map(line).collect())
+}
+
+fn run_on(context: &Context<'_>, report: &mut Report) -> Result<()> {
     let suite = context.suite("mm");
     let (list, text) = List::load()?;
     let series = Series::of_tree(&context.kernel.tree)?;

@@ -9,7 +9,7 @@ mod driver;
 mod filter;
 mod hmm;
 mod kunit;
-mod mm;
+pub(crate) mod mm;
 
 use anyhow::Result;
 
