@@ -74,18 +74,21 @@ fn step(
     Ok(good)
 }
 
+/// The crates that Kbuild builds, and cargo does not know.
+const KERNEL_CRATES: [&str; 2] = ["dpmem-core/src/lib.rs", "samples/dmirror/src/dmirror.rs"];
+
 /// The format.
 pub(super) fn format(report: &mut Report) -> Result<()> {
+    let needs = Some(("fmt", "rustfmt"));
     let mut command = cargo();
     command.args(["fmt", "--all", "--check"]);
-    step(
-        "fmt",
-        Some(("fmt", "rustfmt")),
-        &mut command,
-        report,
-        |_| {},
-    )
-    .map(|_| ())
+    step("fmt", needs, &mut command, report, |_| {})?;
+    let mut command = Command::new("rustfmt");
+    command
+        .current_dir(repo::top())
+        .arg("--check")
+        .args(KERNEL_CRATES);
+    step("fmt-kernel", needs, &mut command, report, |_| {}).map(|_| ())
 }
 
 /// The lints.
