@@ -187,7 +187,7 @@ impl Builder<'_> {
     fn hash(&self, source: &Source, kind: &str, fragments: &config::Fragments) -> Result<Sha256> {
         let mut hash = Sha256::new();
         hash.update(format!("{}\n{}\n{kind}\n", source.id, self.tools.stamp()?));
-        hash.update(fragments.text());
+        hash.update(fragments.meaning());
         Ok(hash)
     }
 
