@@ -6,17 +6,22 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::boot::Boot;
+use super::boot::{Boot, Booted};
 use super::{driver, Context};
+use crate::cli::Profile;
 use crate::guest::{programs, Plan};
 use crate::report::{Report, Test};
 
-/// How long it may take.
+/// How long it may take on a plain kernel; one with all checks takes longer.
 const BOUND: Duration = Duration::from_secs(120);
 
-/// Runs it; what it says goes to stdout.
-pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
-    let suite = context.suite("demo");
+/// Boots, and runs the program with these options.
+pub(super) fn boot(
+    context: &Context<'_>,
+    suite: &str,
+    options: &[&str],
+    report: &mut Report,
+) -> Result<Booted> {
     let builder = context.builder;
     let program = programs::build(
         builder.cache,
@@ -26,27 +31,33 @@ pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
         builder.logs,
     )?;
     let boot = Boot {
-        suite: suite.clone(),
+        suite: suite.to_owned(),
         modules: driver::modules(context.kernel, context.driver)?,
         tests: vec![program],
         arguments: Vec::new(),
         quiet: None,
         console_ok: Vec::new(),
     };
-    let booted = boot.run(context, report, |machine| {
+    let bound = match context.kernel.profile {
+        Profile::Plain => BOUND,
+        Profile::Debug => BOUND * 8,
+    };
+    let mut command = vec![format!("/tests/{}", programs::DEMO)];
+    command.extend(options.iter().map(|option| (*option).to_owned()));
+    command.push(driver::DEVICE.to_owned());
+    boot.run(context, report, |machine| {
         let mut plan = Plan::new();
         driver::load(&mut plan, machine, context.driver);
-        plan.program(
-            programs::DEMO,
-            BOUND,
-            &[
-                format!("/tests/{}", programs::DEMO),
-                driver::DEVICE.to_owned(),
-            ],
-        );
+        plan.program(programs::DEMO, bound, &command);
         driver::unload(&mut plan, context.driver);
         plan
-    })?;
+    })
+}
+
+/// Runs it; what it says goes to stdout.
+pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
+    let suite = context.suite("demo");
+    let booted = boot(context, &suite, &[], report)?;
     let verdict = match booted.program(programs::DEMO) {
         None => Err("did not run: the machine ended before it".to_owned()),
         Some(output) => {
