@@ -17,7 +17,7 @@ use syn::{
 ///
 /// # Examples
 ///
-/// ```ignore
+/// ```text
 /// #[derive(DevPagemapOps)]
 /// struct Vram {
 ///     #[offsets]
