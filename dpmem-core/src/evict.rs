@@ -46,9 +46,9 @@ impl<T: DevPagemapOps> DevPagemap<T> {
             let stop = start.checked_add(window).map_or(end, |stop| stop.min(end));
             // OVERFLOW: `stop` is not below `start`.
             let nr = NrPages::new(stop.get() - start.get());
+            let entries = buffer.entries();
             // SAFETY: The pages lie in this pagemap, which this backend has registered.
-            let flight =
-                unsafe { Flight::from_device(self.backend(), start, nr, buffer.entries()) }?;
+            let flight = unsafe { Flight::from_device(self.backend(), start, nr, entries) }?;
             let nr = Collected::new(self, flight, Way::ToRam).migrate()?;
             moved = moved.saturating_add(nr.get());
             next = stop;
