@@ -14,6 +14,7 @@ use super::boot::Boot;
 use super::{driver, Context};
 use crate::cli::{Driver, Profile};
 use crate::guest::Plan;
+use crate::kernel::profile_name;
 use crate::ktap::Status;
 use crate::repo;
 use crate::report::{Report, Test};
@@ -60,6 +61,15 @@ pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
         bail!("no test of hmm-tests matches the filter");
     }
     let known = Known::load()?;
+    let (slow, wanted): (Vec<&String>, Vec<&String>) = wanted
+        .into_iter()
+        .partition(|name| known.slow(kernel.profile, name).is_some());
+    for name in slow {
+        let mut test = Test::new(&suite, name, Ok(()), 0.0);
+        test.status = Status::Skip;
+        test.reason = known.slow(kernel.profile, name).map(str::to_owned);
+        report.add(test)?;
+    }
     // test_hmm's coherent devices are a case of their own, with messages of their own.
     let (coherent, private): (Vec<&String>, Vec<&String>) =
         wanted.into_iter().partition(|name| name.contains(COHERENT));
@@ -127,6 +137,8 @@ struct Known {
     console: Vec<Message>,
     #[serde(default)]
     known: Vec<KnownTest>,
+    #[serde(default)]
+    slow: Vec<SlowTest>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -146,7 +158,23 @@ struct KnownTest {
     why: String,
 }
 
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SlowTest {
+    test: String,
+    profile: String,
+    why: String,
+}
+
 impl Known {
+    /// Why a test does not run with this profile, if it does not.
+    fn slow(&self, profile: Profile, name: &str) -> Option<&str> {
+        self.slow
+            .iter()
+            .find(|slow| slow.profile == profile_name(profile) && slow.test == name)
+            .map(|slow| slow.why.as_str())
+    }
+
     fn load() -> Result<Self> {
         let path = repo::top().join(KNOWN);
         let text =
