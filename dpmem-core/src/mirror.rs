@@ -28,12 +28,13 @@ use kernel::{
         Mm,
         MmWithUser, //
     },
-    new_mutex,
     prelude::*,
     rbtree::{
         RBTree,
         RBTreeNodeReservation, //
     },
+    static_lock_class,
+    str::CStr,
     sync::{
         aref::ARef,
         Mutex, //
@@ -118,6 +119,9 @@ unsafe impl Send for Translation {}
 /// The translations, by address.
 type Table = RBTree<usize, Translation>;
 
+/// The name of the lock of the table; a static for the reason that is in `offsets.rs`.
+static LOCK_NAME: &CStr = c"dpmem::Mirror";
+
 /// Room for what the kernel says of a range, and for the translations that are made of it, to be
 /// used again and again.
 pub struct HmmBuffer {
@@ -192,7 +196,7 @@ impl Mirror {
         try_pin_init!(Self {
             _module: ModuleRef::new(module)?,
             mm: ARef::from(&**mm),
-            table <- new_mutex!(RBTree::new(), "dpmem::Mirror"),
+            table <- Mutex::new(RBTree::new(), LOCK_NAME, static_lock_class!()),
             // INVARIANT: The notifier is inserted when everything that it uses is initialised.
             notifier <- Opaque::try_ffi_init(|slot| {
                 let all = c_ulong::MAX & !(kernel::page::PAGE_SIZE - 1);

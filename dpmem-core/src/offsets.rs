@@ -4,8 +4,9 @@
 
 use kernel::{
     bitmap::BitmapVec,
-    new_spinlock,
     prelude::*,
+    static_lock_class,
+    str::CStr,
     sync::SpinLock, //
 };
 
@@ -59,6 +60,10 @@ pub struct BitmapOffsets {
     taken: SpinLock<Taken>,
 }
 
+/// The lock's name: a static, because `new()` is compiled into its callers' crates, whose lock class
+/// is one, and lockdep wants one name for it.
+static LOCK_NAME: &CStr = c"dpmem::BitmapOffsets";
+
 /// Which pages are taken.
 struct Taken {
     bits: BitmapVec,
@@ -101,7 +106,7 @@ impl BitmapOffsets {
                 next: 0,
             };
             Ok(try_pin_init!(Self {
-                taken <- new_spinlock!(taken, "dpmem::BitmapOffsets"),
+                taken <- SpinLock::new(taken, LOCK_NAME, static_lock_class!()),
             }))
         })
     }

@@ -11,8 +11,9 @@ use core::{
 
 use kernel::{
     bindings,
-    new_mutex,
     prelude::*,
+    static_lock_class,
+    str::CStr,
     sync::Mutex,
     time::{
         delay::fsleep,
@@ -46,6 +47,9 @@ const EVICT_PAUSE: i64 = 512;
 
 /// At this pause, people are told.
 const EVICT_PATIENCE: i64 = 256;
+
+/// The name of the lock of the eviction buffer; a static for the reason that is in `offsets.rs`.
+static LOCK_NAME: &CStr = c"dpmem::evict_buffer";
 
 /// Device memory that the CPU cannot address, registered with the kernel.
 ///
@@ -97,7 +101,11 @@ impl<T: DevPagemapOps> DevPagemap<T> {
         try_pin_init!(&this in Self {
             ops <- ops,
             backend <- Backend::new(name, nr),
-            evict_buffer <- new_mutex!(MigrateBuffer::new(EVICT_WINDOW)?, "dpmem::evict_buffer"),
+            evict_buffer <- Mutex::new(
+                MigrateBuffer::new(EVICT_WINDOW)?,
+                LOCK_NAME,
+                static_lock_class!()
+            ),
             // INVARIANT: `register()` registers it, with the owner and the table set here.
             inner <- Opaque::try_ffi_init(move |slot: *mut bindings::dev_pagemap| {
                 // SAFETY: `slot` is ours to write to.

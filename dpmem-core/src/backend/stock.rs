@@ -15,9 +15,10 @@ use kernel::{
     bindings,
     bitmap::BitmapVec,
     error::from_err_ptr,
-    new_spinlock,
     page::PAGE_SHIFT,
     prelude::*,
+    static_lock_class,
+    str::CStr,
     sync::SpinLock, //
 };
 
@@ -110,6 +111,9 @@ impl Claims {
     }
 }
 
+/// The name of the lock of the claims; a static for the reason that is in `offsets.rs`.
+static LOCK_NAME: &CStr = c"dpmem::claims";
+
 /// The `struct page`s of one pagemap.
 #[pin_data]
 pub(crate) struct Backend {
@@ -142,7 +146,7 @@ impl Backend {
             Ok(try_pin_init!(Self {
                 region,
                 nr,
-                claims <- new_spinlock!(claims, "dpmem::claims"),
+                claims <- SpinLock::new(claims, LOCK_NAME, static_lock_class!()),
             }))
         })
     }
