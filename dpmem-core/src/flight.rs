@@ -279,7 +279,8 @@ impl<'m> Flight<'m> {
     /// than any copy of it, and the page table entries that are about to be made do not say so.
     pub(crate) fn mark_dirty(&self) {
         for i in 0..self.nr {
-            if let Some(page) = self.destination(i).page() {
+            let moved = self.migrated && self.source(i).is_migrating();
+            if let Some(page) = self.destination(i).page().filter(|_| moved) {
                 // SAFETY: The destination is locked and has a reference until it is finalized.
                 unsafe { bindings::set_page_dirty(page.as_ptr()) };
             }
