@@ -163,7 +163,8 @@ impl<'a> Batch<'a> {
         let src = self.flight.source(i).page();
         match self.way {
             Way::ToDevice => {
-                let dst = self.backend.offset_of(dst)?;
+                // SAFETY: The flight holds a reference to its destination.
+                let dst = unsafe { self.backend.offset_of(dst) }?;
                 Some(match src {
                     None => Transfer::Zero { dst },
                     Some(src) => Transfer::ToDevice {
@@ -175,7 +176,8 @@ impl<'a> Batch<'a> {
                 })
             }
             Way::ToRam => Some(Transfer::ToRam {
-                src: self.backend.offset_of(src?)?,
+                // SAFETY: The flight holds a reference to its source.
+                src: unsafe { self.backend.offset_of(src?) }?,
                 // SAFETY: The flight holds a reference to its destination, which was allocated as
                 // system memory, and which nobody has yet.
                 dst: unsafe { RamPageMut::from_raw(dst) },

@@ -42,7 +42,7 @@ impl<T: DevPagemapOps> DevPagemap<T> {
         let mut moved = 0usize;
         let mut next = offset;
 
-        while let Some(start) = self.backend().next_out(next).filter(|s| *s < end) {
+        while let Some(start) = self.next_out(next).filter(|s| *s < end) {
             let stop = start.checked_add(window).map_or(end, |stop| stop.min(end));
             // OVERFLOW: `stop` is not below `start`.
             let nr = NrPages::new(stop.get() - start.get());
@@ -61,7 +61,7 @@ impl<T: DevPagemapOps> DevPagemap<T> {
     pub(crate) fn evict_all(&self) {
         let window = self.evict_buffer().lock().capacity();
         let mut next = PageOffset::ZERO;
-        while let Some(start) = self.backend().next_out(next) {
+        while let Some(start) = self.next_out(next) {
             // OVERFLOW: `start` lies in the pagemap.
             let rest = NrPages::new(self.nr_pages().get() - start.get());
             let nr = window.min(rest);

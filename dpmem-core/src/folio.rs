@@ -106,7 +106,9 @@ impl<'p, T: DevPagemapOps> RequestedFolio<'p, T> {
 
     /// Where the folio begins.
     pub fn offset(&self) -> Option<PageOffset> {
-        self.pagemap.offset_of(self.folio.page()?)
+        let page = self.folio.page()?;
+        // SAFETY: The reference to the folio is ours.
+        unsafe { self.pagemap.offset_of(page) }
     }
 
     /// Makes the folio the destination of an entry of a migration.

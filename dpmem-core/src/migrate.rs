@@ -183,9 +183,10 @@ impl<'m, T: DevPagemapOps> Collected<'m, T> {
             }
             // The owner was asked for, and it is this pagemap alone; but a page that is not of this
             // pagemap could not be copied, and so must not move.
-            let ours = src
-                .page()
-                .is_some_and(|page| step.pagemap.offset_of(page).is_some());
+            let ours = src.page().is_some_and(|page| {
+                // SAFETY: The flight holds a reference to its source.
+                unsafe { step.pagemap.offset_of(page) }.is_some()
+            });
             if step.way == Way::ToRam && !ours {
                 continue;
             }

@@ -497,7 +497,8 @@ fn update<T: DevPagemapOps>(
             let Some(device) = device else {
                 continue;
             };
-            let Some(offset) = device.offset_of(page) else {
+            // SAFETY: As above: it is mapped as long as we hold the lock.
+            let Some(offset) = (unsafe { device.offset_of(page) }) else {
                 continue;
             };
             Target::Device {

@@ -95,7 +95,9 @@ impl<T: DevPagemapOps> PagemapVTable<T> {
         // it. The folio still counts as a reference to it, until we have returned.
         let pagemap = unsafe { DevPagemap::<T>::from_raw(pgmap) };
 
-        if let Some(offset) = NonNull::new(page).and_then(|page| pagemap.offset_of(page)) {
+        // SAFETY: The caller is the one who gave up the last reference.
+        let offset = NonNull::new(page).and_then(|page| unsafe { pagemap.offset_of(page) });
+        if let Some(offset) = offset {
             // SAFETY: Every folio of the pagemap comes from its backend, as a single page, and the
             // caller promises that the last reference is gone.
             unsafe { pagemap.backend().release(offset) };

@@ -100,7 +100,13 @@ impl<T: DevPagemapOps> DevPagemap<T> {
     {
         try_pin_init!(&this in Self {
             ops <- ops,
-            backend <- Backend::new(name, nr),
+            backend <- {
+                // SAFETY: Not read, only named: the field lies where `this` points to.
+                let inner = unsafe { &raw mut (*this.as_ptr()).inner };
+                let inner = NonNull::new(inner.cast()).ok_or(EINVAL)?;
+                // SAFETY: The pagemap is pinned, and both are fields of it.
+                unsafe { Backend::new(name, nr, inner) }
+            },
             evict_buffer <- Mutex::new(
                 MigrateBuffer::new(EVICT_WINDOW)?,
                 LOCK_NAME,
@@ -118,8 +124,8 @@ impl<T: DevPagemapOps> DevPagemap<T> {
                 // SAFETY: The fields above are initialised in the order in which they stand, so
                 // the backend is there.
                 let backend = unsafe { &(*this.as_ptr()).backend };
-                // SAFETY: All fields but those just set are zero, and the pagemap is pinned.
-                unsafe { backend.register(slot, bindings::NUMA_NO_NODE) }
+                // SAFETY: All fields but those just set are zero.
+                unsafe { backend.register(bindings::NUMA_NO_NODE) }
             }),
         }? Error)
     }
@@ -192,8 +198,8 @@ impl<T: DevPagemapOps> DevPagemap<T> {
     /// an idle page of this pagemap. It is not given back then, lest it be offered again.
     pub fn request_folio(&self) -> Result<RequestedFolio<'_, T>> {
         let offset = self.ops.offsets().allocate(Order::ZERO).ok_or(ENOMEM)?;
-        // SAFETY: The pagemap is registered with this backend, by the type invariants.
-        let folio = unsafe { self.backend.request_folio(self.as_raw(), offset) };
+        // SAFETY: The pagemap is registered, by the type invariants.
+        let folio = unsafe { self.backend.request_folio(offset) };
         match folio {
             // SAFETY: The folio was just requested, and it is ours.
             Ok(folio) => Ok(unsafe { RequestedFolio::from_raw(self, folio) }),
@@ -209,9 +215,21 @@ impl<T: DevPagemapOps> DevPagemap<T> {
     }
 
     /// The offset of `page`, or `None` if it is not one of ours.
+    ///
+    /// # Safety
+    ///
+    /// The caller must hold a reference to `page`, or be the one who gives up the last.
     #[inline]
-    pub(crate) fn offset_of(&self, page: NonNull<bindings::page>) -> Option<PageOffset> {
-        self.backend.offset_of(page)
+    pub(crate) unsafe fn offset_of(&self, page: NonNull<bindings::page>) -> Option<PageOffset> {
+        // SAFETY: The caller promises it.
+        unsafe { self.backend.offset_of(page) }
+    }
+
+    /// The first page at `from` or above that is out.
+    #[inline]
+    pub(crate) fn next_out(&self, from: PageOffset) -> Option<PageOffset> {
+        // SAFETY: The pagemap is registered, by the type invariants.
+        unsafe { self.backend.next_out(from) }
     }
 }
 
@@ -237,8 +255,8 @@ impl<T: DevPagemapOps> PinnedDrop for DevPagemap<T> {
             fsleep(Delta::from_millis(pause));
             pause = EVICT_PAUSE.min(pause * 2);
         }
-        // SAFETY: The pagemap is registered with this backend, by the type invariants. Requests
+        // SAFETY: The pagemap is registered, by the type invariants. Requests
         // borrow the pagemap, so there are none any more.
-        unsafe { self.backend.unregister(self.as_raw()) };
+        unsafe { self.backend.unregister() };
     }
 }

@@ -60,6 +60,11 @@ __rust_helper unsigned long rust_helper_page_to_pfn(const struct page *page)
 	return page_to_pfn(page);
 }
 
+__rust_helper int rust_helper_page_ref_count(const struct page *page)
+{
+	return page_ref_count(page);
+}
+
 __rust_helper struct folio *rust_helper_page_folio(struct page *page)
 {
 	return page_folio(page);

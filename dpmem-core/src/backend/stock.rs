@@ -115,13 +115,24 @@ impl Claims {
 static LOCK_NAME: &CStr = c"dpmem::claims";
 
 /// The `struct page`s of one pagemap.
+///
+/// # Invariants
+///
+/// `pgmap` is the C structure beside which this backend lies, pinned with it. Between
+/// [`Backend::register`] and [`Backend::unregister`] it is registered.
 #[pin_data]
 pub(crate) struct Backend {
+    pgmap: NonNull<bindings::dev_pagemap>,
     region: Region,
     nr: NrPages,
     #[pin]
     claims: SpinLock<Claims>,
 }
+
+// SAFETY: The pagemap is not bound to a thread, and the rest is `Send` itself.
+unsafe impl Send for Backend {}
+// SAFETY: The C functions that take the pagemap lock what they change; the rest is `Sync` itself.
+unsafe impl Sync for Backend {}
 
 impl Backend {
     /// Reserves room for `nr` pages. May sleep.
@@ -129,7 +140,15 @@ impl Backend {
     /// # Errors
     ///
     /// [`EINVAL`] for no page, or 2^31 or more; [`ERANGE`] if the machine has no room; [`ENOMEM`].
-    pub(crate) fn new(name: &'static CStr, nr: NrPages) -> impl PinInit<Self, Error> {
+    ///
+    /// # Safety
+    ///
+    /// `pgmap` must be pinned beside this backend, and live as long.
+    pub(crate) unsafe fn new(
+        name: &'static CStr,
+        nr: NrPages,
+        pgmap: NonNull<bindings::dev_pagemap>,
+    ) -> impl PinInit<Self, Error> {
         pin_init::pin_init_scope(move || {
             if nr == NrPages::ZERO || nr.get() > BitmapVec::MAX_LEN {
                 return Err(EINVAL);
@@ -143,7 +162,9 @@ impl Backend {
                 pages: BitmapVec::new(nr.get(), GFP_KERNEL)?,
                 nr: 0,
             };
+            // INVARIANT: The caller promises the first half; it is not registered yet.
             Ok(try_pin_init!(Self {
+                pgmap,
                 region,
                 nr,
                 claims <- SpinLock::new(claims, LOCK_NAME, static_lock_class!()),
@@ -156,7 +177,7 @@ impl Backend {
         self.nr
     }
 
-    /// Registers `pgmap`, whose type, owner and operations are set. May sleep, for as long as it
+    /// Registers the pagemap, whose type, owner and operations are set. May sleep, for as long as it
     /// takes to make a `struct page` for every page.
     ///
     /// # Errors
@@ -165,9 +186,9 @@ impl Backend {
     ///
     /// # Safety
     ///
-    /// `pgmap` must be all zeroes but for the fields named above, and stay where it is until
-    /// [`Backend::unregister`].
-    pub(crate) unsafe fn register(&self, pgmap: *mut bindings::dev_pagemap, nid: i32) -> Result {
+    /// The pagemap must be all zeroes but for the fields named above, and not be registered.
+    pub(crate) unsafe fn register(&self, nid: i32) -> Result {
+        let pgmap = self.pgmap.as_ptr();
         let start = self.region.start();
         // OVERFLOW: The region is at least as long as the pagemap, rounded up to a subsection.
         let len = self
@@ -193,10 +214,10 @@ impl Backend {
     ///
     /// # Safety
     ///
-    /// `pgmap` must be registered with this backend, and nothing may request a folio any more.
-    pub(crate) unsafe fn unregister(&self, pgmap: *mut bindings::dev_pagemap) {
+    /// The pagemap must be registered, and nothing may request a folio any more.
+    pub(crate) unsafe fn unregister(&self) {
         // SAFETY: The caller promises a registered pagemap.
-        unsafe { bindings::memunmap_pages(pgmap) };
+        unsafe { bindings::memunmap_pages(self.pgmap.as_ptr()) };
     }
 
     /// Puts the idle page at `offset` into service, as a folio: locked, with one reference, which
@@ -209,12 +230,12 @@ impl Backend {
     ///
     /// # Safety
     ///
-    /// `pgmap` must be registered with this backend.
+    /// The pagemap must be registered.
     pub(crate) unsafe fn request_folio(
         &self,
-        pgmap: *mut bindings::dev_pagemap,
         offset: PageOffset,
     ) -> Result<NonNull<bindings::folio>> {
+        let pgmap = self.pgmap.as_ptr();
         if offset.get() >= self.nr.get() {
             return Err(EINVAL);
         }
@@ -257,7 +278,11 @@ impl Backend {
     }
 
     /// The first page at `from` or above that is out.
-    pub(crate) fn next_out(&self, from: PageOffset) -> Option<PageOffset> {
+    ///
+    /// # Safety
+    ///
+    /// The pagemap must be registered.
+    pub(crate) unsafe fn next_out(&self, from: PageOffset) -> Option<PageOffset> {
         let claims = self.claims.lock();
         if from.get() >= claims.pages.len() {
             return None;
@@ -278,7 +303,11 @@ impl Backend {
     }
 
     /// The offset of `page`, or `None` if it lies in no page of this pagemap.
-    pub(crate) fn offset_of(&self, page: NonNull<bindings::page>) -> Option<PageOffset> {
+    ///
+    /// # Safety
+    ///
+    /// The caller must hold a reference to `page`, or be the one who gives up the last.
+    pub(crate) unsafe fn offset_of(&self, page: NonNull<bindings::page>) -> Option<PageOffset> {
         // SAFETY: Arithmetic on a pointer.
         let pfn = unsafe { bindings::page_to_pfn(page.as_ptr()) };
         let offset = pfn.checked_sub(self.first_pfn())?;
@@ -291,8 +320,8 @@ impl Backend {
     ///
     /// # Safety
     ///
-    /// The pages must lie in the pagemap, which must be registered, and `src` must have room for
-    /// `nr` entries.
+    /// The pagemap must be registered, and have the pages, and `src` must have room for `nr`
+    /// entries.
     pub(crate) unsafe fn migrate_device_range(
         &self,
         src: *mut c_ulong,
