@@ -140,6 +140,8 @@ pub(crate) enum SuiteChoice {
     Kunit,
     /// Our own tests.
     Dpmem,
+    /// Bugs of the kernel's core that the series mends: each shows on a stock kernel, and on ours it does not.
+    Bugs,
     /// All of them.
     All,
 }

@@ -6,6 +6,7 @@
 //! scenario is a test, and each of them says what it found wrong.
 
 mod device;
+mod kernel_bugs;
 mod mapping;
 mod pagemap;
 mod process;
@@ -20,11 +21,16 @@ use std::{
 use anyhow::Result;
 use clap::Parser;
 
+use crate::scenarios::Scenario;
+
 #[derive(Parser)]
 struct Options {
     /// Print the results of all scenarios as KTAP.
     #[arg(long)]
     ktap: bool,
+    /// Try to show a bug of the kernel's core, and print the result as KTAP.
+    #[arg(long, value_name = "NAME", conflicts_with = "ktap")]
+    kernel_bug: Option<String>,
     /// The device; the other one of a pair has the same name but for the last digit.
     device: PathBuf,
 }
@@ -32,7 +38,13 @@ struct Options {
 fn main() -> ExitCode {
     let options = Options::parse();
     let good = if options.ktap {
-        all(&options)
+        all(scenarios::ALL, &options)
+    } else if let Some(name) = &options.kernel_bug {
+        let Some(i) = kernel_bugs::ALL.iter().position(|(known, _)| known == name) else {
+            println!("# {name}: no such bug is known");
+            return ExitCode::from(2);
+        };
+        all(&kernel_bugs::ALL[i..=i], &options)
     } else {
         story::tell(&options.device).unwrap_or_else(|err| {
             println!("  FAILED: {err:#}");
@@ -46,12 +58,12 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs all scenarios; true if each went well.
-fn all(options: &Options) -> bool {
+/// Runs the scenarios; true if each went well.
+fn all(scenarios: &[(&str, Scenario)], options: &Options) -> bool {
     println!("TAP version 13");
-    println!("1..{}", scenarios::ALL.len());
+    println!("1..{}", scenarios.len());
     let mut good = true;
-    for (i, (name, scenario)) in scenarios::ALL.iter().enumerate() {
+    for (i, (name, scenario)) in scenarios.iter().enumerate() {
         let result: Result<()> = scenario(&options.device);
         if let Err(err) = &result {
             good = false;

@@ -52,6 +52,26 @@ impl Mapping {
         Self::new(pages, MapFlags::MAP_SHARED)
     }
 
+    /// One huge page of private memory, untouched, of 2 MiB.
+    pub(crate) fn huge() -> Result<Self> {
+        const SIZE: usize = 2 << 20;
+        let pages = SIZE / page_size();
+        // Twice as much has an aligned half.
+        let mut twice = Self::private(2 * pages)?;
+        let before = twice.start.as_ptr().align_offset(SIZE) / page_size();
+        // SAFETY: The address lies in the mapping.
+        let start = unsafe { twice.start.add(before * page_size()) };
+        if before > 0 {
+            // SAFETY: What is before it is ours, and is not used again, as the new start says.
+            unsafe { munmap(twice.start.cast(), before * page_size()) }.context("munmap")?;
+        }
+        twice.start = start;
+        twice.len -= before * page_size();
+        twice.truncate(pages)?;
+        twice.advise(MmapAdvise::MADV_HUGEPAGE)?;
+        Ok(twice)
+    }
+
     fn new(pages: usize, flags: MapFlags) -> Result<Self> {
         let len = pages * page_size();
         let size = NonZeroUsize::new(len).context("a mapping without a page")?;

@@ -42,6 +42,11 @@ impl Child {
         }
     }
 
+    /// Its number.
+    pub(crate) fn pid(&self) -> Pid {
+        self.0
+    }
+
     /// Waits for the child; an error if it did not end well.
     pub(crate) fn wait(self) -> Result<()> {
         match waitpid(self.0, None).context("waitpid")? {

@@ -39,7 +39,7 @@ use crate::{
 };
 
 /// A scenario.
-type Scenario = fn(&Path) -> Result<()>;
+pub(crate) type Scenario = fn(&Path) -> Result<()>;
 
 /// All of them, with their names.
 pub(crate) const ALL: &[(&str, Scenario)] = &[
@@ -92,19 +92,19 @@ pub(crate) const ALL: &[(&str, Scenario)] = &[
 const PAGES: usize = 256;
 
 /// The byte that page `page` is filled with in pattern `seed`.
-fn pattern(page: usize, seed: usize) -> u8 {
+pub(crate) fn pattern(page: usize, seed: usize) -> u8 {
     (page.wrapping_mul(31).wrapping_add(seed.wrapping_mul(97)) % 251 + 1) as u8
 }
 
 /// Fills the pages of `bytes` with pattern `seed`.
-fn fill(bytes: &mut [u8], seed: usize) {
+pub(crate) fn fill(bytes: &mut [u8], seed: usize) {
     for (page, bytes) in bytes.chunks_mut(page_size()).enumerate() {
         bytes.fill(pattern(page, seed));
     }
 }
 
 /// Checks that each page of `bytes` is as `expected` says.
-fn check(bytes: &[u8], expected: impl Fn(usize) -> u8) -> Result<()> {
+pub(crate) fn check(bytes: &[u8], expected: impl Fn(usize) -> u8) -> Result<()> {
     for (page, bytes) in bytes.chunks(page_size()).enumerate() {
         let expected = expected(page);
         if let Some(at) = bytes.iter().position(|byte| *byte != expected) {
@@ -150,7 +150,7 @@ fn migrated(device: &Device, seed: usize) -> Result<Mapping> {
 }
 
 /// Moves all of `memory` to the device, and gives what the device read there.
-fn migrate(device: &Device, memory: &Mapping) -> Result<Vec<u8>> {
+pub(crate) fn migrate(device: &Device, memory: &Mapping) -> Result<Vec<u8>> {
     let mut buffer = vec![0; memory.pages() * page_size()];
     let done = device
         .ask(

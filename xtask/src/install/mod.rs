@@ -59,11 +59,6 @@ impl Installer {
         !self.patches.is_empty()
     }
 
-    /// What identifies the series.
-    pub(crate) fn series_text(&self) -> String {
-        self.patches.text()
-    }
-
     /// Brings everything in the tree to what it should be.
     pub(crate) fn install(&self, tree: &Path, series: Series) -> Result<()> {
         let patches = match series {

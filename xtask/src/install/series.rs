@@ -50,11 +50,6 @@ impl Patches {
         self.0.is_empty()
     }
 
-    /// All of it.
-    pub(super) fn text(&self) -> String {
-        self.0.iter().map(|patch| patch.text.as_str()).collect()
-    }
-
     /// The files that the patches change, make or remove.
     pub(super) fn touched(&self) -> BTreeSet<String> {
         self.0

@@ -44,6 +44,9 @@ impl Fragments {
         if flavour != Flavour::Stock {
             names.push(("rust".to_owned(), false));
         }
+        if flavour == Flavour::Dpmem {
+            names.push(("series".to_owned(), true));
+        }
         let mut text = String::new();
         for (name, required) in names {
             let path = folder.join(format!("{name}.config"));

@@ -103,10 +103,8 @@ impl Builder<'_> {
         let fragments = config::Fragments::load(source.series, options, flavour)?;
 
         let kind = kind(&source, options, flavour);
-        let mut hash = self.hash(&source, &kind, &fragments)?;
-        if let (Flavour::Dpmem, Some(installer)) = (flavour, &installer) {
-            hash.update(installer.series_text());
-        }
+        // Neither our parts nor the series are in the name: the installer brings them up to date.
+        let hash = self.hash(&source, &kind, &fragments)?;
         let name = format!("{kind}-{}", short(hash));
 
         // Whoever builds or boots this kernel has its tree for himself.

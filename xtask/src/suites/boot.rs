@@ -332,13 +332,10 @@ impl Booted {
         }
     }
 
-    /// Adds what every boot has: how modules came and went, what the console said, how the machine ended.
-    pub(crate) fn finish(
-        &self,
-        context: &Context<'_>,
-        suite: &str,
-        report: &mut Report,
-    ) -> Result<()> {
+    /// What every boot has: how modules came and went, what the console said, how the machine ended; and the reports on the
+    /// console by themselves.
+    pub(crate) fn rest(&self, suite: &str) -> (Vec<Test>, Vec<String>) {
+        let mut tests = Vec::new();
         for line in &self.outcome.results {
             let (name, status) = match Note::parse(&line.text) {
                 Some(Note::Load(module, status)) => (format!("insmod {module}"), status),
@@ -351,7 +348,7 @@ impl Booted {
             } else {
                 Err(format!("status {status}; see console.log"))
             };
-            report.add(Test::new(suite, &name, outcome, 0.0))?;
+            tests.push(Test::new(suite, &name, outcome, 0.0));
         }
         if let Some(leaks) = self.program("leaks") {
             let found: Vec<&str> = leaks
@@ -365,7 +362,7 @@ impl Booted {
                 Some(0) => Err(format!("kmemleak found:\n{}", found.join("\n"))),
                 _ => Err("kmemleak could not be asked".to_owned()),
             };
-            report.add(Test::new(suite, "leaks", outcome, 0.0))?;
+            tests.push(Test::new(suite, "leaks", outcome, 0.0));
         }
         let mut reports =
             console::reports(self.outcome.console.iter().map(|line| line.text.as_str()));
@@ -381,7 +378,7 @@ impl Booted {
         } else {
             Err(format!("the kernel complained:\n{}", reports.join("\n\n")))
         };
-        report.add(Test::new(suite, "console", outcome, 0.0))?;
+        tests.push(Test::new(suite, "console", outcome, 0.0));
         let outcome = match &self.outcome.ending {
             Ending::Finished => Ok(()),
             Ending::Broken(why) => Err(format!(
@@ -389,12 +386,26 @@ impl Booted {
                 self.outcome.tail()
             )),
         };
-        report.add(Test::new(suite, "machine", outcome, 0.0))?;
+        tests.push(Test::new(suite, "machine", outcome, 0.0));
+        (tests, reports)
+    }
+
+    /// Adds [`Booted::rest`].
+    pub(crate) fn finish(
+        &self,
+        context: &Context<'_>,
+        suite: &str,
+        report: &mut Report,
+    ) -> Result<()> {
+        let (tests, console) = self.rest(suite);
+        for test in tests {
+            report.add(test)?;
+        }
         report.run(Run {
             title: suite.to_owned(),
             kernel: context.kernel.name.clone(),
             release: context.kernel.release.clone(),
-            console: reports,
+            console,
         })
     }
 }

@@ -3,6 +3,7 @@
 //! The test suites: each makes a plan for the guest, boots, and reads the results.
 
 mod boot;
+mod bugs;
 pub(crate) mod demo;
 mod dpmem;
 mod driver;
@@ -70,6 +71,10 @@ pub(crate) fn run(choice: SuiteChoice, context: &Context<'_>, report: &mut Repor
     }
     if choice == SuiteChoice::Dpmem || (all && rust) {
         dpmem::run(context, report)?;
+    }
+    // They are in test_hmm's way to use the kernel, and a stock kernel may not survive them.
+    if choice == SuiteChoice::Bugs {
+        bugs::run(context, report)?;
     }
     if all || choice == SuiteChoice::Mm {
         mm::run(context, report)?;

@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the core of the kernel does wrong with device memory before the series, one program run for
+//! each: an error, or a report on the console, shows the bug. They speak to `lib/test_hmm.c`.
+
+use std::{
+    fs,
+    os::fd::AsFd,
+    path::Path, //
+};
+
+use anyhow::{
+    bail,
+    ensure,
+    Context as _,
+    Result, //
+};
+use nix::{
+    poll::{
+        poll,
+        PollFd,
+        PollFlags,
+        PollTimeout, //
+    },
+    sys::{
+        mman::MmapAdvise,
+        signal::{
+            kill,
+            Signal, //
+        }, //
+    },
+    unistd::Pid,
+};
+
+use crate::{
+    device::{
+        Device,
+        Request, //
+    },
+    mapping::{
+        page_size,
+        Mapping, //
+    },
+    pagemap::count,
+    process::Child,
+    scenarios::{
+        check,
+        fill,
+        migrate,
+        pattern,
+        Scenario, //
+    }, //
+};
+
+/// All of them, with their names.
+pub(crate) const ALL: &[(&str, Scenario)] = &[
+    ("smaps_of_a_huge_page", smaps_of_a_huge_page),
+    ("ksm_pages_stay", ksm_pages_stay),
+    ("write_to_a_shared_page", write_to_a_shared_page),
+    ("dontneed_while_evicted", dontneed_while_evicted),
+    ("exit_while_evicted", exit_while_evicted),
+];
+
+/// A huge page with pattern `seed`, on the device as one.
+fn migrated_huge(device: &Device, seed: usize) -> Result<Mapping> {
+    let mut memory = Mapping::huge()?;
+    fill(memory.bytes_mut(), seed);
+    check(&migrate(device, &memory)?, |page| pattern(page, seed))?;
+    Ok(memory)
+}
+
+/// The proportional share of a huge page on the device that two processes have.
+fn smaps_of_a_huge_page(path: &Path) -> Result<()> {
+    let device = Device::open(path)?;
+    let memory = migrated_huge(&device, 2)?;
+    let (mut gone, go) = os_pipe::pipe()?;
+    let mut go = Some(go);
+    let child = Child::run(|| {
+        go.take();
+        std::io::Read::read_to_end(&mut gone, &mut Vec::new())?;
+        Ok(())
+    })?;
+    let share = pss(&memory)?;
+    drop(go);
+    child.wait()?;
+    let half = memory.pages() * page_size() / 1024 / 2;
+    ensure!(
+        share == half,
+        "the share of one of two is {share} kB, not {half} kB"
+    );
+    Ok(())
+}
+
+/// What smaps says is the share of this process in `memory`, in kB.
+fn pss(memory: &Mapping) -> Result<usize> {
+    let text = fs::read_to_string("/proc/self/smaps").context("cannot read /proc/self/smaps")?;
+    let begins = format!("{:x}-", memory.addr());
+    let rest = text
+        .lines()
+        .skip_while(|line| !line.starts_with(&begins))
+        .find_map(|line| line.strip_prefix("Pss:"))
+        .context("the mapping is not in /proc/self/smaps")?;
+    let number = rest.trim().trim_end_matches(" kB");
+    number.parse().context("smaps does not say a number")
+}
+
+/// Pages that KSM has merged must not migrate: it keeps their frame number, and reads them.
+fn ksm_pages_stay(path: &Path) -> Result<()> {
+    const PAGES: usize = 64;
+    let ksm = |name: &str, value: &str| {
+        fs::write(format!("/sys/kernel/mm/ksm/{name}"), value)
+            .with_context(|| format!("cannot write {value} to KSM's {name}"))
+    };
+    let read = |name: &str| -> Result<usize> {
+        let text = fs::read_to_string(format!("/sys/kernel/mm/ksm/{name}"))?;
+        Ok(text.trim().parse()?)
+    };
+    let device = Device::open(path)?;
+    let mut memory = Mapping::private(PAGES)?;
+    memory.bytes_mut().fill(7);
+    memory.advise(MmapAdvise::MADV_MERGEABLE)?;
+    ksm("sleep_millisecs", "0")?;
+    ksm("run", "1")?;
+    // ksmd tells nobody when it is done: look at every scan, and give up after some.
+    let first = read("full_scans")?;
+    while read("pages_sharing")? < PAGES - 1 {
+        ensure!(read("full_scans")? < first + 20, "KSM does not merge pages");
+        std::thread::yield_now();
+    }
+    ksm("run", "0")?;
+
+    let mut buffer = vec![0; PAGES * page_size()];
+    // An error says that not all pages are there.
+    let _ = device.ask(Request::MigrateToDevice, &memory, PAGES, &mut buffer);
+    let found = count(&memory)?;
+    check(memory.bytes(), |_| 7)?;
+    memory.advise(MmapAdvise::MADV_UNMERGEABLE)?;
+    ensure!(found.device == 0, "{} pages of KSM migrated", found.device);
+    Ok(())
+}
+
+/// `HMM_PFN_REQ_WRITE` for a page of the device that is read-only since a fork.
+fn write_to_a_shared_page(path: &Path) -> Result<()> {
+    /// Milliseconds.
+    const PATIENCE: u16 = 20_000;
+    let (done, end) = os_pipe::pipe()?;
+    let mut end = Some(end);
+    let writer = Child::run(|| {
+        let device = Device::open(path)?;
+        let mut memory = Mapping::private(4)?;
+        fill(memory.bytes_mut(), 3);
+        migrate(&device, &memory)?;
+        // After this the entries are read-only.
+        Child::run(|| Ok(()))?.wait()?;
+        let mut buffer = vec![0; 4 * page_size()];
+        fill(&mut buffer, 4);
+        device
+            .ask(Request::Write, &memory, 4, &mut buffer)
+            .context("writing")?;
+        check(memory.bytes(), |page| pattern(page, 4))
+    })?;
+    // The other end is closed when the writer is gone.
+    end.take();
+    let mut wait = [PollFd::new(done.as_fd(), PollFlags::POLLIN)];
+    if poll(&mut wait, PollTimeout::from(PATIENCE)).context("poll")? == 0 {
+        // It may not even listen to this.
+        let _ = writer.kill();
+        bail!("the device asks for write access again and again");
+    }
+    writer.wait()
+}
+
+/// `MADV_DONTNEED` of huge pages that are being evicted: each is zapped once.
+fn dontneed_while_evicted(path: &Path) -> Result<()> {
+    const ROUNDS: usize = 40;
+    let device = Device::open(path)?;
+    let mut children = Vec::new();
+    for _ in 0..3 {
+        children.push(Child::run(|| {
+            let device = Device::open(path)?;
+            let mut memory = Mapping::huge()?;
+            let mut buffer = vec![0; memory.pages() * page_size()];
+            for round in 0..ROUNDS {
+                fill(memory.bytes_mut(), round);
+                // Not all of it may arrive, when the device is released meanwhile.
+                let _ = device.ask(
+                    Request::MigrateToDevice,
+                    &memory,
+                    memory.pages(),
+                    &mut buffer,
+                );
+                memory.advise(MmapAdvise::MADV_DONTNEED)?;
+                check(memory.bytes(), |_| 0)?;
+            }
+            Ok(())
+        })?);
+    }
+    for _ in 0..ROUNDS {
+        device.release()?;
+    }
+    children.into_iter().try_for_each(Child::wait)
+}
+
+/// Processes that are killed while what they have on the device is evicted.
+fn exit_while_evicted(path: &Path) -> Result<()> {
+    const ROUNDS: usize = 60;
+    let device = Device::open(path)?;
+    for round in 0..ROUNDS {
+        let (mut there, ready) = os_pipe::pipe()?;
+        let mut ready = Some(ready);
+        let child = Child::run(|| {
+            let device = Device::open(path)?;
+            let mut memory = Mapping::private(512)?;
+            fill(memory.bytes_mut(), round);
+            let mut buffer = vec![0; memory.pages() * page_size()];
+            let _ = device.ask(
+                Request::MigrateToDevice,
+                &memory,
+                memory.pages(),
+                &mut buffer,
+            );
+            ready.take();
+            loop {
+                nix::unistd::pause();
+            }
+        })?;
+        ready.take();
+        std::io::Read::read_to_end(&mut there, &mut Vec::new())?;
+        child.kill()?;
+        // While it goes.
+        device.release()?;
+        child.reap()?;
+    }
+    Ok(())
+}
+
+impl Child {
+    /// Kills the child.
+    fn kill(&self) -> Result<()> {
+        kill(self.pid(), Signal::SIGKILL).context("kill")
+    }
+
+    /// Waits for the child, however it ends.
+    fn reap(self) -> Result<()> {
+        let pid: Pid = self.pid();
+        nix::sys::wait::waitpid(pid, None).context("waitpid")?;
+        Ok(())
+    }
+}
