@@ -143,12 +143,6 @@ impl<T: DevPagemapOps> DevPagemap<T> {
         unsafe { &*this.cast() }
     }
 
-    /// The C structure.
-    #[inline]
-    pub(crate) fn as_raw(&self) -> *mut bindings::dev_pagemap {
-        self.inner.get()
-    }
-
     /// Where the pages come from.
     #[inline]
     pub(crate) fn backend(&self) -> &Backend {

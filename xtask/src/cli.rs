@@ -31,6 +31,43 @@ pub(crate) enum Command {
     /// Kernels and virtual machines.
     #[command(subcommand)]
     Lab(LabCommand),
+    /// Measure what things cost, with the series and without.
+    #[command(subcommand)]
+    Bench(BenchCommand),
+}
+
+/// The benchmarks.
+#[derive(Debug, Subcommand)]
+pub(crate) enum BenchCommand {
+    /// The time and the memory that it takes to register device memory, against its size.
+    Register(BenchOptions),
+}
+
+/// Options of `lab series`.
+#[derive(Debug, Args)]
+pub(crate) struct SeriesOptions {
+    /// 7.3 or 7.2.
+    #[arg(long, default_value = "7.3", value_name = "7.3|7.2")]
+    pub(crate) linux: LinuxChoice,
+    /// The machine's architecture.
+    #[arg(long, default_value = "x86_64")]
+    pub(crate) arch: Arch,
+    /// Begin with so many patches.
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub(crate) from: usize,
+}
+
+/// Options of `bench`.
+#[derive(Debug, Args)]
+pub(crate) struct BenchOptions {
+    /// 7.3, 7.2, or the folder of a 7.2 or 7.3 kernel tree (copied, never changed).
+    #[arg(long, default_value = "7.3", value_name = "7.3|7.2|DIR")]
+    pub(crate) linux: LinuxChoice,
+    /// The machine's architecture.
+    #[arg(long, default_value = "x86_64")]
+    pub(crate) arch: Arch,
+    #[command(flatten)]
+    pub(crate) machine: MachineOptions,
 }
 
 /// Options of `demo`.
@@ -60,6 +97,8 @@ pub(crate) enum LabCommand {
     Build(KernelOptions),
     /// Boot a kernel and run test suites in it.
     Test(LabTestOptions),
+    /// Build and boot every prefix of the series.
+    Series(SeriesOptions),
     /// Boot a kernel to a shell.
     Shell(ShellOptions),
     /// Put the Rust parts (and the series) into a kernel tree of your own, or take them out.
@@ -167,6 +206,9 @@ pub(crate) struct KernelOptions {
     /// With what upstream's tests of memory management need on top: a kernel of their own, because that is a lot.
     #[arg(skip)]
     pub(crate) for_mm: bool,
+    /// With so many patches of the series, and without the Rust parts.
+    #[arg(skip)]
+    pub(crate) prefix: Option<usize>,
 }
 
 impl KernelOptions {

@@ -22,6 +22,7 @@ pub(crate) fn kernel() -> KernelOptions {
         driver: Some(Driver::Rust),
         profile: Profile::Plain,
         for_mm: false,
+        prefix: None,
     }
 }
 

@@ -2,20 +2,19 @@
 
 //! `cargo xtask lab`.
 
-use anyhow::Result;
+use anyhow::{bail, Result};
 
 use crate::cache::Cache;
-use crate::cli::SuiteChoice;
 use crate::cli::{
-    CleanOptions, InstallOptions, KernelOptions, LabCommand, LabTestOptions, MachineOptions,
-    SetupOptions, ShellOptions,
+    CleanOptions, Driver, InstallOptions, KernelChoice, KernelOptions, LabCommand, LabTestOptions,
+    MachineOptions, Profile, SeriesOptions, SetupOptions, ShellOptions, SuiteChoice,
 };
 use crate::guest::Initramfs;
 use crate::install::{self, Installer};
 use crate::kernel::Builder;
 use crate::progress;
 use crate::repo;
-use crate::report::Report;
+use crate::report::{Report, Test};
 use crate::root::namespace;
 use crate::source::Source;
 use crate::suites::{self, Filter};
@@ -29,6 +28,7 @@ pub(crate) fn run(command: LabCommand) -> Result<bool> {
         LabCommand::Setup(options) => setup(&options).map(|()| true),
         LabCommand::Build(options) => build(&options).map(|()| true),
         LabCommand::Test(options) => test(&options),
+        LabCommand::Series(options) => series(&options),
         LabCommand::Shell(options) => shell(&options).map(|()| true),
         LabCommand::Install(options) => install(&options).map(|()| true),
         LabCommand::Clean(options) => clean(&options).map(|()| true),
@@ -68,12 +68,7 @@ fn test(options: &LabTestOptions) -> Result<bool> {
         Ok(()) => report.finish(),
         Err(error) if report.tests().is_empty() => Err(error),
         Err(error) => {
-            report.add(crate::report::Test::new(
-                "lab",
-                "run",
-                Err(format!("{error:#}")),
-                0.0,
-            ))?;
+            report.add(Test::new("lab", "run", Err(format!("{error:#}")), 0.0))?;
             report.finish()
         }
     }
@@ -124,6 +119,50 @@ pub(crate) fn with_kernel(
         label,
     };
     work(&context, report)
+}
+
+/// Builds and boots every prefix of the series, with upstream's tests of device-private memory.
+fn series(options: &SeriesOptions) -> Result<bool> {
+    let cache = Cache::open()?;
+    let tools = Tools::get(&cache)?;
+    let source = Source::get(&cache, &tools, &options.linux)?;
+    let names = Installer::load(&repo::top(), source.series)?.series_names();
+    if !(1..=names.len()).contains(&options.from) {
+        bail!(
+            "the series for {} has {} patches: --from {} is none of them",
+            source.series,
+            names.len(),
+            options.from
+        );
+    }
+    let mut report = Report::new("series")?;
+    for (i, name) in names.iter().enumerate().skip(options.from - 1) {
+        progress::say(format!("patch {} of {}: {name}", i + 1, names.len()));
+        let kernel = KernelOptions {
+            linux: options.linux.clone(),
+            arch: options.arch,
+            kernel: KernelChoice::Dpmem,
+            driver: Some(Driver::C),
+            profile: Profile::Plain,
+            for_mm: false,
+            prefix: Some(i + 1),
+        };
+        let label = format!("{:04}", i + 1);
+        let outcome = with_kernel(
+            &kernel,
+            &MachineOptions::default(),
+            &label,
+            Some("*private*"),
+            &mut report,
+            |context, report| suites::run(SuiteChoice::Hmm, context, report),
+        );
+        if let Err(error) = outcome {
+            report.add(Test::new(&label, name, Err(format!("{error:#}")), 0.0))?;
+            // The next ones begin with it.
+            break;
+        }
+    }
+    report.finish()
 }
 
 fn shell(options: &ShellOptions) -> Result<()> {

@@ -12,6 +12,7 @@
 //! - [`suites`]: which tests there are.
 
 mod arch;
+mod bench;
 mod cache;
 mod check;
 mod cli;
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
         cli::Command::Demo(options) => demo::run(&options),
         cli::Command::Test(options) => check::run(&options),
         cli::Command::Lab(command) => lab::run(command),
+        cli::Command::Bench(command) => bench::run(&command),
     });
     match outcome {
         Ok(true) => ExitCode::SUCCESS,

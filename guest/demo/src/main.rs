@@ -40,11 +40,11 @@ fn main() -> ExitCode {
     let good = if options.ktap {
         all(scenarios::ALL, &options)
     } else if let Some(name) = &options.kernel_bug {
-        let Some(i) = kernel_bugs::ALL.iter().position(|(known, _)| known == name) else {
+        let Some(bug) = kernel_bugs::ALL.iter().find(|(known, _)| known == name) else {
             println!("# {name}: no such bug is known");
             return ExitCode::from(2);
         };
-        all(&kernel_bugs::ALL[i..=i], &options)
+        all(std::slice::from_ref(bug), &options)
     } else {
         story::tell(&options.device).unwrap_or_else(|err| {
             println!("  FAILED: {err:#}");

@@ -60,6 +60,7 @@ impl Cell {
             driver: None,
             profile: self.profile,
             for_mm: self.suites == [SuiteChoice::Mm],
+            prefix: None,
         }
     }
 

@@ -86,6 +86,7 @@ pub(super) fn lint(series: Series, report: &mut Report) -> Result<()> {
         driver: None,
         profile: Profile::Plain,
         for_mm: false,
+        prefix: None,
     };
     let kernel = builder.build(&options)?;
     for (name, arguments) in [

@@ -30,6 +30,8 @@ pub(crate) enum Series {
     Leave,
     /// The tree has all of it afterwards.
     Apply,
+    /// The tree has its first patches afterwards, so many.
+    Prefix(usize),
 }
 
 /// What is put into trees of one kernel series.
@@ -59,10 +61,16 @@ impl Installer {
         !self.patches.is_empty()
     }
 
+    /// The names of the series' patches, in order.
+    pub(crate) fn series_names(&self) -> Vec<String> {
+        self.patches.names()
+    }
+
     /// Brings everything in the tree to what it should be.
     pub(crate) fn install(&self, tree: &Path, series: Series) -> Result<()> {
         let patches = match series {
             Series::Apply => self.patches.clone(),
+            Series::Prefix(patches) => self.patches.prefix(patches),
             Series::Leave => Patches::default(),
         };
         let found = version::Series::of_tree(tree)?;

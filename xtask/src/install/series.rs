@@ -50,6 +50,16 @@ impl Patches {
         self.0.is_empty()
     }
 
+    /// The first ones, so many.
+    pub(super) fn prefix(&self, patches: usize) -> Self {
+        Self(self.0.iter().take(patches).cloned().collect())
+    }
+
+    /// Their names, in order.
+    pub(super) fn names(&self) -> Vec<String> {
+        self.0.iter().map(|patch| patch.name.clone()).collect()
+    }
+
     /// The files that the patches change, make or remove.
     pub(super) fn touched(&self) -> BTreeSet<String> {
         self.0

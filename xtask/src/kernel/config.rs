@@ -41,7 +41,7 @@ impl Fragments {
         if profile != Profile::Plain {
             names.push((profile_name(profile).to_owned(), true));
         }
-        if flavour != Flavour::Stock {
+        if matches!(flavour, Flavour::Rust | Flavour::Dpmem) {
             names.push(("rust".to_owned(), false));
         }
         if flavour == Flavour::Dpmem {

@@ -156,6 +156,18 @@ impl<'a> Make<'a> {
         Ok(found)
     }
 
+    /// Builds the modules in a folder outside of the tree.
+    pub(crate) fn external(&self, folder: &Path) -> Result<()> {
+        let mut job = self.job()?;
+        let inside = job.bind(folder, "/module");
+        let mut command = job.command("make");
+        command
+            .args(self.variables()?)
+            .arg(format!("M={}", inside.display()))
+            .arg("modules");
+        self.logged("building a module", &mut command, |_| {})
+    }
+
     /// Runs a shell command in the tree.
     pub(crate) fn shell(&self, what: &str, line: &str) -> Result<()> {
         let mut command = self.job()?.command("sh");

@@ -37,6 +37,8 @@ pub(crate) enum Flavour {
     Rust,
     /// The Rust parts and the series.
     Dpmem,
+    /// The first patches of the series, and no Rust parts in the configuration.
+    Prefix,
 }
 
 impl Flavour {
@@ -54,6 +56,7 @@ impl Flavour {
             Self::Stock => "stock",
             Self::Rust => "rust",
             Self::Dpmem => "dpmem",
+            Self::Prefix => "prefix",
         }
     }
 }
@@ -90,7 +93,9 @@ impl Builder<'_> {
     pub(crate) fn build(&self, options: &KernelOptions) -> Result<Kernel> {
         let source = Source::get(self.cache, self.tools, &options.linux)?;
         // A stock kernel has none of our parts, and does not depend on what they are.
-        let stock = options.kernel == KernelChoice::Stock && options.driver() == Driver::C;
+        let stock = options.prefix.is_none()
+            && options.kernel == KernelChoice::Stock
+            && options.driver() == Driver::C;
         let installer = if stock {
             None
         } else {
@@ -98,6 +103,7 @@ impl Builder<'_> {
         };
         let flavour = match &installer {
             None => Flavour::Stock,
+            Some(_) if options.prefix.is_some() => Flavour::Prefix,
             Some(installer) => Flavour::choose(options.kernel, installer.has_series()),
         };
         let fragments = config::Fragments::load(source.series, options, flavour)?;
@@ -120,10 +126,10 @@ impl Builder<'_> {
             self.sync_own(&source, &tree)?;
         }
         if let Some(installer) = &installer {
-            let series = if flavour == Flavour::Dpmem {
-                install::Series::Apply
-            } else {
-                install::Series::Leave
+            let series = match (flavour, options.prefix) {
+                (Flavour::Dpmem, _) => install::Series::Apply,
+                (Flavour::Prefix, Some(patches)) => install::Series::Prefix(patches),
+                _ => install::Series::Leave,
             };
             installer.install(&tree, series)?;
         }
@@ -355,6 +361,26 @@ impl Kernel {
                     self.name
                 )
             })
+    }
+
+    /// Builds a module that is not in the tree; `folder` has its sources.
+    pub(crate) fn external(
+        &self,
+        builder: &Builder<'_>,
+        folder: &Path,
+        name: &str,
+    ) -> Result<PathBuf> {
+        let own = builder.logs.join(format!("{name}-{}", self.name));
+        fs::create_dir_all(&own).with_context(|| format!("cannot make {}", own.display()))?;
+        for entry in
+            fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?
+        {
+            let path = entry?.path();
+            let to = own.join(path.file_name().unwrap_or_default());
+            fs::copy(&path, &to).with_context(|| format!("cannot write {}", to.display()))?;
+        }
+        Make::new(builder, &self.tree, &self.name, self.arch, self.profile).external(&own)?;
+        Ok(own.join(format!("{name}.ko")))
     }
 
     /// A program of the tree's mm selftests.

@@ -18,6 +18,7 @@ use crate::cli::{Driver, KernelOptions, MachineOptions, SuiteChoice};
 use crate::kernel::{Builder, Kernel};
 use crate::report::Report;
 
+pub(crate) use boot::Boot;
 pub(crate) use filter::Filter;
 
 /// What a suite runs on.

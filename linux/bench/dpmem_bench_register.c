@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What it takes to register device-private memory: for each size, a line with
+ * the time to register it and to unregister it, and the memory that is in use
+ * in between.  On a kernel as it is, that is a physical region and struct pages
+ * for all of it.
+ */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/ioport.h>
+#include <linux/ktime.h>
+#include <linux/memremap.h>
+#include <linux/mm.h>
+#include <linux/module.h>
+#include <linux/numa.h>
+
+static unsigned long sizes[16];
+static int nr_sizes;
+module_param_array_named(gib, sizes, ulong, &nr_sizes, 0444);
+MODULE_PARM_DESC(gib, "sizes to register, in GiB");
+
+static struct dev_pagemap pgmap;
+
+static void bench_folio_free(struct folio *folio)
+{
+}
+
+static vm_fault_t bench_migrate_to_ram(struct vm_fault *vmf)
+{
+	return VM_FAULT_SIGBUS;
+}
+
+static const struct dev_pagemap_ops bench_ops = {
+	.folio_free = bench_folio_free,
+	.migrate_to_ram = bench_migrate_to_ram,
+};
+
+#ifdef DEVICE_PRIVATE_BY_SIZE
+static int bench_register(u64 size)
+{
+	pgmap.nr_pages = size >> PAGE_SHIFT;
+	return memremap_device_private_pagemap(&pgmap, NUMA_NO_NODE);
+}
+
+static void bench_unregister(void)
+{
+	memunmap_device_private_pagemap(&pgmap);
+}
+#else
+static int bench_register(u64 size)
+{
+	struct resource *res;
+	void *addr;
+
+	res = request_free_mem_region(&iomem_resource, size, "dpmem_bench");
+	if (IS_ERR(res))
+		return PTR_ERR(res);
+
+	pgmap.range.start = res->start;
+	pgmap.range.end = res->end;
+	pgmap.nr_range = 1;
+	addr = memremap_pages(&pgmap, NUMA_NO_NODE);
+	if (IS_ERR(addr)) {
+		release_mem_region(res->start, resource_size(res));
+		return PTR_ERR(addr);
+	}
+	return 0;
+}
+
+static void bench_unregister(void)
+{
+	memunmap_pages(&pgmap);
+	release_mem_region(pgmap.range.start, range_len(&pgmap.range));
+}
+#endif
+
+static unsigned long bench_free_pages(void)
+{
+	struct sysinfo info;
+
+	si_meminfo(&info);
+	return info.freeram;
+}
+
+static void bench_one(unsigned long gib)
+{
+	unsigned long before, after;
+	ktime_t start, there, gone;
+	int err;
+
+	memset(&pgmap, 0, sizeof(pgmap));
+	pgmap.type = MEMORY_DEVICE_PRIVATE;
+	pgmap.ops = &bench_ops;
+	pgmap.owner = &pgmap;
+
+	before = bench_free_pages();
+	start = ktime_get();
+	err = bench_register((u64)gib << 30);
+	there = ktime_get();
+	after = bench_free_pages();
+	if (err) {
+		pr_info("gib=%lu err=%d\n", gib, err);
+		return;
+	}
+
+	/* The memory in use can go down: somebody else frees some. */
+	pr_info("gib=%lu register_ns=%lld kib=%ld\n", gib,
+		ktime_to_ns(ktime_sub(there, start)),
+		((long)before - (long)after) * (long)(PAGE_SIZE / 1024));
+	start = ktime_get();
+	bench_unregister();
+	gone = ktime_get();
+	pr_info("gib=%lu unregister_ns=%lld\n", gib,
+		ktime_to_ns(ktime_sub(gone, start)));
+}
+
+static int __init bench_init(void)
+{
+	for (int i = 0; i < nr_sizes; i++)
+		bench_one(sizes[i]);
+	return 0;
+}
+module_init(bench_init);
+
+static void __exit bench_exit(void)
+{
+}
+module_exit(bench_exit);
+
+MODULE_DESCRIPTION("Measures the registration of device-private memory");
+MODULE_LICENSE("GPL");
