@@ -5,13 +5,18 @@
 use anyhow::Result;
 
 use crate::arch::Arch;
-use crate::cli::{DemoOptions, Driver, KernelChoice, KernelOptions, LinuxChoice, Profile};
+use crate::cli::{
+    DemoOptions, Driver, KernelChoice, KernelOptions, LinuxChoice, MachineOptions, Profile,
+};
 use crate::ktap::Status;
 use crate::lab;
 use crate::progress;
 use crate::report::Report;
 use crate::suites;
 use crate::version::Series;
+
+/// A processor that can address 64 GiB, RAM included.
+const CPU: &str = "max,phys-bits=36";
 
 /// The kernel that the demo runs on.
 pub(crate) fn kernel() -> KernelOptions {
@@ -29,14 +34,38 @@ pub(crate) fn kernel() -> KernelOptions {
 /// Builds what the demo needs, boots, and shows it; false if it did not go well.
 pub(crate) fn run(options: &DemoOptions) -> Result<bool> {
     let mut report = Report::quiet("demo")?;
-    let kernel = kernel();
+    let machine = MachineOptions {
+        cpu: Some(
+            options
+                .machine
+                .cpu
+                .clone()
+                .unwrap_or_else(|| CPU.to_owned()),
+        ),
+        ..options.machine.clone()
+    };
+    println!("A device with 64 GiB of memory that the CPU cannot reach, on a machine with 36 physical address bits.\n");
+    println!("With the series:");
     lab::with_kernel(
-        &kernel,
-        &options.machine,
+        &kernel(),
+        &machine,
         "",
         None,
         &mut report,
         suites::demo::run,
+    )?;
+    println!("\nThe same driver on the same machine, with the kernel as it is:");
+    let stock = KernelOptions {
+        kernel: KernelChoice::Stock,
+        ..kernel()
+    };
+    lab::with_kernel(
+        &stock,
+        &machine,
+        "",
+        None,
+        &mut report,
+        suites::demo::refused,
     )?;
     let mut good = true;
     for test in report

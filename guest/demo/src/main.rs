@@ -31,6 +31,9 @@ struct Options {
     /// Try to show a bug of the kernel's core, and print the result as KTAP.
     #[arg(long, value_name = "NAME", conflicts_with = "ktap")]
     kernel_bug: Option<String>,
+    /// Only let a little memory migrate, and say what comes of it.
+    #[arg(long, conflicts_with_all = ["ktap", "kernel_bug"])]
+    try_it: bool,
     /// The device; the other one of a pair has the same name but for the last digit.
     device: PathBuf,
 }
@@ -45,6 +48,11 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         };
         all(std::slice::from_ref(bug), &options)
+    } else if options.try_it {
+        story::try_it(&options.device).unwrap_or_else(|err| {
+            println!("  {err:#}");
+            false
+        })
     } else {
         story::tell(&options.device).unwrap_or_else(|err| {
             println!("  FAILED: {err:#}");

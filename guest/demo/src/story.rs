@@ -88,6 +88,23 @@ fn address_space() -> Result<()> {
     Ok(())
 }
 
+/// Lets one page migrate, and tells whether that goes; false, not an error, if the device has no memory.
+pub(crate) fn try_it(path: &Path) -> Result<bool> {
+    let device = Device::open(path)?;
+    let mut memory = Mapping::private(1)?;
+    memory.bytes_mut().fill(1);
+    let mut buffer = vec![0u8; page_size()];
+    match device.ask(Request::MigrateToDevice, &memory, 1, &mut buffer) {
+        Ok(_) => println!("  a page migrates to the device"),
+        Err(err) => {
+            println!("  no page migrates to the device: {err}");
+            return Ok(false);
+        }
+    }
+    address_space()?;
+    Ok(true)
+}
+
 /// Tells the story; true if every byte was right.
 pub(crate) fn tell(path: &Path) -> Result<bool> {
     let size = PAGES * page_size();

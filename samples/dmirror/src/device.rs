@@ -11,12 +11,12 @@ use kernel::{
     }, //
 };
 
-use dpmem::DevPagemap;
-
-use crate::memory::{
-    Memory,
-    MEMORY_SIZE, //
+use dpmem::{
+    DevPagemap,
+    NrPages, //
 };
+
+use crate::memory::Memory;
 
 /// The registered memory of a device.
 pub(crate) type Pagemap = DevPagemap<Memory>;
@@ -25,16 +25,18 @@ pub(crate) type Pagemap = DevPagemap<Memory>;
 #[pin_data]
 pub(crate) struct Device {
     module: &'static ThisModule,
+    size: NrPages,
     // Registered when it is first needed.
     #[pin]
     pagemap: Mutex<Option<Arc<Pagemap>>>,
 }
 
 impl Device {
-    /// A device of the driver in `module`.
-    pub(crate) fn new(module: &'static ThisModule) -> impl PinInit<Self, Error> {
+    /// A device of the driver in `module`, with `size` pages of memory.
+    pub(crate) fn new(module: &'static ThisModule, size: NrPages) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             module,
+            size,
             pagemap <- new_mutex!(None, "dmirror::pagemap"),
         })
     }
@@ -59,12 +61,11 @@ impl Device {
         if let Some(pagemap) = &*slot {
             return Ok(pagemap.clone());
         }
-        let init = DevPagemap::new(c"dmirror", MEMORY_SIZE, Memory::new());
-        let pagemap = Arc::pin_init(init, GFP_KERNEL)?;
-        pr_info!(
-            "{} MiB of device memory\n",
-            MEMORY_SIZE.to_bytes().unwrap_or(0) >> 20
-        );
+        let mib = self.size.to_bytes().ok_or(EINVAL)? >> 20;
+        let init = DevPagemap::new(c"dmirror", self.size, Memory::new(self.size));
+        let pagemap = Arc::pin_init(init, GFP_KERNEL)
+            .inspect_err(|err| pr_err!("{} MiB of device memory: {:?}\n", mib, err))?;
+        pr_info!("{} MiB of device memory\n", mib);
         *slot = Some(pagemap.clone());
         Ok(pagemap)
     }

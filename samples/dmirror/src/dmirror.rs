@@ -20,6 +20,7 @@ use kernel::{
         MiscDeviceOptions,
         MiscDeviceRegistration, //
     },
+    page::PAGE_SIZE,
     prelude::*,
     str::CStr,
     sync::Arc, //
@@ -27,6 +28,7 @@ use kernel::{
 
 use dpmem::{
     ModuleSlot,
+    NrPages,
     Published, //
 };
 
@@ -44,6 +46,12 @@ module! {
     authors: ["dpmem"],
     description: "Devices that mirror processes, with device-private memory",
     license: "GPL",
+    params: {
+        memory_mib: usize {
+            default: 256,
+            description: "How much memory each device has, in MiB",
+        },
+    },
 }
 
 /// How many devices there are.
@@ -66,13 +74,28 @@ impl kernel::InPlaceModule for Dmirror {
     fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
         let [slot0, slot1] = &DEVICES;
         try_pin_init!(Self {
-            _devices: [
-                slot0.publish(Arc::pin_init(Device::new(module), GFP_KERNEL)?)?,
-                slot1.publish(Arc::pin_init(Device::new(module), GFP_KERNEL)?)?,
-            ],
+            _devices: {
+                let size = memory_size()?;
+                [
+                    slot0.publish(Arc::pin_init(Device::new(module, size), GFP_KERNEL)?)?,
+                    slot1.publish(Arc::pin_init(Device::new(module, size), GFP_KERNEL)?)?,
+                ]
+            },
             _node0 <- MiscDeviceRegistration::register(options(c"hmm_dmirror0")),
             _node1 <- MiscDeviceRegistration::register(options(c"hmm_dmirror1")),
         })
+    }
+}
+
+/// What the parameter says that a device has.
+fn memory_size() -> Result<NrPages> {
+    let mib = module_parameters::memory_mib.value();
+    match mib.checked_mul((1 << 20) / PAGE_SIZE) {
+        Some(pages) if pages > 0 => Ok(NrPages::new(pages)),
+        _ => {
+            pr_err!("memory_mib={}: a device has some memory, and less than all there is\n", mib);
+            Err(EINVAL)
+        }
     }
 }
 

@@ -22,9 +22,6 @@ use dpmem::{
     Transfer, //
 };
 
-/// How much memory a device has.
-pub(crate) const MEMORY_SIZE: NrPages = NrPages::new((256 << 20) / PAGE_SIZE);
-
 /// The simulated memory comes in blocks of so many pages, when they are first written to.
 const BLOCK: usize = 512;
 
@@ -41,11 +38,11 @@ pub(crate) struct Memory {
 }
 
 impl Memory {
-    /// The memory of one device.
-    pub(crate) fn new() -> impl PinInit<Self, Error> {
+    /// The memory of one device, with `size` pages.
+    pub(crate) fn new(size: NrPages) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
-            offsets <- BitmapOffsets::new(MEMORY_SIZE),
-            cells <- Cells::new(),
+            offsets <- BitmapOffsets::new(size),
+            cells <- Cells::new(size),
         })
     }
 
@@ -64,10 +61,10 @@ pub(crate) struct Cells {
 }
 
 impl Cells {
-    fn new() -> impl PinInit<Self, Error> {
-        pin_init::pin_init_scope(|| {
+    fn new(size: NrPages) -> impl PinInit<Self, Error> {
+        pin_init::pin_init_scope(move || {
             let mut blocks = KVVec::new();
-            for _ in 0..MEMORY_SIZE.get().div_ceil(BLOCK) {
+            for _ in 0..size.get().div_ceil(BLOCK) {
                 blocks.push(None, GFP_KERNEL)?;
             }
             Ok(try_pin_init!(Self {

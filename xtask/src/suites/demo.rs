@@ -15,11 +15,15 @@ use crate::report::{Report, Test};
 /// How long it may take on a plain kernel; one with all checks takes longer.
 const BOUND: Duration = Duration::from_secs(120);
 
-/// Boots, and runs the program with these options.
+/// How much memory the demo's devices have: more than a machine with 36 physical address bits has addresses for.
+const MEMORY_MIB: u64 = 64 * 1024;
+
+/// Boots, and runs the program with these options; the driver has these parameters.
 pub(super) fn boot(
     context: &Context<'_>,
     suite: &str,
     options: &[&str],
+    parameters: &[String],
     report: &mut Report,
 ) -> Result<Booted> {
     let builder = context.builder;
@@ -47,7 +51,7 @@ pub(super) fn boot(
     command.push(driver::DEVICE.to_owned());
     boot.run(context, report, |machine| {
         let mut plan = Plan::new();
-        driver::load(&mut plan, machine, context.driver);
+        driver::load_with(&mut plan, machine, context.driver, parameters);
         plan.program(programs::DEMO, bound, &command);
         driver::unload(&mut plan, context.driver);
         plan
@@ -57,7 +61,7 @@ pub(super) fn boot(
 /// Runs it; what it says goes to stdout.
 pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
     let suite = context.suite("demo");
-    let booted = boot(context, &suite, &[], report)?;
+    let booted = boot(context, &suite, &[], &[memory()], report)?;
     let verdict = match booted.program(programs::DEMO) {
         None => Err("did not run: the machine ended before it".to_owned()),
         Some(output) => {
@@ -68,6 +72,42 @@ pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
                 Some(0) => Ok(()),
                 Some(status) => Err(format!("the program ended with status {status}")),
                 None => Err("the machine ended before the program did".to_owned()),
+            }
+        }
+    };
+    report.add(Test::new(&suite, programs::DEMO, verdict, 0.0))?;
+    booted.finish(context, &suite, report)
+}
+
+/// The sample's parameter for its memory.
+fn memory() -> String {
+    format!("memory_mib={MEMORY_MIB}")
+}
+
+/// Runs the driver on a kernel that has no room for its memory, and shows what a user sees.
+pub(crate) fn refused(context: &Context<'_>, report: &mut Report) -> Result<()> {
+    let suite = context.suite("demo-stock");
+    let booted = boot(context, &suite, &["--try-it"], &[memory()], report)?;
+    let said = booted
+        .outcome
+        .console
+        .iter()
+        .filter(|line| line.text.contains("device memory"));
+    for line in said {
+        println!("  {}", line.text.trim());
+    }
+    let verdict = match booted.program(programs::DEMO) {
+        None => Err("did not run: the machine ended before it".to_owned()),
+        Some(output) => {
+            for line in &output.lines {
+                println!("{}", line.text);
+            }
+            match output.status {
+                Some(1) => Ok(()),
+                Some(0) => {
+                    Err("this machine has room for the device's memory, after all".to_owned())
+                }
+                status => Err(format!("the program ended with {status:?}")),
             }
         }
     };

@@ -11,7 +11,7 @@ use crate::report::Report;
 /// Runs the suite.
 pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
     let suite = context.suite("dpmem");
-    let booted = demo::boot(context, &suite, &["--ktap"], report)?;
+    let booted = demo::boot(context, &suite, &["--ktap"], &[], report)?;
     for test in booted.tests(&suite, programs::DEMO, None) {
         if context.filter.takes(&test.name) {
             report.add(test)?;

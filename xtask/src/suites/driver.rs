@@ -34,10 +34,16 @@ pub(crate) fn modules(kernel: &Kernel, driver: Driver) -> Result<Vec<PathBuf>> {
 
 /// Loads the driver.
 pub(crate) fn load(plan: &mut Plan, machine: &Machine, driver: Driver) {
+    load_with(plan, machine, driver, &[]);
+}
+
+/// Loads the driver; the sample with more parameters.
+pub(crate) fn load_with(plan: &mut Plan, machine: &Machine, driver: Driver, more: &[String]) {
     for name in names(driver) {
-        let parameters = match driver {
-            Driver::C => machine.coherent_memory(),
-            Driver::Rust => Vec::new(),
+        let parameters = match (driver, *name) {
+            (Driver::C, _) => machine.coherent_memory(),
+            (Driver::Rust, CORE) => Vec::new(),
+            (Driver::Rust, _) => more.to_vec(),
         };
         plan.load(name, &parameters);
     }
