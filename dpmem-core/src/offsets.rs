@@ -85,9 +85,11 @@ impl Taken {
             let end = start
                 .checked_add(nr)
                 .filter(|end| *end <= self.bits.len())?;
-            match self.bits.next_bit(start) {
-                Some(taken) if taken < end => start = taken,
-                _ => return Some(start),
+            // Not `next_bit()`: it looks as far as the next taken page, which may be none of a
+            // large device.
+            match (start..end).find(|page| self.bits.next_zero_bit(*page) != Some(*page)) {
+                Some(taken) => start = taken,
+                None => return Some(start),
             }
         }
     }
