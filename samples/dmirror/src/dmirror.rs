@@ -93,7 +93,10 @@ fn memory_size() -> Result<NrPages> {
     match mib.checked_mul((1 << 20) / PAGE_SIZE) {
         Some(pages) if pages > 0 => Ok(NrPages::new(pages)),
         _ => {
-            pr_err!("memory_mib={}: a device has some memory, and less than all there is\n", mib);
+            pr_err!(
+                "memory_mib={}: a device has some memory, and less than all there is\n",
+                mib
+            );
             Err(EINVAL)
         }
     }

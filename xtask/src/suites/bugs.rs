@@ -38,8 +38,15 @@ struct Bug {
     what: String,
     /// The only profile that shows it, if it takes one.
     profile: Option<String>,
+    /// Whether the series mends it.
+    #[serde(default = "mended")]
+    mended: bool,
     /// How long it may take, without all checks.
     timeout_s: u64,
+}
+
+fn mended() -> bool {
+    true
 }
 
 /// Runs the suite.
@@ -66,11 +73,11 @@ pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
 /// Boots for one bug.
 fn one(context: &Context<'_>, suite: &str, bug: &Bug, report: &mut Report) -> Result<Test> {
     let profile = profile_name(context.kernel.profile);
-    let stock = context.options.kernel == KernelChoice::Stock;
+    let shows = context.options.kernel == KernelChoice::Stock || !bug.mended;
     if let Some(only) = bug
         .profile
         .as_deref()
-        .filter(|only| stock && *only != profile)
+        .filter(|only| shows && *only != profile)
     {
         let mut test = Test::new(suite, &bug.name, Ok(()), 0.0);
         test.status = Status::Skip;
@@ -109,8 +116,8 @@ fn one(context: &Context<'_>, suite: &str, bug: &Bug, report: &mut Report) -> Re
         let mut plan = Plan::new();
         driver::load(&mut plan, machine, context.driver);
         plan.program(programs::DEMO, bound, &command);
-        // A stock kernel may be past that.
-        if !stock {
+        // A kernel with the bug may be past that.
+        if !shows {
             driver::unload(&mut plan, context.driver);
         }
         plan
@@ -123,7 +130,7 @@ fn one(context: &Context<'_>, suite: &str, bug: &Bug, report: &mut Report) -> Re
         release: context.kernel.release.clone(),
         console,
     })?;
-    let verdict = match (stock, trouble) {
+    let verdict = match (shows, trouble) {
         (true, Some(trouble)) => {
             report.comment(&format!("{}: {trouble}", bug.name))?;
             Ok(())
