@@ -77,9 +77,10 @@ impl Cell {
     }
 
     fn label(&self) -> String {
-        let driver = match self.options().driver() {
-            Driver::C => "c",
-            Driver::Rust => "rust",
+        let driver = match (self.options().driver(), self.kernel) {
+            (Driver::C, _) => "c",
+            (Driver::Rust, KernelChoice::Stock) => "rust-on-stock",
+            (Driver::Rust, KernelChoice::Dpmem) => "rust",
         };
         format!(
             "{}/{}/{}/{driver}",
@@ -206,7 +207,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn full_is_every_kernel_once_and_mm() {
+    fn full_is_every_kernel_the_sample_on_stock_and_mm() {
         let mut all = usual();
         all.extend(rest());
         let labels: Vec<String> = all
@@ -215,7 +216,7 @@ mod tests {
             .map(Cell::label)
             .collect();
         let unique: std::collections::BTreeSet<&String> = labels.iter().collect();
-        assert_eq!(labels.len(), 16);
-        assert_eq!(unique.len(), 16);
+        assert_eq!(labels.len(), 17);
+        assert_eq!(unique.len(), 17);
     }
 }
