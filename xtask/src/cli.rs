@@ -141,6 +141,24 @@ impl std::str::FromStr for LinuxChoice {
     }
 }
 
+/// A line of a kernel configuration, from what the user says: `CONFIG_` may be left out.
+fn config_symbol(text: &str) -> Result<String, String> {
+    let line = text.strip_prefix("CONFIG_").unwrap_or(text);
+    let (name, value) = line.split_once('=').ok_or("it has no =")?;
+    let symbol = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+    if name.is_empty() || !name.chars().all(symbol) {
+        return Err(format!("{name:?} is no symbol of a kernel configuration"));
+    }
+    let number = match value.strip_prefix("0x") {
+        Some(digits) => u64::from_str_radix(digits, 16).is_ok(),
+        None => value.parse::<u64>().is_ok(),
+    };
+    if !number && !matches!(value, "y" | "m" | "n") {
+        return Err(format!("{value:?} is neither y, m or n, nor a number"));
+    }
+    Ok(format!("CONFIG_{name}={value}"))
+}
+
 /// Whose kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum KernelChoice {
@@ -203,6 +221,9 @@ pub(crate) struct KernelOptions {
     /// Plain, or with all of the kernel's checks.
     #[arg(long, default_value = "plain")]
     pub(crate) profile: Profile,
+    /// A symbol of the kernel's configuration that is to be different: a kernel of its own. May be given several times.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = config_symbol)]
+    pub(crate) config: Vec<String>,
     /// With what upstream's tests of memory management need on top: a kernel of their own, because that is a lot.
     #[arg(skip)]
     pub(crate) for_mm: bool,
@@ -331,6 +352,23 @@ mod tests {
         assert!("6.12".parse::<LinuxChoice>().is_err());
         assert!(matches!("7.2".parse(), Ok(LinuxChoice::Package(_))));
         assert!(matches!("/usr/src/linux".parse(), Ok(LinuxChoice::Tree(_))));
+    }
+
+    #[test]
+    fn a_symbol_of_the_configuration() {
+        assert_eq!(
+            config_symbol("ARM64_VA_BITS_39=y"),
+            Ok("CONFIG_ARM64_VA_BITS_39=y".to_owned())
+        );
+        assert_eq!(
+            config_symbol("CONFIG_NR_CPUS=2"),
+            Ok("CONFIG_NR_CPUS=2".to_owned())
+        );
+        for wrong in [
+            "", "KSM", "ksm=y", "KSM=", "KSM=yes", "=y", "A/B=y", "KSM=../y",
+        ] {
+            assert!(config_symbol(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

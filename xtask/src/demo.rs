@@ -28,6 +28,7 @@ pub(crate) fn kernel() -> KernelOptions {
         profile: Profile::Plain,
         for_mm: false,
         prefix: None,
+        config: Vec::new(),
     }
 }
 

@@ -146,6 +146,7 @@ fn series(options: &SeriesOptions) -> Result<bool> {
             profile: Profile::Plain,
             for_mm: false,
             prefix: Some(i + 1),
+            config: Vec::new(),
         };
         let label = format!("{:04}", i + 1);
         let outcome = with_kernel(

@@ -5,6 +5,7 @@
 
 use std::{
     fs,
+    io::IoSlice,
     os::fd::AsFd,
     path::Path, //
 };
@@ -16,6 +17,10 @@ use anyhow::{
     Result, //
 };
 use nix::{
+    fcntl::{
+        vmsplice,
+        SpliceFFlags, //
+    },
     poll::{
         poll,
         PollFd,
@@ -54,6 +59,7 @@ use crate::{
 
 /// All of them, with their names.
 pub(crate) const ALL: &[(&str, Scenario)] = &[
+    ("young_after_a_migration", young_after_a_migration),
     ("smaps_of_a_huge_page", smaps_of_a_huge_page),
     ("ksm_pages_stay", ksm_pages_stay),
     ("write_to_a_shared_page", write_to_a_shared_page),
@@ -69,6 +75,46 @@ fn migrated_huge(device: &Device, seed: usize) -> Result<Mapping> {
     Ok(memory)
 }
 
+/// A migration that does not succeed leaves young pages young.
+fn young_after_a_migration(path: &Path) -> Result<()> {
+    const PAGES: usize = 8;
+    let device = Device::open(path)?;
+    let mut memory = Mapping::private(PAGES)?;
+    fill(memory.bytes_mut(), 5);
+    // A page that a pipe refers to is unmapped, found to have one reference too many, and restored.
+    let (_reader, writer) = os_pipe::pipe()?;
+    vmsplice(
+        &writer,
+        &[IoSlice::new(memory.bytes())],
+        SpliceFFlags::empty(),
+    )
+    .context("vmsplice")?;
+    // The bit of the entry alone, not the folio's.
+    fs::write("/proc/self/clear_refs", "1").context("cannot write /proc/self/clear_refs")?;
+    check(memory.bytes(), |page| pattern(page, 5))?;
+    let all = PAGES * page_size() / 1024;
+    let before = smaps(&memory, "Referenced")?;
+    ensure!(
+        before == all,
+        "{before} kB of {all} kB are young after reading them"
+    );
+    let mut buffer = vec![0; PAGES * page_size()];
+    // An error says that not all pages are there.
+    let _ = device.ask(Request::MigrateToDevice, &memory, PAGES, &mut buffer);
+    let found = count(&memory)?;
+    ensure!(
+        found.device == 0,
+        "{} pages migrated that a pipe refers to",
+        found.device
+    );
+    let after = smaps(&memory, "Referenced")?;
+    ensure!(
+        after == all,
+        "{after} kB of {all} kB are still young after a migration that failed"
+    );
+    check(memory.bytes(), |page| pattern(page, 5))
+}
+
 /// The proportional share of a huge page on the device that two processes have.
 fn smaps_of_a_huge_page(path: &Path) -> Result<()> {
     let device = Device::open(path)?;
@@ -80,7 +126,7 @@ fn smaps_of_a_huge_page(path: &Path) -> Result<()> {
         std::io::Read::read_to_end(&mut gone, &mut Vec::new())?;
         Ok(())
     })?;
-    let share = pss(&memory)?;
+    let share = smaps(&memory, "Pss")?;
     drop(go);
     child.wait()?;
     let half = memory.pages() * page_size() / 1024 / 2;
@@ -91,14 +137,14 @@ fn smaps_of_a_huge_page(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What smaps says is the share of this process in `memory`, in kB.
-fn pss(memory: &Mapping) -> Result<usize> {
+/// What smaps says of `memory` in the line `field`, in kB.
+fn smaps(memory: &Mapping, field: &str) -> Result<usize> {
     let text = fs::read_to_string("/proc/self/smaps").context("cannot read /proc/self/smaps")?;
     let begins = format!("{:x}-", memory.addr());
     let rest = text
         .lines()
         .skip_while(|line| !line.starts_with(&begins))
-        .find_map(|line| line.strip_prefix("Pss:"))
+        .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))
         .context("the mapping is not in /proc/self/smaps")?;
     let number = rest.trim().trim_end_matches(" kB");
     number.parse().context("smaps does not say a number")

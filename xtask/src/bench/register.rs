@@ -107,6 +107,7 @@ fn measure(
         profile: Profile::Plain,
         for_mm: false,
         prefix: None,
+        config: Vec::new(),
     };
     let machine = MachineOptions {
         mem: options.machine.mem.or(Some(MEMORY)),

@@ -73,6 +73,7 @@ impl Cell {
             profile: self.profile,
             for_mm: self.suites == [SuiteChoice::Mm],
             prefix: None,
+            config: Vec::new(),
         }
     }
 

@@ -87,6 +87,7 @@ pub(super) fn lint(series: Series, report: &mut Report) -> Result<()> {
         profile: Profile::Plain,
         for_mm: false,
         prefix: None,
+        config: Vec::new(),
     };
     let kernel = builder.build(&options)?;
     for (name, arguments) in [

@@ -62,6 +62,10 @@ impl Fragments {
         if options.for_mm {
             text.push_str(&mm::config()?);
         }
+        for line in &options.config {
+            text.push_str(line);
+            text.push('\n');
+        }
         Ok(Self { text })
     }
 

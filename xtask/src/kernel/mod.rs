@@ -315,8 +315,13 @@ impl Builder<'_> {
 fn kind(source: &Source, options: &KernelOptions, flavour: Flavour) -> String {
     let own = if source.own { "own-" } else { "" };
     let mm = if options.for_mm { "-mm" } else { "" };
+    let config: String = options
+        .config
+        .iter()
+        .map(|line| format!("-{}", line.trim_start_matches("CONFIG_")))
+        .collect();
     format!(
-        "{own}{}-{}-{}{mm}-{}",
+        "{own}{}-{}-{}{mm}{config}-{}",
         source.series,
         options.arch.name(),
         profile_name(options.profile),

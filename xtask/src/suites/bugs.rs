@@ -38,6 +38,8 @@ struct Bug {
     what: String,
     /// The only profile that shows it, if it takes one.
     profile: Option<String>,
+    /// The only architecture that has it, if it is not all.
+    arch: Option<String>,
     /// Whether the series mends it.
     #[serde(default = "mended")]
     mended: bool,
@@ -74,14 +76,20 @@ pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
 fn one(context: &Context<'_>, suite: &str, bug: &Bug, report: &mut Report) -> Result<Test> {
     let profile = profile_name(context.kernel.profile);
     let shows = context.options.kernel == KernelChoice::Stock || !bug.mended;
-    if let Some(only) = bug
-        .profile
-        .as_deref()
-        .filter(|only| shows && *only != profile)
-    {
+    let arch = context.kernel.arch.name();
+    let only = [
+        ("profile", &bug.profile, profile),
+        ("arch", &bug.arch, arch),
+    ]
+    .into_iter()
+    .find_map(|(option, only, this)| {
+        let only = only.as_deref().filter(|only| *only != this)?;
+        Some(format!("--{option} {only}"))
+    });
+    if let Some(only) = only.filter(|_| shows) {
         let mut test = Test::new(suite, &bug.name, Ok(()), 0.0);
         test.status = Status::Skip;
-        test.reason = Some(format!("only --profile {only} shows: {}", bug.what));
+        test.reason = Some(format!("only {only} shows: {}", bug.what));
         return Ok(test);
     }
 
