@@ -55,6 +55,15 @@ impl Cell {
         }
     }
 
+    /// Upstream's driver with the series, and the bugs that it mends.
+    fn series(series: Series, arch: Arch, profile: Profile) -> Self {
+        Self {
+            driver: Some(Driver::C),
+            suites: vec![SuiteChoice::Hmm, SuiteChoice::Bugs],
+            ..Self::dpmem(series, arch, profile)
+        }
+    }
+
     /// Our driver on the kernel as upstream made it.
     fn sample(series: Series, arch: Arch, profile: Profile) -> Self {
         Self {
@@ -79,7 +88,8 @@ impl Cell {
 
     fn label(&self) -> String {
         let driver = match (self.options().driver(), self.kernel) {
-            (Driver::C, _) => "c",
+            (Driver::C, KernelChoice::Stock) => "c",
+            (Driver::C, KernelChoice::Dpmem) => "c-with-series",
             (Driver::Rust, KernelChoice::Stock) => "rust-on-stock",
             (Driver::Rust, KernelChoice::Dpmem) => "rust",
         };
@@ -112,7 +122,7 @@ impl Cell {
     }
 }
 
-/// What is always run: 7.3 on both architectures, as upstream made it with the C driver, and with ours.
+/// What is always run: 7.3 on both architectures, as upstream made it and with the series, with the C driver and with ours.
 fn usual() -> Vec<Cell> {
     let plain = Profile::Plain;
     let mut demo = Cell::dpmem(Series::V7_3, Arch::X86_64, plain);
@@ -120,9 +130,12 @@ fn usual() -> Vec<Cell> {
     vec![
         Cell::stock(Series::V7_3, Arch::X86_64, plain),
         demo,
+        Cell::series(Series::V7_3, Arch::X86_64, plain),
+        // The demonstration has built this kernel.
+        Cell::sample(Series::V7_3, Arch::X86_64, plain),
         Cell::stock(Series::V7_3, Arch::Arm64, plain),
-        // The series does not work on arm64 yet, and --full says so: see Documentation/series.rst.
-        Cell::sample(Series::V7_3, Arch::Arm64, plain),
+        Cell::dpmem(Series::V7_3, Arch::Arm64, plain),
+        Cell::series(Series::V7_3, Arch::Arm64, plain),
     ]
 }
 
@@ -134,31 +147,19 @@ fn rest() -> Vec<Cell> {
             for profile in [Profile::Plain, Profile::Debug] {
                 cells.push(Cell::stock(series, arch, profile));
                 cells.push(Cell::dpmem(series, arch, profile));
+                cells.push(Cell::series(series, arch, profile));
+                cells.push(Cell::sample(series, arch, profile));
             }
         }
     }
     let usual = usual();
-    cells.retain(|cell| !usual.iter().any(|of| of.options_equal(cell)));
+    cells.retain(|cell| !usual.iter().any(|of| of.label() == cell.label()));
     for series in [Series::V7_3, Series::V7_2] {
         let mut mm = Cell::dpmem(series, Arch::X86_64, Profile::Plain);
         mm.suites = vec![SuiteChoice::Mm];
         cells.push(mm);
     }
     cells
-}
-
-impl Cell {
-    fn options_equal(&self, other: &Self) -> bool {
-        let key = |cell: &Self| {
-            (
-                cell.series,
-                cell.arch,
-                cell.profile,
-                cell.kernel == KernelChoice::Stock,
-            )
-        };
-        key(self) == key(other)
-    }
 }
 
 /// Runs everything; false if something failed.
@@ -208,7 +209,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn full_is_every_kernel_the_sample_on_stock_and_mm() {
+    fn full_is_every_kernel_with_every_driver() {
         let mut all = usual();
         all.extend(rest());
         let labels: Vec<String> = all
@@ -217,7 +218,8 @@ mod tests {
             .map(Cell::label)
             .collect();
         let unique: std::collections::BTreeSet<&String> = labels.iter().collect();
-        assert_eq!(labels.len(), 17);
-        assert_eq!(unique.len(), 17);
+        // Versions, architectures, profiles, and four kernels with a driver.
+        assert_eq!(labels.len(), 2 * 2 * 2 * 4);
+        assert_eq!(unique.len(), labels.len());
     }
 }

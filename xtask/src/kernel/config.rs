@@ -60,7 +60,7 @@ impl Fragments {
             text.push('\n');
         }
         if options.for_mm {
-            text.push_str(&mm::config()?);
+            text.push_str(&mm::config(options.arch)?);
         }
         for line in &options.config {
             text.push_str(line);

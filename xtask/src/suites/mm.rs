@@ -46,6 +46,9 @@ struct List {
     /// What the kernel must have.
     #[serde(default)]
     config: BTreeMap<String, String>,
+    /// What it must have instead on one architecture.
+    #[serde(default)]
+    arch_config: BTreeMap<String, BTreeMap<String, String>>,
     test: Vec<Entry>,
     #[serde(default)]
     known: Vec<Known>,
@@ -187,14 +190,25 @@ impl List {
             })
     }
 
+    /// What the kernel must have on `arch`.
+    fn config(&self, arch: Arch) -> BTreeMap<&str, &str> {
+        let own = self.arch_config.get(arch.name());
+        self.config
+            .iter()
+            .chain(own.into_iter().flatten())
+            .map(|(symbol, value)| (symbol.as_str(), value.as_str()))
+            .collect()
+    }
+
     /// Fails if the kernel lacks something that the programs need.
     fn check(&self, kernel: &Kernel) -> Result<()> {
         let path = kernel.tree.join(".config");
         let config =
             fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let missing: Vec<String> = self
-            .config
-            .iter()
+            .config(kernel.arch)
+            .into_iter()
+            .filter(|(_, value)| *value != "n")
             .map(|(symbol, value)| format!("{symbol}={value}"))
             .filter(|line| !config.lines().any(|of| of == line))
             .collect();
@@ -236,10 +250,12 @@ pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
 }
 
 /// What the kernel's configuration needs for the programs.
-pub(crate) fn config() -> Result<String> {
+pub(crate) fn config(arch: Arch) -> Result<String> {
     let (list, _) = List::load()?;
-    let line = |(symbol, value): (&String, &String)| format!("{symbol}={value}\n");
-    Ok(list.config.iter().map(line).collect())
+    let config = list.config(arch).into_iter();
+    Ok(config
+        .map(|(symbol, value)| format!("{symbol}={value}\n"))
+        .collect())
 }
 
 fn run_on(context: &Context<'_>, report: &mut Report) -> Result<()> {
