@@ -18,7 +18,10 @@ use crate::{
     backend::Backend,
     flight::Flight,
     migrate::Way,
-    number::PageOffset, //
+    number::{
+        NrPages,
+        PageOffset, //
+    }, //
 };
 
 /// A page of system memory that nobody frees for as long as this value lives.
@@ -115,26 +118,109 @@ impl<'a> Deref for RamPageMut<'a> {
     }
 }
 
-/// One page to be moved.
+/// A run of pages of system memory, of which each is a [`RamPage`]: a page, or a large folio, whose
+/// pages follow each other in physical memory as well.
+///
+/// # Invariants
+///
+/// `first` points to the first of `nr` pages of one folio of system memory that is not freed during
+/// `'a`.
+#[derive(Clone, Copy)]
+pub struct RamPages<'a> {
+    first: NonNull<bindings::page>,
+    nr: NrPages,
+    _life: PhantomData<&'a ()>,
+}
+
+impl<'a> RamPages<'a> {
+    /// The `nr` pages from `first` on.
+    ///
+    /// # Safety
+    ///
+    /// They must be pages of one folio of system memory that is not freed during the lifetime that
+    /// the caller chooses.
+    #[inline]
+    unsafe fn from_raw(first: NonNull<bindings::page>, nr: NrPages) -> Self {
+        // INVARIANT: The caller promises it.
+        Self {
+            first,
+            nr,
+            _life: PhantomData,
+        }
+    }
+
+    /// How many pages there are.
+    #[inline]
+    pub fn nr_pages(&self) -> NrPages {
+        self.nr
+    }
+
+    /// The pages, in order.
+    pub fn pages(self) -> impl Iterator<Item = RamPage<'a>> {
+        (0..self.nr.get()).filter_map(move |i| {
+            // SAFETY: The folio has this page, by the type invariants.
+            let page = NonNull::new(unsafe { nth_page(self.first, i) })?;
+            // SAFETY: As above, and it is not freed during `'a`.
+            Some(unsafe { RamPage::from_raw(page) })
+        })
+    }
+}
+
+/// [`RamPages`] that may be written to: of each, all must be written.
+///
+/// # Invariants
+///
+/// Whoever the pages belong to may write to them.
+pub struct RamPagesMut<'a>(RamPages<'a>);
+
+impl<'a> RamPagesMut<'a> {
+    /// How many pages there are.
+    #[inline]
+    pub fn nr_pages(&self) -> NrPages {
+        self.0.nr
+    }
+
+    /// The pages, in order.
+    pub fn pages(self) -> impl Iterator<Item = RamPageMut<'a>> {
+        // INVARIANT: By the type invariant, and nobody has the pages besides.
+        self.0.pages().map(RamPageMut)
+    }
+}
+
+/// The page `n` pages behind `page`.
+///
+/// # Safety
+///
+/// Both must be pages of one folio, to which there is a reference.
+unsafe fn nth_page(page: NonNull<bindings::page>, n: usize) -> *mut bindings::page {
+    // SAFETY: The caller promises a valid page.
+    let pfn = unsafe { bindings::page_to_pfn(page.as_ptr()) };
+    // SAFETY: Arithmetic on a number, which is that of a page, as the caller promises.
+    unsafe { bindings::pfn_to_page(pfn.wrapping_add(n)) }
+}
+
+/// A run of pages to be moved, which follow each other on the device, and in system memory.
 pub enum Transfer<'a> {
     /// From system memory to the device.
     ToDevice {
         /// What to copy.
-        src: RamPage<'a>,
-        /// Where to.
+        src: RamPages<'a>,
+        /// Where the first page goes; the others go behind it.
         dst: PageOffset,
     },
-    /// The process had no page here yet, so the device's is to be all zeroes.
+    /// The process had nothing here yet, so the device's pages are to be all zeroes.
     Zero {
-        /// Which page to clear.
+        /// The first page to clear.
         dst: PageOffset,
+        /// How many.
+        nr: NrPages,
     },
     /// From the device to system memory.
     ToRam {
-        /// What to copy.
+        /// The first page to copy; the others are behind it.
         src: PageOffset,
         /// Where to. All of it must be written.
-        dst: RamPageMut<'a>,
+        dst: RamPagesMut<'a>,
     },
 }
 
@@ -144,6 +230,9 @@ pub struct Batch<'a> {
     backend: &'a Backend,
     way: Way,
     next: usize,
+    /// The entry that those up to `end` belong to.
+    head: usize,
+    end: usize,
 }
 
 impl<'a> Batch<'a> {
@@ -154,23 +243,36 @@ impl<'a> Batch<'a> {
             backend,
             way,
             next: 0,
+            head: 0,
+            end: 0,
         }
     }
 
-    /// The transfer of entry `i`, if it has one.
-    fn transfer(&self, i: usize) -> Option<Transfer<'a>> {
-        let dst = self.flight.destination(i).page()?;
-        let src = self.flight.source(i).page();
+    /// The transfer of entry `i`, if it has one, which belongs to entry `head`.
+    fn transfer(&self, i: usize, head: usize) -> Option<Transfer<'a>> {
+        let destination = self.flight.destination(i);
+        let dst = destination.page()?;
+        let nr = if destination.is_compound() {
+            self.flight.order(head).nr_pages()
+        } else {
+            NrPages::new(1)
+        };
+        let src = self.flight.source(head).page().and_then(|page| {
+            // SAFETY: The folio of the head has a page for each entry that belongs to it, and the
+            // flight holds a reference to it.
+            NonNull::new(unsafe { nth_page(page, i.checked_sub(head)?) })
+        });
         match self.way {
             Way::ToDevice => {
                 // SAFETY: The flight holds a reference to its destination.
                 let dst = unsafe { self.backend.offset_of(dst) }?;
                 Some(match src {
-                    None => Transfer::Zero { dst },
+                    None => Transfer::Zero { dst, nr },
                     Some(src) => Transfer::ToDevice {
                         // SAFETY: The flight holds a reference to its source, which lasts as long
-                        // as the flight, and only pages of system memory were selected.
-                        src: unsafe { RamPage::from_raw(src) },
+                        // as the flight, and only pages of system memory were selected. A
+                        // destination is never larger than the source.
+                        src: unsafe { RamPages::from_raw(src, nr) },
                         dst,
                     },
                 })
@@ -178,9 +280,10 @@ impl<'a> Batch<'a> {
             Way::ToRam => Some(Transfer::ToRam {
                 // SAFETY: The flight holds a reference to its source.
                 src: unsafe { self.backend.offset_of(src?) }?,
+                // INVARIANT: Nobody has the pages yet.
                 // SAFETY: The flight holds a reference to its destination, which was allocated as
-                // system memory, and which nobody has yet.
-                dst: unsafe { RamPageMut::from_raw(dst) },
+                // system memory, as a folio of so many pages.
+                dst: RamPagesMut(unsafe { RamPages::from_raw(dst, nr) }),
             }),
         }
     }
@@ -192,8 +295,12 @@ impl<'a> Iterator for Batch<'a> {
     fn next(&mut self) -> Option<Transfer<'a>> {
         while self.next < self.flight.len() {
             let i = self.next;
+            if i >= self.end {
+                self.head = i;
+                self.end = i.checked_add(self.flight.order(i).nr_pages().get())?;
+            }
             self.next = i.checked_add(1)?;
-            if let Some(transfer) = self.transfer(i) {
+            if let Some(transfer) = self.transfer(i, self.head) {
                 return Some(transfer);
             }
         }

@@ -8,6 +8,7 @@ use core::ptr::NonNull;
 
 use kernel::{
     bindings,
+    mm::virt::VmaRef,
     prelude::*, //
 };
 
@@ -17,8 +18,10 @@ use crate::{
         Flight,
         Select, //
     },
+    folio::large_order,
     migrate::{
         Collected,
+        MigrateBuffer,
         Way, //
     },
     number::{
@@ -95,13 +98,23 @@ impl<'f, T: DevPagemapOps> Fault<'f, T> {
         UserAddr::containing(unsafe { (*self.vmf.as_ptr()).__bindgen_anon_1.address })
     }
 
-    /// Brings the page home.
+    /// Brings the page home. A large folio comes as a whole, if all of it is mapped here.
     ///
     /// # Context
     ///
     /// May sleep.
     pub fn migrate(self) -> FaultAnswer {
-        match self.try_migrate() {
+        self.migrate_around(NrPages::new(1))
+    }
+
+    /// Brings the page home, and with it the pages of the device among the `nr` around it: from an
+    /// address that is a multiple of so many pages, as far as the mapping reaches.
+    ///
+    /// # Context
+    ///
+    /// May sleep.
+    pub fn migrate_around(self, nr: NrPages) -> FaultAnswer {
+        match self.try_migrate(nr) {
             Ok(()) => FaultAnswer::RETRY,
             Err(ENOMEM) => self.fail(FaultError::OutOfMemory),
             Err(_) => self.fail(FaultError::Bus),
@@ -116,16 +129,38 @@ impl<'f, T: DevPagemapOps> Fault<'f, T> {
         })
     }
 
-    fn try_migrate(&self) -> Result {
-        let range = UserRange::new(self.address(), NrPages::new(1))?;
-        let (mut src, mut dst) = ([0], [0]);
-        let entries = Entries {
-            src: &mut src,
-            dst: &mut dst,
-        };
+    /// The range to be brought home: the large folio that was touched, if the fault was one of a whole
+    /// PMD, and otherwise `nr` pages.
+    fn range(&self, vma: &VmaRef, nr: NrPages) -> Result<UserRange> {
+        // SAFETY: The fault is valid, by the type invariants.
+        let pte = unsafe { (*self.vmf.as_ptr()).pte };
+        let large = large_order().filter(|_| pte.is_null());
+        let nr = large.map_or(nr, |order| nr.max(order.nr_pages()));
+        let mapping = UserRange::between(UserAddr::new(vma.start())?, UserAddr::new(vma.end())?)?;
+        self.address()
+            .window(nr)
+            .and_then(|window| mapping.intersection(window))
+            .ok_or(EINVAL)
+    }
+
+    fn try_migrate(&self, nr: NrPages) -> Result {
         // SAFETY: The fault is valid, by the type invariants.
         let vma = unsafe { (*self.vmf.as_ptr()).__bindgen_anon_1.vma };
-        // SAFETY: As above.
+        // SAFETY: The VMA of a fault is valid, and its mmap lock held, by the type invariants.
+        let range = self.range(unsafe { VmaRef::from_raw(vma) }, nr)?;
+        // What most faults are about is one page.
+        let (mut src, mut dst) = ([0], [0]);
+        let mut buffer;
+        let entries = if range.nr_pages() == NrPages::new(1) {
+            Entries {
+                src: &mut src,
+                dst: &mut dst,
+            }
+        } else {
+            buffer = MigrateBuffer::new(range.nr_pages())?;
+            buffer.entries()
+        };
+        // SAFETY: The fault is valid, by the type invariants.
         let page = unsafe { (*self.vmf.as_ptr()).page };
         // SAFETY: The VMA of a fault is valid, and its mmap lock held, by the type invariants. The
         // page is locked and private, and has a reference.
@@ -139,13 +174,13 @@ impl<'f, T: DevPagemapOps> Fault<'f, T> {
                 entries,
             )
         }?;
-        let src = flight.source(0);
-        if !src.is_migrating() || src.page().is_none() {
+        let touched = range.index_of(self.address()).ok_or(EINVAL)?;
+        if !flight.is_collected(touched) {
             // Somebody was faster, and moved or dropped the page, or is looking at it just now.
             return Ok(());
         }
         let filled = Collected::new(self.pagemap, flight, Way::ToRam).fill();
-        if filled.nr_filled() == NrPages::ZERO {
+        if !filled.is_filled(touched) {
             return Err(ENOMEM);
         }
         // That nothing has moved means that somebody is looking at the page just now.

@@ -23,11 +23,14 @@ use crate::{
     backend::Backend,
     folio::{
         drop_destination,
+        large_order,
+        order_of,
         RamFolio, //
     },
     migrate_pfn::MigratePfn,
     number::{
         NrPages,
+        Order,
         PageOffset,
         UserRange, //
     }, //
@@ -68,14 +71,20 @@ pub(crate) enum Select {
 }
 
 impl Select {
+    /// The flags that C knows. Large folios are selected as a whole where the kernel can do that.
     fn into_raw(self) -> c_ulong {
-        // CAST: The constants come as `u32`, for a field of type `unsigned long`.
-        match self {
-            Self::System => bindings::migrate_vma_direction_MIGRATE_VMA_SELECT_SYSTEM as c_ulong,
+        let what = match self {
+            Self::System => bindings::migrate_vma_direction_MIGRATE_VMA_SELECT_SYSTEM,
             Self::DevicePrivate => {
-                bindings::migrate_vma_direction_MIGRATE_VMA_SELECT_DEVICE_PRIVATE as c_ulong
+                bindings::migrate_vma_direction_MIGRATE_VMA_SELECT_DEVICE_PRIVATE
             }
-        }
+        };
+        let compound = match large_order() {
+            Some(_) => bindings::migrate_vma_direction_MIGRATE_VMA_SELECT_COMPOUND,
+            None => 0,
+        };
+        // CAST: The constants come as `u32`, for a field of type `unsigned long`.
+        (what | compound) as c_ulong
     }
 }
 
@@ -212,14 +221,69 @@ impl<'m> Flight<'m> {
         MigratePfn::from_raw(unsafe { self.dst.add(i).read() })
     }
 
-    /// Sets the destination of entry `i`, as writable as the source. A destination that was there,
-    /// or is not wanted, is dropped.
+    /// The size of the folio, or of the hole, that entry `i` stands for: it and as many entries behind
+    /// it as the folio has other pages, if they are there.
+    pub(crate) fn order(&self, i: usize) -> Order {
+        let src = self.source(i);
+        if !src.is_compound() {
+            return Order::ZERO;
+        }
+        let order = match src.page() {
+            // SAFETY: The flight holds a reference to its source, which is the first page of its
+            // folio.
+            Some(page) => Some(unsafe { order_of(page.cast()) }),
+            None => large_order(),
+        };
+        order
+            .filter(|order| order.nr_pages().get() <= self.nr.saturating_sub(i))
+            .unwrap_or(Order::ZERO)
+    }
+
+    /// The entry that entry `i` belongs to: the one of its large folio, or itself.
+    fn head(&self, i: usize) -> usize {
+        let mut head = 0usize;
+        while head < self.nr {
+            let next = head.saturating_add(self.order(head).nr_pages().get());
+            if i < next {
+                return head;
+            }
+            head = next;
+        }
+        i
+    }
+
+    /// Whether page `i` was found, alone or with the folio that it is a part of, and not just a hole.
+    pub(crate) fn is_collected(&self, i: usize) -> bool {
+        let src = self.source(self.head(i));
+        src.is_migrating() && src.is_valid()
+    }
+
+    /// Whether page `i` has somewhere to go, alone or with the folio that it is a part of.
+    pub(crate) fn has_destination(&self, i: usize) -> bool {
+        let whole = self.destination(self.head(i)).is_compound();
+        whole || self.destination(i).is_valid()
+    }
+
+    /// Empties the destination of entry `i`. What was there is dropped.
+    pub(crate) fn clear_destination(&mut self, i: usize) {
+        if i >= self.nr || self.migrated {
+            return;
+        }
+        let old = self.destination(i);
+        // SAFETY: The entry exists, by the type invariants and the check above.
+        unsafe { self.dst.add(i).write(MigratePfn::NONE.into_raw()) };
+        // SAFETY: What an entry has is its own, by the type invariants, and it was just emptied.
+        unsafe { drop_destination(old) };
+    }
+
+    /// Sets the destination of entry `i`, which belongs to the source of entry `head`, and is as
+    /// writable as that. A destination that was there, or is not wanted, is dropped.
     ///
     /// # Safety
     ///
     /// `dst` must own the lock and a reference to a folio, and must not be used again.
-    pub(crate) unsafe fn set_destination(&mut self, i: usize, dst: MigratePfn) {
-        let src = self.source(i);
+    pub(crate) unsafe fn set_destination(&mut self, i: usize, head: usize, dst: MigratePfn) {
+        let src = self.source(head);
         let unwanted = if i >= self.nr || self.migrated || !src.is_migrating() {
             dst
         } else {
@@ -235,12 +299,12 @@ impl<'m> Flight<'m> {
         unsafe { drop_destination(unwanted) };
     }
 
-    /// A page of system memory to receive entry `i`. Sleeps.
+    /// A folio of system memory to receive `order` pages from entry `i` on. Sleeps.
     ///
     /// # Errors
     ///
     /// [`ENOMEM`].
-    pub(crate) fn alloc_ram(&self, i: usize) -> Result<RamFolio> {
+    pub(crate) fn alloc_ram(&self, i: usize, order: Order) -> Result<RamFolio> {
         match &self.origin {
             Origin::Vma(args) => {
                 // OVERFLOW: An entry is a page of the range, whose end can be expressed.
@@ -249,10 +313,16 @@ impl<'m> Flight<'m> {
                     .wrapping_add(i.wrapping_mul(kernel::page::PAGE_SIZE));
                 // SAFETY: The VMA is valid and its lock held, by the type invariants, and the
                 // address lies in the range that the setup accepted.
-                unsafe { RamFolio::for_vma(args.vma, addr) }
+                unsafe { RamFolio::for_vma(args.vma, addr, order) }
             }
-            Origin::Device => RamFolio::for_anyone(),
+            Origin::Device => RamFolio::for_anyone(order),
         }
+    }
+
+    /// Whether the kernel splits a large source whose destinations are small ones. It does so where it
+    /// knows the mapping.
+    pub(crate) fn splits(&self) -> bool {
+        matches!(self.origin, Origin::Vma(_))
     }
 
     /// Moves what belongs to the pages besides their content: mappings, flags, accounting. Entries
@@ -287,10 +357,25 @@ impl<'m> Flight<'m> {
         }
     }
 
-    /// How many entries have moved, once [`Flight::migrate`] has been called.
+    /// How many pages have somewhere to go.
+    pub(crate) fn nr_filled(&self) -> NrPages {
+        self.count(|_| true)
+    }
+
+    /// How many pages have moved, once [`Flight::migrate`] has been called.
     pub(crate) fn nr_migrated(&self) -> NrPages {
-        let moved = |i: &usize| self.source(*i).is_migrating() && self.destination(*i).is_valid();
-        NrPages::new((0..self.nr).filter(|i| self.migrated && moved(i)).count())
+        self.count(|i| self.migrated && self.source(i).is_migrating())
+    }
+
+    /// How many pages have a destination, of those entries that `which` takes.
+    fn count(&self, which: impl Fn(usize) -> bool) -> NrPages {
+        let large = large_order().map_or(1, |order| order.nr_pages().get());
+        let pages = |i: usize| match self.destination(i) {
+            dst if !dst.is_valid() || !which(i) => 0,
+            dst if dst.is_compound() => large,
+            _ => 1,
+        };
+        NrPages::new((0..self.nr).map(pages).sum())
     }
 }
 
@@ -298,12 +383,7 @@ impl Drop for Flight<'_> {
     fn drop(&mut self) {
         if !self.migrated {
             for i in 0..self.nr {
-                let dst = self.destination(i);
-                // SAFETY: The entry exists.
-                unsafe { self.dst.add(i).write(MigratePfn::NONE.into_raw()) };
-                // SAFETY: What an entry has is its own, by the type invariants, and it was just
-                // emptied.
-                unsafe { drop_destination(dst) };
+                self.clear_destination(i);
             }
         }
         match &mut self.origin {

@@ -15,15 +15,76 @@ use core::{
 
 use kernel::{
     bindings,
+    error::to_result,
     prelude::*, //
 };
 
 use crate::{
     migrate_pfn::MigratePfn,
-    number::PageOffset,
+    number::{
+        Order,
+        PageOffset, //
+    },
     ops::DevPagemapOps,
     pagemap::DevPagemap, //
 };
+
+/// The order of the large folios that this kernel migrates: those that a PMD maps. `None` if it
+/// migrates none.
+pub(crate) fn large_order() -> Option<Order> {
+    // SAFETY: The function asks for nothing.
+    if !unsafe { bindings::thp_migration_supported() } {
+        return None;
+    }
+    // SAFETY: As above.
+    Order::new(unsafe { bindings::hpage_pmd_order() }).ok()
+}
+
+/// The order of the folio `folio`.
+///
+/// # Safety
+///
+/// The caller must hold a reference to the folio, or be the one who gives up the last.
+pub(crate) unsafe fn order_of(folio: NonNull<bindings::folio>) -> Order {
+    // SAFETY: The folio is valid, as the caller promises.
+    let order = unsafe { bindings::folio_order(folio.as_ptr()) };
+    // The kernel has no folios that large.
+    Order::new(order).unwrap_or(Order::ZERO)
+}
+
+/// Splits the large folio that `page` begins into single pages. Sleeps.
+///
+/// # Errors
+///
+/// [`EBUSY`] if it is not in service any more, or not large; [`EAGAIN`] if somebody is looking at it
+/// just now.
+///
+/// # Safety
+///
+/// `page` must exist for as long as this takes.
+pub(crate) unsafe fn split(page: NonNull<bindings::page>) -> Result {
+    // SAFETY: The page exists, as the caller promises.
+    if !unsafe { bindings::get_page_unless_zero(page.as_ptr()) } {
+        return Err(EBUSY);
+    }
+    // A page with a reference of its own is the first of its folio.
+    let folio = page.cast::<bindings::folio>();
+    // Not more than a try: the one who has the lock may be waiting for us.
+    //
+    // SAFETY: The reference was just taken.
+    if !unsafe { bindings::folio_trylock(folio.as_ptr()) } {
+        // SAFETY: The reference is ours, and not used again.
+        unsafe { bindings::folio_put(folio.as_ptr()) };
+        return Err(EAGAIN);
+    }
+    // INVARIANT: Both are ours.
+    let folio = LockedFolio(folio);
+    if folio.order() == Order::ZERO {
+        return Err(EBUSY);
+    }
+    // SAFETY: The folio is large, locked, and has a reference for us.
+    to_result(unsafe { bindings::split_folio(folio.0.as_ptr()) })
+}
 
 /// A locked folio with a reference.
 ///
@@ -39,11 +100,17 @@ impl LockedFolio {
         NonNull::new(unsafe { bindings::folio_page(self.0.as_ptr(), 0) })
     }
 
+    /// How large it is.
+    fn order(&self) -> Order {
+        // SAFETY: The reference is ours, by the type invariant.
+        unsafe { order_of(self.0) }
+    }
+
     /// Gives lock and reference to the entry of a migration.
     fn into_migrate_pfn(self) -> MigratePfn {
         let pfn = self.page().map_or(MigratePfn::NONE, |page| {
             // SAFETY: The page is valid.
-            unsafe { MigratePfn::of_page(page.as_ptr()) }
+            unsafe { MigratePfn::of_page(page.as_ptr()) }.with_order(self.order())
         });
         if pfn.is_valid() {
             forget(self);
@@ -111,18 +178,24 @@ impl<'p, T: DevPagemapOps> RequestedFolio<'p, T> {
         unsafe { self.pagemap.offset_of(page) }
     }
 
+    /// How large the folio is.
+    pub fn order(&self) -> Order {
+        self.folio.order()
+    }
+
     /// Makes the folio the destination of an entry of a migration.
     pub(crate) fn into_migrate_pfn(self) -> MigratePfn {
         self.folio.into_migrate_pfn()
     }
 }
 
-/// A page of system memory that was just allocated, to receive a page from the device.
-#[must_use = "the page is freed when this is dropped"]
+/// A folio of system memory that was just allocated, to receive one from the device.
+#[must_use = "the folio is freed when this is dropped"]
 pub(crate) struct RamFolio(LockedFolio);
 
 impl RamFolio {
-    /// A page for the address `addr` of `vma`. Sleeps.
+    /// A folio of `order` for the address `addr` of `vma`. Sleeps; for a large one not for long, as
+    /// small ones will do as well.
     ///
     /// # Errors
     ///
@@ -131,19 +204,23 @@ impl RamFolio {
     /// # Safety
     ///
     /// `vma` must be valid, its mmap lock must be held, and `addr` must lie in it.
-    pub(crate) unsafe fn for_vma(vma: *mut bindings::vm_area_struct, addr: usize) -> Result<Self> {
+    pub(crate) unsafe fn for_vma(
+        vma: *mut bindings::vm_area_struct,
+        addr: usize,
+        order: Order,
+    ) -> Result<Self> {
         // SAFETY: The caller promises what the function asks for.
-        Self::lock(unsafe { bindings::vma_alloc_folio_movable(vma, addr) })
+        Self::lock(unsafe { bindings::vma_alloc_folio_movable(vma, addr, order.get()) })
     }
 
-    /// A page for whoever it may be. Sleeps.
+    /// A folio of `order` for whoever it may be. Sleeps, as above.
     ///
     /// # Errors
     ///
     /// [`ENOMEM`].
-    pub(crate) fn for_anyone() -> Result<Self> {
+    pub(crate) fn for_anyone(order: Order) -> Result<Self> {
         // SAFETY: The function asks for nothing but a context that may sleep.
-        Self::lock(unsafe { bindings::folio_alloc_movable() })
+        Self::lock(unsafe { bindings::folio_alloc_movable(order.get()) })
     }
 
     /// Locks a new folio.
@@ -155,7 +232,7 @@ impl RamFolio {
         Ok(Self(LockedFolio(folio)))
     }
 
-    /// Makes the page the destination of an entry of a migration.
+    /// Makes the folio the destination of an entry of a migration.
     pub(crate) fn into_migrate_pfn(self) -> MigratePfn {
         self.0.into_migrate_pfn()
     }

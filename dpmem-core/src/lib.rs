@@ -51,6 +51,8 @@ pub use copy::{
     Fence,
     RamPage,
     RamPageMut,
+    RamPages,
+    RamPagesMut,
     Transfer, //
 };
 pub use dpmem_macros::DevPagemapOps;

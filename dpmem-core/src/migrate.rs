@@ -34,6 +34,7 @@ use crate::{
     },
     number::{
         NrPages,
+        Order,
         UserRange, //
     },
     ops::DevPagemapOps,
@@ -153,6 +154,57 @@ struct Step<'m, T: DevPagemapOps> {
     pagemap: &'m DevPagemap<T>,
     flight: Flight<'m>,
     way: Way,
+    /// Whether there was no place for a large folio, and it could not be split.
+    starved: bool,
+}
+
+impl<T: DevPagemapOps> Step<'_, T> {
+    /// Whether entry `i` is to be given a destination.
+    fn may_move(&self, i: usize) -> bool {
+        let src = self.flight.source(i);
+        // The owner was asked for, and it is this pagemap alone; but a page that is not of this
+        // pagemap could not be copied, and so must not move.
+        let ours = || {
+            // SAFETY: The flight holds a reference to its source.
+            let offset = src
+                .page()
+                .and_then(|page| unsafe { self.pagemap.offset_of(page) });
+            offset.is_some()
+        };
+        src.is_migrating() && (self.way == Way::ToDevice || ours())
+    }
+
+    /// Finds a folio of `order` for entry `i`, which is a part of entry `head`.
+    fn fill_one(&mut self, i: usize, head: usize, order: Order) -> Result {
+        let dst = match self.way {
+            Way::ToDevice => self.pagemap.request_folio(order)?.into_migrate_pfn(),
+            Way::ToRam => self.flight.alloc_ram(i, order)?.into_migrate_pfn(),
+        };
+        // SAFETY: The folio that became `dst` gave it its lock and its reference.
+        unsafe { self.flight.set_destination(i, head, dst) };
+        Ok(())
+    }
+
+    /// Finds a page for each page of the large folio that entry `head` stands for.
+    fn fill_pieces(&mut self, head: usize, order: Order) {
+        if !self.flight.splits() {
+            self.starved = true;
+            return;
+        }
+        let hole = self.flight.source(head).page().is_none();
+        let end = head.saturating_add(order.nr_pages().get());
+        for i in head..end {
+            if self.fill_one(i, head, Order::ZERO).is_ok() {
+                continue;
+            }
+            // The kernel looks at the first entry to see that there is something to be split, and
+            // it fills either all of a hole or nothing.
+            if hole || i == head {
+                (head..i).for_each(|i| self.flight.clear_destination(i));
+                return;
+            }
+        }
+    }
 }
 
 /// Pages that are locked and unmapped, and have nowhere to go yet.
@@ -166,41 +218,25 @@ impl<'m, T: DevPagemapOps> Collected<'m, T> {
             pagemap,
             flight,
             way,
+            starved: false,
         })
     }
 
-    /// Finds a place for each page. A page for which there is none will stay where it is.
+    /// Finds a place for each page. A page for which there is none will stay where it is. A large
+    /// folio for which there is no place as large is split, if there are small ones.
     ///
     /// # Context
     ///
     /// May sleep.
     pub fn fill(self) -> Filled<'m, T> {
         let mut step = self.0;
-        for i in 0..step.flight.len() {
-            let src = step.flight.source(i);
-            if !src.is_migrating() {
-                continue;
+        let mut i = 0usize;
+        while i < step.flight.len() {
+            let order = step.flight.order(i);
+            if step.may_move(i) && step.fill_one(i, i, order).is_err() && order > Order::ZERO {
+                step.fill_pieces(i, order);
             }
-            // The owner was asked for, and it is this pagemap alone; but a page that is not of this
-            // pagemap could not be copied, and so must not move.
-            let ours = src.page().is_some_and(|page| {
-                // SAFETY: The flight holds a reference to its source.
-                unsafe { step.pagemap.offset_of(page) }.is_some()
-            });
-            if step.way == Way::ToRam && !ours {
-                continue;
-            }
-            let dst = match step.way {
-                Way::ToDevice => step
-                    .pagemap
-                    .request_folio()
-                    .map(|folio| folio.into_migrate_pfn()),
-                Way::ToRam => step.flight.alloc_ram(i).map(|f| f.into_migrate_pfn()),
-            };
-            if let Ok(dst) = dst {
-                // SAFETY: The folio that became `dst` gave it its lock and its reference.
-                unsafe { step.flight.set_destination(i, dst) };
-            }
+            i = i.saturating_add(order.nr_pages().get());
         }
         Filled(step)
     }
@@ -227,9 +263,17 @@ pub struct Filled<'m, T: DevPagemapOps>(Step<'m, T>);
 impl<'m, T: DevPagemapOps> Filled<'m, T> {
     /// How many pages have somewhere to go.
     pub fn nr_filled(&self) -> NrPages {
-        let flight = &self.0.flight;
-        let filled = (0..flight.len()).filter(|i| flight.destination(*i).is_valid());
-        NrPages::new(filled.count())
+        self.0.flight.nr_filled()
+    }
+
+    /// Whether page `i` has somewhere to go.
+    pub(crate) fn is_filled(&self, i: usize) -> bool {
+        self.0.flight.has_destination(i)
+    }
+
+    /// Whether there was no place for a large folio, which must be split before it can move.
+    pub(crate) fn is_starved(&self) -> bool {
+        self.0.starved
     }
 
     /// Copies the content, and waits until that is done.

@@ -11,6 +11,8 @@ use kernel::{
     prelude::*, //
 };
 
+use crate::number::Order;
+
 /// An entry of `migrate_vma::src` or `migrate_vma::dst`.
 ///
 /// It carries flags and the number of a page. The number never leaves this crate.
@@ -26,6 +28,7 @@ impl MigratePfn {
     const VALID: c_ulong = bindings::MIGRATE_PFN_VALID as c_ulong;
     const MIGRATE: c_ulong = bindings::MIGRATE_PFN_MIGRATE as c_ulong;
     const WRITE: c_ulong = bindings::MIGRATE_PFN_WRITE as c_ulong;
+    const COMPOUND: c_ulong = bindings::MIGRATE_PFN_COMPOUND as c_ulong;
 
     /// The entry with the value `raw`.
     #[inline]
@@ -55,6 +58,23 @@ impl MigratePfn {
     #[inline]
     pub(crate) const fn is_writable(self) -> bool {
         self.0 & Self::WRITE != 0
+    }
+
+    /// Whether the entry stands for a whole large folio, or for a hole of that size. The entries
+    /// behind it are empty then.
+    #[inline]
+    pub(crate) const fn is_compound(self) -> bool {
+        self.0 & Self::COMPOUND != 0
+    }
+
+    /// The same entry, for a folio of `order`.
+    #[inline]
+    pub(crate) const fn with_order(self, order: Order) -> Self {
+        if order.get() > 0 {
+            Self(self.0 | Self::COMPOUND)
+        } else {
+            self
+        }
     }
 
     /// The same entry, writable if `writable`.

@@ -128,6 +128,27 @@ impl PageOffset {
         }
     }
 
+    /// This page, and all pages behind it.
+    pub fn pages(self) -> impl Iterator<Item = Self> {
+        (self.0..usize::MAX).map(Self)
+    }
+
+    /// The last place at or before this one where a folio of `order` may begin.
+    #[inline]
+    pub const fn align_down(self, order: Order) -> Self {
+        Self(self.0 & !(order.nr_pages().0 - 1))
+    }
+
+    /// The next place behind this one that is a multiple of `window` pages, if there are any.
+    #[inline]
+    pub(crate) const fn next_window(self, window: NrPages) -> Option<Self> {
+        let Some(rest) = self.0.checked_rem(window.0) else {
+            return None;
+        };
+        // OVERFLOW: The remainder is smaller than what it is the remainder of.
+        self.checked_add(NrPages(window.0 - rest))
+    }
+
     /// Whether a folio of `order` may begin here.
     #[inline]
     pub const fn is_aligned(self, order: Order) -> bool {
@@ -168,6 +189,23 @@ impl UserAddr {
     pub const fn get(self) -> usize {
         self.0
     }
+
+    /// The range of `nr` pages that this page lies in and that begins at a multiple of its size; `None`
+    /// if there is no such range.
+    pub const fn window(self, nr: NrPages) -> Option<UserRange> {
+        let Some(bytes) = nr.to_bytes() else {
+            return None;
+        };
+        let Some(rest) = self.0.checked_rem(bytes) else {
+            return None;
+        };
+        // OVERFLOW: The remainder is not larger than what it is the remainder of.
+        // INVARIANT: The difference of two multiples of `PAGE_SIZE`.
+        match UserRange::new(Self(self.0 - rest), nr) {
+            Ok(range) => Some(range),
+            Err(_) => None,
+        }
+    }
 }
 
 /// A range of pages of a process.
@@ -192,6 +230,14 @@ impl UserRange {
         }
         // INVARIANT: Just checked.
         Ok(Self { start, nr })
+    }
+
+    /// The pages from `start` up to `end`; [`EINVAL`] if there is none.
+    pub const fn between(start: UserAddr, end: UserAddr) -> Result<Self> {
+        match end.0.checked_sub(start.0) {
+            Some(bytes) => Self::new(start, NrPages(bytes >> PAGE_SHIFT)),
+            None => Err(EINVAL),
+        }
     }
 
     /// The first page.
@@ -223,6 +269,23 @@ impl UserRange {
             Some(UserAddr(self.start.0 + i * PAGE_SIZE))
         } else {
             None
+        }
+    }
+
+    /// The index of the page at `addr`, if the range has it.
+    #[inline]
+    pub const fn index_of(self, addr: UserAddr) -> Option<usize> {
+        match addr.0.checked_sub(self.start.0) {
+            Some(bytes) if bytes >> PAGE_SHIFT < self.nr.0 => Some(bytes >> PAGE_SHIFT),
+            _ => None,
+        }
+    }
+
+    /// The pages that are in `other` as well; `None` if there is none.
+    pub const fn intersection(self, other: Self) -> Option<Self> {
+        match self.starting_at(other.start) {
+            Some(rest) => rest.ending_at(other.end()),
+            None => None,
         }
     }
 

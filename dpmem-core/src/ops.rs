@@ -17,6 +17,7 @@ use crate::{
         Fault,
         FaultAnswer, //
     },
+    folio::order_of,
     number::Order,
     offsets::OffsetAllocator,
     pagemap::DevPagemap, //
@@ -74,7 +75,7 @@ impl<T: DevPagemapOps> PagemapVTable<T> {
         migrate_to_ram: Some(Self::migrate_to_ram),
         // Absent: the kernel then reports that it cannot handle the failure, and does nothing.
         memory_failure: None,
-        // Absent: folios are single pages, which cannot be split.
+        // Absent: the kernel then gives the parts their pagemap, which is all there is to do.
         folio_split: None,
     };
 
@@ -96,12 +97,14 @@ impl<T: DevPagemapOps> PagemapVTable<T> {
         let pagemap = unsafe { DevPagemap::<T>::from_raw(pgmap) };
 
         // SAFETY: The caller is the one who gave up the last reference.
+        let order = NonNull::new(folio).map_or(Order::ZERO, |folio| unsafe { order_of(folio) });
+        // SAFETY: As above.
         let offset = NonNull::new(page).and_then(|page| unsafe { pagemap.offset_of(page) });
         if let Some(offset) = offset {
-            // SAFETY: Every folio of the pagemap comes from its backend, as a single page, and the
-            // caller promises that the last reference is gone.
-            unsafe { pagemap.backend().release(offset) };
-            pagemap.ops().offsets().free(offset, Order::ZERO);
+            // SAFETY: Every folio of the pagemap comes from its backend, and the caller promises that
+            // the last reference is gone.
+            unsafe { pagemap.backend().release(offset, order) };
+            pagemap.ops().offsets().free(offset, order);
         }
     }
 

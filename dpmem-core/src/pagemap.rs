@@ -24,7 +24,10 @@ use kernel::{
 
 use crate::{
     backend::Backend,
-    folio::RequestedFolio,
+    folio::{
+        large_order,
+        RequestedFolio, //
+    },
     migrate::MigrateBuffer,
     number::{
         NrPages,
@@ -38,7 +41,7 @@ use crate::{
     }, //
 };
 
-/// How many pages an eviction takes out of service at a time.
+/// How many pages an eviction takes out of service at a time, unless a large folio has more.
 const EVICT_WINDOW: NrPages = NrPages::new(512);
 
 /// The longest pause, in milliseconds, between two attempts to bring home what is left when a
@@ -108,7 +111,9 @@ impl<T: DevPagemapOps> DevPagemap<T> {
                 unsafe { Backend::new(name, nr, inner) }
             },
             evict_buffer <- Mutex::new(
-                MigrateBuffer::new(EVICT_WINDOW)?,
+                MigrateBuffer::new(large_order().map_or(EVICT_WINDOW, |large| {
+                    EVICT_WINDOW.max(large.nr_pages())
+                }))?,
                 LOCK_NAME,
                 static_lock_class!()
             ),
@@ -180,7 +185,7 @@ impl<T: DevPagemapOps> DevPagemap<T> {
         self.backend.nr_out()
     }
 
-    /// Takes a page out of the allocator, and puts it into service.
+    /// Takes a run of `1 << order` pages out of the allocator, and puts it into service as a folio.
     ///
     /// # Context
     ///
@@ -188,12 +193,17 @@ impl<T: DevPagemapOps> DevPagemap<T> {
     ///
     /// # Errors
     ///
-    /// [`ENOMEM`] if the allocator has none; [`EINVAL`] or [`EBUSY`] if what it handed out is not
-    /// an idle page of this pagemap. It is not given back then, lest it be offered again.
-    pub fn request_folio(&self) -> Result<RequestedFolio<'_, T>> {
-        let offset = self.ops.offsets().allocate(Order::ZERO).ok_or(ENOMEM)?;
+    /// [`ENOMEM`] if the allocator has none; [`EINVAL`] if the kernel has no folios of this order,
+    /// which is one for which it maps a huge page, or zero; [`EINVAL`] or [`EBUSY`] if what the
+    /// allocator handed out is not an idle run of this pagemap. It is not given back then, lest it be
+    /// offered again.
+    pub fn request_folio(&self, order: Order) -> Result<RequestedFolio<'_, T>> {
+        if order != Order::ZERO && Some(order) != large_order() {
+            return Err(EINVAL);
+        }
+        let offset = self.ops.offsets().allocate(order).ok_or(ENOMEM)?;
         // SAFETY: The pagemap is registered, by the type invariants.
-        let folio = unsafe { self.backend.request_folio(offset) };
+        let folio = unsafe { self.backend.request_folio(offset, order) };
         match folio {
             // SAFETY: The folio was just requested, and it is ours.
             Ok(folio) => Ok(unsafe { RequestedFolio::from_raw(self, folio) }),
@@ -202,7 +212,7 @@ impl<T: DevPagemapOps> DevPagemap<T> {
                 Err(err)
             }
             Err(err) => {
-                self.ops.offsets().free(offset, Order::ZERO);
+                self.ops.offsets().free(offset, order);
                 Err(err)
             }
         }

@@ -210,21 +210,21 @@ mod pagemap_life {
         let pagemap = pagemap(NrPages::new(1024))?;
         assert_eq!(pagemap.nr_pages().get(), 1024);
         assert_eq!(pagemap.nr_out().get(), 0);
-        let first = pagemap.request_folio()?;
-        let second = pagemap.request_folio()?;
+        let first = pagemap.request_folio(Order::ZERO)?;
+        let second = pagemap.request_folio(Order::ZERO)?;
         assert!(first.offset() == Some(PageOffset::ZERO));
         assert!(second.offset() == Some(PageOffset::new(1)));
         assert_eq!(pagemap.nr_out().get(), 2);
         drop(first);
         assert_eq!(pagemap.nr_out().get(), 1);
-        let again = pagemap.request_folio()?;
+        let again = pagemap.request_folio(Order::ZERO)?;
         assert!(again.offset() == Some(PageOffset::new(2)));
         drop(second);
         drop(again);
         assert_eq!(pagemap.nr_out().get(), 0);
         // Every page, those that were out before among them.
         for _ in 0..1024 {
-            assert!(pagemap.request_folio().is_ok());
+            assert!(pagemap.request_folio(Order::ZERO).is_ok());
         }
         Ok(())
     }
@@ -233,32 +233,32 @@ mod pagemap_life {
     fn all_pages_can_be_out_and_no_more() -> Result {
         let pagemap = pagemap(NrPages::new(3))?;
         let folios = [
-            pagemap.request_folio()?,
-            pagemap.request_folio()?,
-            pagemap.request_folio()?,
+            pagemap.request_folio(Order::ZERO)?,
+            pagemap.request_folio(Order::ZERO)?,
+            pagemap.request_folio(Order::ZERO)?,
         ];
-        assert!(pagemap.request_folio().err() == Some(ENOMEM));
+        assert!(pagemap.request_folio(Order::ZERO).err() == Some(ENOMEM));
         drop(folios);
-        assert!(pagemap.request_folio().is_ok());
+        assert!(pagemap.request_folio(Order::ZERO).is_ok());
         Ok(())
     }
 
     #[test]
     fn a_page_is_never_out_twice() -> Result {
         let pagemap = always(NrPages::new(512), 7)?;
-        let folio = pagemap.request_folio()?;
-        assert!(pagemap.request_folio().err() == Some(EBUSY));
+        let folio = pagemap.request_folio(Order::ZERO)?;
+        assert!(pagemap.request_folio(Order::ZERO).err() == Some(EBUSY));
         drop(folio);
-        assert!(pagemap.request_folio().is_ok());
+        assert!(pagemap.request_folio(Order::ZERO).is_ok());
         Ok(())
     }
 
     #[test]
     fn nothing_lies_beyond_the_end() -> Result {
         let pagemap = always(NrPages::new(512), 512)?;
-        assert!(pagemap.request_folio().err() == Some(EINVAL));
+        assert!(pagemap.request_folio(Order::ZERO).err() == Some(EINVAL));
         let pagemap = always(NrPages::new(512), usize::MAX)?;
-        assert!(pagemap.request_folio().err() == Some(EINVAL));
+        assert!(pagemap.request_folio(Order::ZERO).err() == Some(EINVAL));
         Ok(())
     }
 
@@ -274,7 +274,7 @@ mod pagemap_life {
         let moved = pagemap.evict(PageOffset::ZERO, pagemap.nr_pages())?;
         assert_eq!(moved.get(), 0);
         // A folio that is ours is locked, so it stays.
-        let folio = pagemap.request_folio()?;
+        let folio = pagemap.request_folio(Order::ZERO)?;
         let moved = pagemap.evict(PageOffset::ZERO, pagemap.nr_pages())?;
         assert_eq!(moved.get(), 0);
         drop(folio);

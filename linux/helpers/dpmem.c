@@ -65,6 +65,11 @@ __rust_helper int rust_helper_page_ref_count(const struct page *page)
 	return page_ref_count(page);
 }
 
+__rust_helper bool rust_helper_get_page_unless_zero(struct page *page)
+{
+	return get_page_unless_zero(page);
+}
+
 __rust_helper struct folio *rust_helper_page_folio(struct page *page)
 {
 	return page_folio(page);
@@ -75,9 +80,19 @@ __rust_helper struct page *rust_helper_folio_page(struct folio *folio, unsigned 
 	return folio_page(folio, n);
 }
 
+__rust_helper unsigned int rust_helper_folio_order(const struct folio *folio)
+{
+	return folio_order(folio);
+}
+
 __rust_helper void rust_helper_folio_lock(struct folio *folio)
 {
 	folio_lock(folio);
+}
+
+__rust_helper bool rust_helper_folio_trylock(struct folio *folio)
+{
+	return folio_trylock(folio);
 }
 
 __rust_helper void rust_helper_folio_put(struct folio *folio)
@@ -85,20 +100,44 @@ __rust_helper void rust_helper_folio_put(struct folio *folio)
 	folio_put(folio);
 }
 
+/* include/linux/huge_mm.h, include/linux/pgtable.h */
+
+__rust_helper bool rust_helper_thp_migration_supported(void)
+{
+	return thp_migration_supported();
+}
+
+__rust_helper int rust_helper_split_folio(struct folio *folio)
+{
+	return split_folio(folio);
+}
+
+__rust_helper unsigned int rust_helper_hpage_pmd_order(void)
+{
+	return PMD_SHIFT - PAGE_SHIFT;
+}
+
 /*
  * include/linux/gfp.h. The GFP masks for memory that a process owns are not
  * among the constants that Rust has, and these two are all that is needed.
+ * Whoever asks for a large folio takes small ones if there is none.
  */
 
-__rust_helper struct folio *
-rust_helper_vma_alloc_folio_movable(struct vm_area_struct *vma, unsigned long addr)
+static inline gfp_t dpmem_movable(unsigned int order)
 {
-	return vma_alloc_folio(GFP_HIGHUSER_MOVABLE, 0, vma, addr);
+	return order ? GFP_TRANSHUGE | __GFP_NORETRY : GFP_HIGHUSER_MOVABLE;
 }
 
-__rust_helper struct folio *rust_helper_folio_alloc_movable(void)
+__rust_helper struct folio *
+rust_helper_vma_alloc_folio_movable(struct vm_area_struct *vma, unsigned long addr,
+				    unsigned int order)
 {
-	return folio_alloc(GFP_HIGHUSER_MOVABLE, 0);
+	return vma_alloc_folio(dpmem_movable(order), order, vma, addr);
+}
+
+__rust_helper struct folio *rust_helper_folio_alloc_movable(unsigned int order)
+{
+	return folio_alloc(dpmem_movable(order), order);
 }
 
 /* include/linux/highmem.h */

@@ -23,9 +23,13 @@ use kernel::{
     }, //
 };
 
-use crate::number::{
-    NrPages,
-    PageOffset, //
+use crate::{
+    folio::order_of,
+    number::{
+        NrPages,
+        Order,
+        PageOffset, //
+    }, //
 };
 
 /// Where there is no `struct page`, there is none up to the next multiple of this: the kernel makes
@@ -115,13 +119,14 @@ impl Backend {
         unsafe { bindings::memunmap_device_private_pagemap(self.pgmap.as_ptr()) };
     }
 
-    /// Puts the idle page at `offset` into service, as a folio: locked, with one reference, which
-    /// are the caller's. May sleep.
+    /// Puts the idle pages from `offset` on into service, as a folio of `order`: locked, with one
+    /// reference, which are the caller's. May sleep.
     ///
     /// # Errors
     ///
-    /// [`EINVAL`] if there is no such page in the pagemap; [`EBUSY`] if it is out; [`ENODEV`] if
-    /// the pagemap is going away; [`ENOMEM`].
+    /// [`EINVAL`] if there are no such pages in the pagemap, or if a folio cannot begin there, or be
+    /// so large; [`EBUSY`] if one of them is out; [`ENODEV`] if the pagemap is going away;
+    /// [`ENOMEM`].
     ///
     /// # Safety
     ///
@@ -129,23 +134,24 @@ impl Backend {
     pub(crate) unsafe fn request_folio(
         &self,
         offset: PageOffset,
+        order: Order,
     ) -> Result<NonNull<bindings::folio>> {
         let pgmap = self.pgmap.as_ptr();
         // SAFETY: The caller promises a registered pagemap; the function checks the rest.
-        let folio = unsafe { bindings::pgmap_request_folio(pgmap, offset.get(), 0) };
+        let folio = unsafe { bindings::pgmap_request_folio(pgmap, offset.get(), order.get()) };
         let folio = NonNull::new(from_err_ptr(folio)?).ok_or(ENOMEM)?;
-        self.out.add(1usize, Relaxed);
+        self.out.add(order.nr_pages().get(), Relaxed);
         Ok(folio)
     }
 
-    /// Notes that a page is idle again. Does not sleep.
+    /// Notes that the pages of a folio are idle again. Does not sleep.
     ///
     /// # Safety
     ///
-    /// The page must have come from [`Backend::request_folio`], and the last reference to it must
-    /// be gone.
-    pub(crate) unsafe fn release(&self, _offset: PageOffset) {
-        self.out.fetch_sub(1usize, Relaxed);
+    /// The folio must have come from [`Backend::request_folio`], or be a part of one that was split,
+    /// and the last reference to it must be gone.
+    pub(crate) unsafe fn release(&self, _offset: PageOffset, order: Order) {
+        self.out.fetch_sub(order.nr_pages().get(), Relaxed);
     }
 
     /// How many pages are out.
@@ -176,6 +182,27 @@ impl Backend {
             }
         }
         None
+    }
+
+    /// The first page of the large folio in service that begins at `offset`, as it is at this moment.
+    ///
+    /// # Safety
+    ///
+    /// The pagemap must be registered.
+    pub(crate) unsafe fn large_folio_at(
+        &self,
+        offset: PageOffset,
+    ) -> Option<NonNull<bindings::page>> {
+        // SAFETY: The caller promises a registered pagemap.
+        let page = NonNull::new(unsafe { self.page(offset) })?;
+        // SAFETY: A `struct page` that is there stays until the pagemap is unregistered.
+        if unsafe { bindings::page_ref_count(page.as_ptr()) } == 0 {
+            return None;
+        }
+        // SAFETY: As above. Only the first page of a folio has references, so this is one; should
+        // it be given up meanwhile, the order is that of a moment ago.
+        let order = unsafe { order_of(page.cast()) };
+        (order > Order::ZERO).then_some(page)
     }
 
     /// The `struct page` at `offset`, or null where none has been made.

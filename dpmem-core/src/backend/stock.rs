@@ -9,7 +9,10 @@
 //! C headers: [`include/linux/ioport.h`](srctree/include/linux/ioport.h),
 //! [`include/linux/memremap.h`](srctree/include/linux/memremap.h)
 
-use core::ptr::NonNull;
+use core::{
+    ops::Range,
+    ptr::NonNull, //
+};
 
 use kernel::{
     bindings,
@@ -22,9 +25,16 @@ use kernel::{
     sync::SpinLock, //
 };
 
-use crate::number::{
-    NrPages,
-    PageOffset, //
+use crate::{
+    folio::{
+        large_order,
+        order_of, //
+    },
+    number::{
+        NrPages,
+        Order,
+        PageOffset, //
+    }, //
 };
 
 /// A pagemap must begin and end at multiples of this: the kernel hotplugs memory in subsections of
@@ -94,20 +104,32 @@ struct Claims {
 }
 
 impl Claims {
-    /// Claims a page; [`EBUSY`] if it is out already.
-    fn claim(&mut self, page: usize) -> Result {
-        if self.pages.next_bit(page) == Some(page) {
+    /// Claims `pages`; [`EBUSY`] if one of them is out already.
+    fn claim(&mut self, pages: Range<usize>) -> Result {
+        let taken = self.pages.next_bit(pages.start);
+        if taken.is_some_and(|page| page < pages.end) {
             return Err(EBUSY);
         }
-        self.pages.set_bit(page);
-        self.nr = self.nr.saturating_add(1);
+        self.nr = self.nr.saturating_add(pages.len());
+        pages.for_each(|page| self.pages.set_bit(page));
         Ok(())
     }
 
     /// Takes back what [`Claims::claim`] gave.
-    fn unclaim(&mut self, page: usize) {
-        self.pages.clear_bit(page);
-        self.nr = self.nr.saturating_sub(1);
+    fn unclaim(&mut self, pages: Range<usize>) {
+        self.nr = self.nr.saturating_sub(pages.len());
+        pages.for_each(|page| self.pages.clear_bit(page));
+    }
+
+    /// The first run of pages that are out and lie in `pages`.
+    fn next_run(&self, pages: Range<usize>) -> Option<Range<usize>> {
+        let first = |page: &usize| *page < pages.end;
+        if pages.is_empty() || pages.start >= self.pages.len() {
+            return None;
+        }
+        let start = self.pages.next_bit(pages.start).filter(first)?;
+        let end = self.pages.next_zero_bit(start).filter(first);
+        Some(start..end.unwrap_or(pages.end))
     }
 }
 
@@ -220,13 +242,13 @@ impl Backend {
         unsafe { bindings::memunmap_pages(self.pgmap.as_ptr()) };
     }
 
-    /// Puts the idle page at `offset` into service, as a folio: locked, with one reference, which
-    /// are the caller's. May sleep.
+    /// Puts the idle pages from `offset` on into service, as a folio of `order`: locked, with one
+    /// reference, which are the caller's. May sleep.
     ///
     /// # Errors
     ///
-    /// [`EINVAL`] if there is no such page in the pagemap; [`EBUSY`] if it is out; [`ENODEV`] if
-    /// the pagemap is going away.
+    /// [`EINVAL`] if there are no such pages in the pagemap, or if a folio cannot begin there, or be
+    /// so large; [`EBUSY`] if one of them is out; [`ENODEV`] if the pagemap is going away.
     ///
     /// # Safety
     ///
@@ -234,9 +256,12 @@ impl Backend {
     pub(crate) unsafe fn request_folio(
         &self,
         offset: PageOffset,
+        order: Order,
     ) -> Result<NonNull<bindings::folio>> {
         let pgmap = self.pgmap.as_ptr();
-        if offset.get() >= self.nr.get() {
+        let end = offset.checked_add(order.nr_pages()).ok_or(EINVAL)?;
+        let possible = order == Order::ZERO || large_order().is_some_and(|large| order <= large);
+        if !possible || !offset.is_aligned(order) || end.get() > self.nr.get() {
             return Err(EINVAL);
         }
 
@@ -246,15 +271,16 @@ impl Backend {
         if !unsafe { bindings::percpu_ref_tryget_live(live) } {
             return Err(ENODEV);
         }
-        let claimed = self.claims.lock().claim(offset.get());
+        let claimed = self.claims.lock().claim(offset.get()..end.get());
         // CAST: An idle page is the beginning of nothing but itself, whatever it was when it was
         // last in service. Hence not `page_folio()`, which would believe what is left of that.
         let folio = self.page(offset).cast::<bindings::folio>();
         if claimed.is_ok() {
-            // SAFETY: The page belongs to `pgmap`. It is idle: nobody had claimed it, and a claim
-            // is given back when the last reference to the folio is gone. We hold a reference to
-            // the pagemap, so it is not being unmapped.
-            unsafe { bindings::zone_device_folio_init(folio, pgmap, 0) };
+            // SAFETY: The pages belong to `pgmap`. They are idle: nobody had claimed them, and a
+            // claim is given back when the last reference to the folio is gone. We hold a
+            // reference to the pagemap, so it is not being unmapped. That a folio of this order may
+            // begin here was checked.
+            unsafe { bindings::zone_device_folio_init(folio, pgmap, order.get()) };
         }
         // SAFETY: The reference is the one taken above; a folio now has its own.
         unsafe { bindings::percpu_ref_put(live) };
@@ -262,14 +288,16 @@ impl Backend {
         NonNull::new(folio).ok_or(EINVAL)
     }
 
-    /// Notes that a page is idle again. Does not sleep.
+    /// Notes that the pages of a folio are idle again. Does not sleep.
     ///
     /// # Safety
     ///
-    /// The page must have come from [`Backend::request_folio`], and the last reference to it must
-    /// be gone.
-    pub(crate) unsafe fn release(&self, offset: PageOffset) {
-        self.claims.lock().unclaim(offset.get());
+    /// The folio must have come from [`Backend::request_folio`], or be a part of one that was split,
+    /// and the last reference to it must be gone.
+    pub(crate) unsafe fn release(&self, offset: PageOffset, order: Order) {
+        // OVERFLOW: The folio lies in the pagemap.
+        let end = offset.get() + order.nr_pages().get();
+        self.claims.lock().unclaim(offset.get()..end);
     }
 
     /// How many pages are out.
@@ -288,6 +316,29 @@ impl Backend {
             return None;
         }
         claims.pages.next_bit(from.get()).map(PageOffset::new)
+    }
+
+    /// The first page of the large folio in service that begins at `offset`, as it is at this moment.
+    ///
+    /// # Safety
+    ///
+    /// The pagemap must be registered.
+    pub(crate) unsafe fn large_folio_at(
+        &self,
+        offset: PageOffset,
+    ) -> Option<NonNull<bindings::page>> {
+        if offset.get() >= self.nr.get() {
+            return None;
+        }
+        let page = NonNull::new(self.page(offset))?;
+        // SAFETY: The page exists, as the caller promises a registered pagemap.
+        if unsafe { bindings::page_ref_count(page.as_ptr()) } == 0 {
+            return None;
+        }
+        // SAFETY: As above. Only the first page of a folio has references, so this is one; should
+        // it be given up meanwhile, the order is that of a moment ago.
+        let order = unsafe { order_of(page.cast()) };
+        (order > Order::ZERO).then_some(page)
     }
 
     /// The page frame number of the first page.
@@ -321,16 +372,28 @@ impl Backend {
     /// # Safety
     ///
     /// The pagemap must be registered, and have the pages, and `src` must have room for `nr`
-    /// entries.
+    /// entries, all of them empty.
     pub(crate) unsafe fn migrate_device_range(
         &self,
         src: *mut c_ulong,
         offset: PageOffset,
         nr: NrPages,
     ) {
-        let start = self.first_pfn().wrapping_add(offset.get());
-        // SAFETY: The caller promises that the pages exist and that there is room. The function
-        // always returns 0.
-        unsafe { bindings::migrate_device_range(src, start, nr.get()) };
+        // OVERFLOW: The caller promises that the pages exist.
+        let end = offset.get() + nr.get();
+        let mut next = offset.get();
+        // Only what is out: an idle page looks like what it last was, for instance the beginning of
+        // a large folio, and the function would skip all that is in service behind it.
+        loop {
+            let run = self.claims.lock().next_run(next..end);
+            let Some(run) = run else { break };
+            let start = self.first_pfn().wrapping_add(run.start);
+            // SAFETY: The run begins in the range, for which there is room.
+            let src = unsafe { src.add(run.start - offset.get()) };
+            // SAFETY: The caller promises that the pages exist and that there is room. The function
+            // always returns 0.
+            unsafe { bindings::migrate_device_range(src, start, run.len()) };
+            next = run.end;
+        }
     }
 }

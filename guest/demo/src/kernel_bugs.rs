@@ -28,7 +28,10 @@ use nix::{
         PollTimeout, //
     },
     sys::{
-        mman::MmapAdvise,
+        mman::{
+            MmapAdvise,
+            ProtFlags, //
+        },
         signal::{
             kill,
             Signal, //
@@ -89,8 +92,9 @@ fn young_after_a_migration(path: &Path) -> Result<()> {
         SpliceFFlags::empty(),
     )
     .context("vmsplice")?;
-    // The bit of the entry alone, not the folio's.
+    // The bit of the entry alone, not the folio's. A CPU that still knows the entry would not set it.
     fs::write("/proc/self/clear_refs", "1").context("cannot write /proc/self/clear_refs")?;
+    memory.protect(ProtFlags::PROT_READ)?;
     check(memory.bytes(), |page| pattern(page, 5))?;
     let all = PAGES * page_size() / 1024;
     let before = smaps(&memory, "Referenced")?;

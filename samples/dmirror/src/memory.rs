@@ -118,17 +118,25 @@ impl CopyEngine for Cells {
         for transfer in batch {
             match transfer {
                 Transfer::ToDevice { src, dst } => {
-                    self.populate(dst)?;
-                    self.with(dst, |page| src.read(page))?;
+                    for (src, dst) in src.pages().zip(dst.pages()) {
+                        self.populate(dst)?;
+                        self.with(dst, |page| src.read(page))?;
+                    }
                 }
-                Transfer::Zero { dst } => {
-                    self.populate(dst)?;
-                    self.with(dst, |page| {
-                        page.fill(0);
-                        Ok(())
-                    })?;
+                Transfer::Zero { dst, nr } => {
+                    for dst in dst.pages().take(nr.get()) {
+                        self.populate(dst)?;
+                        self.with(dst, |page| {
+                            page.fill(0);
+                            Ok(())
+                        })?;
+                    }
                 }
-                Transfer::ToRam { src, dst } => self.with(src, |page| dst.write(page))?,
+                Transfer::ToRam { src, dst } => {
+                    for (src, dst) in src.pages().zip(dst.pages()) {
+                        self.with(src, |page| dst.write(page))?;
+                    }
+                }
             }
         }
         Ok(())
