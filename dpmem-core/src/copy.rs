@@ -24,7 +24,8 @@ use crate::{
     }, //
 };
 
-/// A page of system memory that nobody frees for as long as this value lives.
+/// A page of memory that CPUs can address, and that nobody frees for as long as this value lives: of
+/// system memory, or of a coherent device.
 ///
 /// In a migration it is moreover locked, and in no page table: its content is stable. In a
 /// [`Mirror`](crate::Mirror) the process may change it at any time, as the CPU and a device may
@@ -32,7 +33,7 @@ use crate::{
 ///
 /// # Invariants
 ///
-/// `page` points to a page of system memory that is not freed during `'a`.
+/// `page` points to a page that CPUs can address, and that is not freed during `'a`.
 pub struct RamPage<'a> {
     page: NonNull<bindings::page>,
     _life: PhantomData<&'a ()>,
@@ -43,8 +44,8 @@ impl RamPage<'_> {
     ///
     /// # Safety
     ///
-    /// `page` must point to a page of system memory that is not freed during the lifetime that
-    /// the caller chooses.
+    /// `page` must point to a page that CPUs can address, and that is not freed during the lifetime
+    /// that the caller chooses.
     #[inline]
     pub(crate) unsafe fn from_raw(page: NonNull<bindings::page>) -> Self {
         // INVARIANT: The caller promises it.
@@ -107,6 +108,18 @@ impl<'a> RamPageMut<'a> {
         unsafe { bindings::memcpy_to_page(page, 0, from.as_ptr().cast(), PAGE_SIZE) };
         Ok(())
     }
+
+    /// Copies all of `from` to the page. Does not sleep.
+    pub fn copy_from(&self, from: &RamPage<'_>) {
+        // SAFETY: Both pages are valid by their type invariants, and this one may be written to.
+        unsafe { bindings::copy_highpage(self.0.page.as_ptr(), from.page.as_ptr()) };
+    }
+
+    /// Fills the page with zeroes. Does not sleep.
+    pub fn clear(&self) {
+        // SAFETY: The page is valid, and may be written to, by the type invariants.
+        unsafe { bindings::clear_highpage(self.0.page.as_ptr()) };
+    }
 }
 
 impl<'a> Deref for RamPageMut<'a> {
@@ -123,8 +136,8 @@ impl<'a> Deref for RamPageMut<'a> {
 ///
 /// # Invariants
 ///
-/// `first` points to the first of `nr` pages of one folio of system memory that is not freed during
-/// `'a`.
+/// `first` points to the first of `nr` pages of one folio that CPUs can address, and that is not freed
+/// during `'a`.
 #[derive(Clone, Copy)]
 pub struct RamPages<'a> {
     first: NonNull<bindings::page>,
@@ -137,8 +150,8 @@ impl<'a> RamPages<'a> {
     ///
     /// # Safety
     ///
-    /// They must be pages of one folio of system memory that is not freed during the lifetime that
-    /// the caller chooses.
+    /// They must be pages of one folio that CPUs can address, and that is not freed during the lifetime
+    /// that the caller chooses.
     #[inline]
     unsafe fn from_raw(first: NonNull<bindings::page>, nr: NrPages) -> Self {
         // INVARIANT: The caller promises it.
@@ -199,26 +212,76 @@ unsafe fn nth_page(page: NonNull<bindings::page>, n: usize) -> *mut bindings::pa
     unsafe { bindings::pfn_to_page(pfn.wrapping_add(n)) }
 }
 
-/// A run of pages to be moved, which follow each other on the device, and in system memory.
+/// A run of pages of the device.
+pub struct DevicePages<'a> {
+    offset: PageOffset,
+    nr: NrPages,
+    mapped: Option<RamPages<'a>>,
+}
+
+impl<'a> DevicePages<'a> {
+    /// Where the run begins.
+    #[inline]
+    pub fn offset(&self) -> PageOffset {
+        self.offset
+    }
+
+    /// How many pages there are.
+    #[inline]
+    pub fn nr_pages(&self) -> NrPages {
+        self.nr
+    }
+
+    /// The offsets of the pages, in order.
+    pub fn offsets(&self) -> impl Iterator<Item = PageOffset> {
+        self.offset.pages().take(self.nr.get())
+    }
+
+    /// The pages as a CPU sees them, if it can: if the memory is coherent.
+    pub fn mapped(&self) -> Option<RamPages<'a>> {
+        self.mapped
+    }
+}
+
+/// [`DevicePages`] that are to be written to.
+pub struct DevicePagesMut<'a>(DevicePages<'a>);
+
+impl<'a> DevicePagesMut<'a> {
+    /// As [`DevicePages::mapped`].
+    pub fn mapped_mut(&mut self) -> Option<RamPagesMut<'a>> {
+        // INVARIANT: Nobody has the pages yet.
+        self.0.mapped.take().map(RamPagesMut)
+    }
+}
+
+impl<'a> Deref for DevicePagesMut<'a> {
+    type Target = DevicePages<'a>;
+
+    #[inline]
+    fn deref(&self) -> &DevicePages<'a> {
+        &self.0
+    }
+}
+
+/// A run of pages to be moved, which follow each other on the device, and in system memory. Source and
+/// destination have the same number of pages.
 pub enum Transfer<'a> {
     /// From system memory to the device.
     ToDevice {
         /// What to copy.
         src: RamPages<'a>,
-        /// Where the first page goes; the others go behind it.
-        dst: PageOffset,
+        /// Where to. All of it must be written.
+        dst: DevicePagesMut<'a>,
     },
     /// The process had nothing here yet, so the device's pages are to be all zeroes.
     Zero {
-        /// The first page to clear.
-        dst: PageOffset,
-        /// How many.
-        nr: NrPages,
+        /// What to clear.
+        dst: DevicePagesMut<'a>,
     },
     /// From the device to system memory.
     ToRam {
-        /// The first page to copy; the others are behind it.
-        src: PageOffset,
+        /// What to copy.
+        src: DevicePages<'a>,
         /// Where to. All of it must be written.
         dst: RamPagesMut<'a>,
     },
@@ -264,10 +327,11 @@ impl<'a> Batch<'a> {
         });
         match self.way {
             Way::ToDevice => {
-                // SAFETY: The flight holds a reference to its destination.
-                let dst = unsafe { self.backend.offset_of(dst) }?;
+                // SAFETY: The flight holds a reference to its destination, which is a folio of so many
+                // pages.
+                let dst = DevicePagesMut(unsafe { self.device_pages(dst, nr) }?);
                 Some(match src {
-                    None => Transfer::Zero { dst, nr },
+                    None => Transfer::Zero { dst },
                     Some(src) => Transfer::ToDevice {
                         // SAFETY: The flight holds a reference to its source, which lasts as long
                         // as the flight, and only pages of system memory were selected. A
@@ -278,14 +342,34 @@ impl<'a> Batch<'a> {
                 })
             }
             Way::ToRam => Some(Transfer::ToRam {
-                // SAFETY: The flight holds a reference to its source.
-                src: unsafe { self.backend.offset_of(src?) }?,
+                // SAFETY: The flight holds a reference to its source, which is not smaller than its
+                // destination.
+                src: unsafe { self.device_pages(src?, nr) }?,
                 // INVARIANT: Nobody has the pages yet.
                 // SAFETY: The flight holds a reference to its destination, which was allocated as
                 // system memory, as a folio of so many pages.
                 dst: RamPagesMut(unsafe { RamPages::from_raw(dst, nr) }),
             }),
         }
+    }
+
+    /// The `nr` pages of the device from `first` on, if it is one of ours.
+    ///
+    /// # Safety
+    ///
+    /// They must be pages of one folio, to which there is a reference for as long as the flight lasts.
+    unsafe fn device_pages(
+        &self,
+        first: NonNull<bindings::page>,
+        nr: NrPages,
+    ) -> Option<DevicePages<'a>> {
+        // SAFETY: The caller promises a reference.
+        let offset = unsafe { self.backend.offset_of(first) }?;
+        let mapped = self.backend.is_coherent().then(|| {
+            // SAFETY: As above, and a CPU can address them.
+            unsafe { RamPages::from_raw(first, nr) }
+        });
+        Some(DevicePages { offset, nr, mapped })
     }
 }
 

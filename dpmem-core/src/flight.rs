@@ -68,6 +68,8 @@ pub(crate) enum Select {
     System,
     /// Pages of device-private memory that belong to the owner.
     DevicePrivate,
+    /// Pages of device-coherent memory that belong to the owner.
+    DeviceCoherent,
 }
 
 impl Select {
@@ -77,6 +79,9 @@ impl Select {
             Self::System => bindings::migrate_vma_direction_MIGRATE_VMA_SELECT_SYSTEM,
             Self::DevicePrivate => {
                 bindings::migrate_vma_direction_MIGRATE_VMA_SELECT_DEVICE_PRIVATE
+            }
+            Self::DeviceCoherent => {
+                bindings::migrate_vma_direction_MIGRATE_VMA_SELECT_DEVICE_COHERENT
             }
         };
         let compound = match large_order() {

@@ -16,6 +16,7 @@ use core::{
 use kernel::{
     bindings,
     error::to_result,
+    page::PAGE_SHIFT,
     prelude::*, //
 };
 
@@ -29,15 +30,32 @@ use crate::{
     pagemap::DevPagemap, //
 };
 
-/// The order of the large folios that this kernel migrates: those that a PMD maps. `None` if it
+impl Order {
+    /// The order of what an entry of the page middle directory maps.
+    pub fn of_pmd() -> Self {
+        // SAFETY: The function asks for nothing.
+        let shift = unsafe { bindings::pmd_shift() };
+        Self::of_shift(shift)
+    }
+
+    /// The order of what an entry of the page upper directory maps.
+    pub fn of_pud() -> Self {
+        // SAFETY: The function asks for nothing.
+        let shift = unsafe { bindings::pud_shift() };
+        Self::of_shift(shift)
+    }
+
+    fn of_shift(shift: u32) -> Self {
+        // CAST: A shift is smaller than the number of bits of an address.
+        Self::new(shift.saturating_sub(PAGE_SHIFT as u32)).unwrap_or(Self::MAX)
+    }
+}
+
+/// The order of the large folios that this kernel migrates, which is [`Order::of_pmd`]. `None` if it
 /// migrates none.
 pub(crate) fn large_order() -> Option<Order> {
     // SAFETY: The function asks for nothing.
-    if !unsafe { bindings::thp_migration_supported() } {
-        return None;
-    }
-    // SAFETY: As above.
-    Order::new(unsafe { bindings::hpage_pmd_order() }).ok()
+    unsafe { bindings::thp_migration_supported() }.then(Order::of_pmd)
 }
 
 /// The order of the folio `folio`.
@@ -91,9 +109,20 @@ pub(crate) unsafe fn split(page: NonNull<bindings::page>) -> Result {
 /// # Invariants
 ///
 /// The folio is locked, and the lock and one reference to the folio are this value's.
-struct LockedFolio(NonNull<bindings::folio>);
+pub(crate) struct LockedFolio(NonNull<bindings::folio>);
 
 impl LockedFolio {
+    /// The folio `folio`.
+    ///
+    /// # Safety
+    ///
+    /// The folio must be locked, and the lock and one reference to it must be the caller's, who gives
+    /// them away.
+    pub(crate) unsafe fn from_raw(folio: NonNull<bindings::folio>) -> Self {
+        // INVARIANT: The caller promises it.
+        Self(folio)
+    }
+
     /// The first page.
     fn page(&self) -> Option<NonNull<bindings::page>> {
         // SAFETY: The folio is valid, by the type invariant, and has a first page.

@@ -48,6 +48,8 @@ mod tests;
 pub use copy::{
     Batch,
     CopyEngine,
+    DevicePages,
+    DevicePagesMut,
     Fence,
     RamPage,
     RamPageMut,
@@ -75,6 +77,8 @@ pub use mirror::{
     HmmBuffer,
     Location,
     Mirror,
+    PageState,
+    Place,
     Visited, //
 };
 pub use module::{
@@ -85,6 +89,7 @@ pub use number::{
     NrPages,
     Order,
     PageOffset,
+    PhysRange,
     UserAddr,
     UserRange, //
 };

@@ -131,6 +131,7 @@ impl MigrateVma {
         let vma = mmap.vma_lookup(range.start().get()).ok_or(EFAULT)?;
         let select = match way {
             Way::ToDevice => Select::System,
+            Way::ToRam if pagemap.is_coherent() => Select::DeviceCoherent,
             Way::ToRam => Select::DevicePrivate,
         };
         // SAFETY: The VMA is valid, and the lock held, for as long as `mmap` is borrowed. There is
@@ -229,12 +230,25 @@ impl<'m, T: DevPagemapOps> Collected<'m, T> {
     ///
     /// May sleep.
     pub fn fill(self) -> Filled<'m, T> {
+        self.fill_up_to(Order::MAX)
+    }
+
+    /// As [`Collected::fill`], but large folios are split: for a device that has no use for them just
+    /// now.
+    pub fn fill_split(self) -> Filled<'m, T> {
+        self.fill_up_to(Order::ZERO)
+    }
+
+    fn fill_up_to(self, max: Order) -> Filled<'m, T> {
         let mut step = self.0;
         let mut i = 0usize;
         while i < step.flight.len() {
             let order = step.flight.order(i);
-            if step.may_move(i) && step.fill_one(i, i, order).is_err() && order > Order::ZERO {
-                step.fill_pieces(i, order);
+            if step.may_move(i) {
+                let whole = order <= max && step.fill_one(i, i, order).is_ok();
+                if !whole && order > Order::ZERO {
+                    step.fill_pieces(i, order);
+                }
             }
             i = i.saturating_add(order.nr_pages().get());
         }

@@ -23,7 +23,10 @@ use core::{
 
 use kernel::{
     bindings,
-    error::to_result,
+    error::{
+        from_err_ptr,
+        to_result, //
+    },
     mm::{
         Mm,
         MmWithUser, //
@@ -47,14 +50,19 @@ use kernel::{
     types::Opaque, //
 };
 
+#[cfg(dpmem_hmm_unlocked)]
+use kernel::time::msecs_to_jiffies;
+
 use crate::{
     copy::{
         RamPage,
         RamPageMut, //
     },
+    folio::LockedFolio,
     module::ModuleRef,
     number::{
         NrPages,
+        Order,
         PageOffset,
         UserAddr,
         UserRange, //
@@ -81,6 +89,8 @@ pub enum Location<P> {
     Ram(P),
     /// On the device, at this offset of its pagemap.
     Device(PageOffset),
+    /// On the device, at this offset of its pagemap, where CPUs can address it as well.
+    Coherent(PageOffset, P),
 }
 
 /// How far a visit came.
@@ -93,11 +103,44 @@ pub enum Visited {
     Missing(UserAddr),
 }
 
+/// What the kernel knows of a page of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PageState {
+    /// There is nothing, or nothing that may be accessed, or it is on another device.
+    None,
+    /// Who touches it gets an error.
+    Error,
+    /// There is a page.
+    Present {
+        /// Where it is.
+        place: Place,
+        /// Whether the process may write to it now.
+        writable: bool,
+        /// The size of what is mapped as one here.
+        order: Order,
+    },
+}
+
+/// Where a page is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In system memory.
+    Ram,
+    /// In system memory, and it is the page of zeroes that all processes share.
+    Zero,
+    /// On the device that was asked about, at this offset of its pagemap.
+    Device(PageOffset),
+    /// In coherent memory of another device.
+    OtherDevice,
+}
+
 /// What the mirror knows of a page.
 #[derive(Clone, Copy)]
 struct Translation {
     target: Target,
     writable: bool,
+    /// Whether no CPU reaches the page: see [`Mirror::make_exclusive`].
+    exclusive: bool,
 }
 
 /// Where a translation leads.
@@ -109,6 +152,8 @@ enum Target {
         /// translations of one that does not exist any more are gone.
         owner: *mut c_void,
         offset: PageOffset,
+        /// The page, if CPUs can address it.
+        mapped: Option<NonNull<bindings::page>>,
     },
 }
 
@@ -143,6 +188,11 @@ impl HmmBuffer {
             pfns: KVVec::from_elem(0, nr.get(), GFP_KERNEL)?,
             nodes: KVVec::new(),
         })
+    }
+
+    /// Room for how many pages there is.
+    fn capacity(&self) -> NrPages {
+        NrPages::new(self.pfns.len())
     }
 
     /// Makes sure that there is room for `nr` translations. Sleeps.
@@ -258,6 +308,95 @@ impl Mirror {
         self.populate(range, 0, device, buffer)
     }
 
+    /// Tells what the kernel knows of each page of `range`, without faulting anything in, nor changing
+    /// the mirror.
+    ///
+    /// # Context
+    ///
+    /// That of [`Mirror::fault`]. `visit` is called with the lock of the mirror held; see
+    /// [`Mirror::read`].
+    ///
+    /// # Errors
+    ///
+    /// [`EFAULT`] if a part of the range is not mapped, or the address space is gone; [`EBUSY`] if
+    /// the process kept changing a part of the range for a second; [`EINTR`]; those of `visit`.
+    pub fn inspect<T: DevPagemapOps>(
+        &self,
+        range: UserRange,
+        device: Option<&DevPagemap<T>>,
+        buffer: &mut HmmBuffer,
+        mut visit: impl FnMut(UserAddr, PageState) -> Result,
+    ) -> Result {
+        let mm = self.mm.mmget_not_zero().ok_or(EFAULT)?;
+        for window in range.windows(buffer.capacity()) {
+            let started = Instant::<Monotonic>::now();
+            self.ask(&mm, window, 0, device, buffer, started, |_, buffer| {
+                for (i, pfn) in buffer.pfns.iter().copied().enumerate() {
+                    let Some(addr) = window.page(i) else {
+                        break;
+                    };
+                    // SAFETY: We hold the lock, after a successful check of the sequence number.
+                    visit(addr, unsafe { state_of(pfn, device) })?;
+                }
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Takes the pages of `range`, which must be anonymous memory in system memory, away from all CPUs:
+    /// from now on the device alone has them, as with atomic operations. The first access of a CPU
+    /// ends that, for the page that it is to.
+    ///
+    /// # Context
+    ///
+    /// That of [`Mirror::fault`].
+    ///
+    /// # Errors
+    ///
+    /// [`EFAULT`] if the address space is gone; [`EBUSY`] if somebody else is using a page just now;
+    /// [`EINTR`]; [`ENOMEM`]; what the kernel says of a page that cannot be had. Pages before that are
+    /// the device's.
+    pub fn make_exclusive(&self, range: UserRange) -> Result {
+        let mm = self.mm.mmget_not_zero().ok_or(EFAULT)?;
+        for addr in (0..range.nr_pages().get()).filter_map(|i| range.page(i)) {
+            if current!().signal_pending() {
+                return Err(EINTR);
+            }
+            let node = RBTreeNodeReservation::new(GFP_KERNEL)?;
+            let mmap = mm.mmap_read_lock();
+            let mut folio = null_mut();
+            // SAFETY: The mmap lock is held, and the address is that of a page. Nobody is named as
+            // the owner, so that our own notifier is called as well.
+            let page = unsafe {
+                bindings::make_device_exclusive(mm.as_raw(), addr.get(), null_mut(), &mut folio)
+            };
+            let page = from_err_ptr(page)?;
+            // SAFETY: The function gives a locked folio with a reference, which are ours.
+            let folio = unsafe { LockedFolio::from_raw(NonNull::new(folio).ok_or(EFAULT)?) };
+            let translation = Translation {
+                target: Target::Ram(NonNull::new(page).ok_or(EFAULT)?),
+                writable: true,
+                exclusive: true,
+            };
+            // INVARIANT: The entry cannot be changed while the folio is locked, and whoever does so
+            // afterwards calls the notifier first.
+            let mut table = self.table.lock();
+            table.insert(node.into_node(addr.get(), translation));
+            drop(table);
+            drop(folio);
+            drop(mmap);
+        }
+        Ok(())
+    }
+
+    /// Whether no page of `range` is the device's alone.
+    pub fn is_shared(&self, range: UserRange) -> bool {
+        let table = self.table.lock();
+        let mut pages = (0..range.nr_pages().get()).filter_map(|i| range.page(i));
+        !pages.any(|addr| table.get(&addr.get()).is_some_and(|t| t.exclusive))
+    }
+
     /// The device reads: calls `visit` for the pages of `range`, in order, up to one that has no
     /// translation. Of pages on a device, only those on `device` have one.
     ///
@@ -280,7 +419,11 @@ impl Mirror {
                 // SAFETY: The page is not freed while the table is locked, by the type invariants,
                 // and `visit` cannot keep it.
                 Target::Ram(page) => Location::Ram(unsafe { RamPage::from_raw(page) }),
-                Target::Device { offset, .. } => Location::Device(offset),
+                Target::Device { offset, mapped, .. } => match mapped {
+                    None => Location::Device(offset),
+                    // SAFETY: As above.
+                    Some(page) => Location::Coherent(offset, unsafe { RamPage::from_raw(page) }),
+                },
             };
             visit(addr, location)
         })
@@ -308,7 +451,13 @@ impl Mirror {
                     // SAFETY: As above, the translation is writable, and `visit` cannot keep it.
                     Location::Ram(unsafe { RamPageMut::from_raw(page) })
                 }
-                Target::Device { offset, .. } => Location::Device(offset),
+                Target::Device { offset, mapped, .. } => match mapped {
+                    None => Location::Device(offset),
+                    Some(page) => {
+                        // SAFETY: As above.
+                        Location::Coherent(offset, unsafe { RamPageMut::from_raw(page) })
+                    }
+                },
             };
             visit(addr, location)
         })
@@ -346,7 +495,7 @@ impl Mirror {
         buffer: &mut HmmBuffer,
     ) -> Result {
         let mm = self.mm.mmget_not_zero().ok_or(EFAULT)?;
-        for window in range.windows(NrPages::new(buffer.pfns.len())) {
+        for window in range.windows(buffer.capacity()) {
             let started = Instant::<Monotonic>::now();
             self.populate_window(&mm, window, flags, device, buffer, started)?;
             // The kernel leaves pages of the owner as they are, even read-only ones that are to be
@@ -378,6 +527,33 @@ impl Mirror {
     ) -> Result {
         // The lock of the table is one that is taken while memory is reclaimed.
         buffer.reserve(window.nr_pages())?;
+        self.ask(
+            mm,
+            window,
+            flags,
+            device,
+            buffer,
+            started,
+            |table, buffer| {
+                // INVARIANT: Nothing was invalidated since the kernel was asked, and the table is locked.
+                update(table, window, device, buffer)
+            },
+        )
+    }
+
+    /// Asks the kernel for `window`, which the buffer has room for, and calls `then` with what it said
+    /// in `buffer`, and the table locked: nothing has been invalidated since.
+    #[allow(clippy::too_many_arguments)]
+    fn ask<T: DevPagemapOps>(
+        &self,
+        mm: &MmWithUser,
+        window: UserRange,
+        flags: c_ulong,
+        device: Option<&DevPagemap<T>>,
+        buffer: &mut HmmBuffer,
+        started: Instant<Monotonic>,
+        then: impl FnOnce(&mut Table, &mut HmmBuffer) -> Result,
+    ) -> Result {
         loop {
             if current!().signal_pending() {
                 return Err(EINTR);
@@ -394,13 +570,9 @@ impl Mirror {
                 pfn_flags_mask: 0,
                 dev_private_owner: device.map_or(null_mut(), |d| d.owner()),
             };
-            let mmap = mm.mmap_read_lock();
-            // SAFETY: The mmap lock is held. The array has room for the window, which is no longer
-            // than it. The notifier covers all addresses, and the sequence number is its.
-            let result = to_result(unsafe { bindings::hmm_range_fault(&mut hmm) });
-            drop(mmap);
-
-            match result {
+            // SAFETY: The array has room for the window, which is no longer than it. The notifier
+            // covers all addresses, and is that of `mm`.
+            match unsafe { range_fault(mm, &mut hmm) } {
                 Ok(()) => {
                     let mut table = self.table.lock();
                     // SAFETY: The notifier is registered, and this is its sequence number. The
@@ -409,9 +581,7 @@ impl Mirror {
                         bindings::mmu_interval_read_retry(self.notifier.get(), hmm.notifier_seq)
                     };
                     if !stale {
-                        // INVARIANT: Nothing was invalidated since the kernel was asked, and the
-                        // table is locked.
-                        return update(&mut table, window, device, buffer);
+                        return then(&mut table, buffer);
                     }
                 }
                 Err(EBUSY) => {}
@@ -470,6 +640,81 @@ fn forget(table: &mut Table, start: usize, end: usize) {
     }
 }
 
+/// Asks the kernel for the range `hmm`, once. The lock of the address space is given up while a page
+/// comes from user space.
+///
+/// # Safety
+///
+/// `hmm` must be valid but for its sequence number, and its notifier be one of `mm`.
+#[cfg(dpmem_hmm_unlocked)]
+unsafe fn range_fault(_mm: &MmWithUser, hmm: &mut bindings::hmm_range) -> Result {
+    // SAFETY: The caller promises a valid range. Its address space has users, as the type says.
+    to_result(unsafe {
+        bindings::hmm_range_fault_unlocked_timeout(
+            hmm,
+            msecs_to_jiffies(bindings::HMM_RANGE_DEFAULT_TIMEOUT),
+        )
+    })
+}
+
+/// Asks the kernel for the range `hmm`, once.
+///
+/// # Safety
+///
+/// `hmm` must be valid, and its notifier be one of `mm`.
+#[cfg(not(dpmem_hmm_unlocked))]
+unsafe fn range_fault(mm: &MmWithUser, hmm: &mut bindings::hmm_range) -> Result {
+    let _mmap = mm.mmap_read_lock();
+    // SAFETY: The mmap lock is held, and the caller promises a valid range.
+    to_result(unsafe { bindings::hmm_range_fault(hmm) })
+}
+
+/// What the kernel says in `pfn`, if `device` is the one that was asked about.
+///
+/// # Safety
+///
+/// `pfn` must have been given by `hmm_range_fault()`, and nothing may have been invalidated since, nor
+/// be until this returns.
+unsafe fn state_of<T: DevPagemapOps>(pfn: c_ulong, device: Option<&DevPagemap<T>>) -> PageState {
+    if pfn & bindings::hmm_pfn_flags_HMM_PFN_ERROR != 0 {
+        return PageState::Error;
+    }
+    if pfn & bindings::hmm_pfn_flags_HMM_PFN_VALID == 0 {
+        return PageState::None;
+    }
+    // SAFETY: The entry is valid, as the caller promises.
+    let Some(page) = NonNull::new(unsafe { bindings::hmm_pfn_to_page(pfn) }) else {
+        return PageState::None;
+    };
+    // SAFETY: The page is mapped, as the caller promises, and so is not freed.
+    let place = if unsafe { bindings::is_device_private_page(page.as_ptr()) } {
+        // SAFETY: As above.
+        match device.and_then(|device| unsafe { device.offset_of(page) }) {
+            Some(offset) => Place::Device(offset),
+            None => return PageState::None,
+        }
+    // SAFETY: As above.
+    } else if unsafe { bindings::is_device_coherent_page(page.as_ptr()) } {
+        // SAFETY: As above.
+        match device.and_then(|device| unsafe { device.offset_of(page) }) {
+            Some(offset) => Place::Device(offset),
+            None => Place::OtherDevice,
+        }
+    // SAFETY: Arithmetic on pointers and numbers.
+    } else if unsafe { bindings::is_zero_pfn(bindings::page_to_pfn(page.as_ptr())) } {
+        Place::Zero
+    } else {
+        Place::Ram
+    };
+    // SAFETY: Arithmetic on a number.
+    let order = unsafe { bindings::hmm_pfn_to_map_order(pfn) };
+    PageState::Present {
+        place,
+        writable: pfn & bindings::hmm_pfn_flags_HMM_PFN_WRITE != 0,
+        order: Order::new(order).unwrap_or(Order::ZERO),
+    }
+}
+
 /// Makes the translations of `window` what the kernel says in `pfns`.
 fn update<T: DevPagemapOps>(
     table: &mut Table,
@@ -492,25 +737,23 @@ fn update<T: DevPagemapOps>(
             continue;
         };
         // SAFETY: The page is not freed while we hold the lock.
-        let target = if unsafe { bindings::is_device_private_page(page.as_ptr()) } {
-            // The kernel says so only of pages of the owner that was asked for.
-            let Some(device) = device else {
-                continue;
-            };
-            // SAFETY: As above: it is mapped as long as we hold the lock.
-            let Some(offset) = (unsafe { device.offset_of(page) }) else {
-                continue;
-            };
-            Target::Device {
+        let offset = device.and_then(|device| unsafe { device.offset_of(page) });
+        // SAFETY: As above.
+        let private = unsafe { bindings::is_device_private_page(page.as_ptr()) };
+        let target = match (device, offset) {
+            (Some(device), Some(offset)) => Target::Device {
                 owner: device.owner(),
                 offset,
-            }
-        } else {
-            Target::Ram(page)
+                mapped: (!private).then_some(page),
+            },
+            // The kernel says so only of pages of the owner that was asked for.
+            _ if private => continue,
+            _ => Target::Ram(page),
         };
         let translation = Translation {
             target,
             writable: pfn & bindings::hmm_pfn_flags_HMM_PFN_WRITE != 0,
+            exclusive: false,
         };
         let node = nodes.pop().ok_or(ENOMEM)?;
         table.insert(node.into_node(addr.get(), translation));

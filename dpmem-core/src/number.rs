@@ -156,6 +156,46 @@ impl PageOffset {
     }
 }
 
+/// A range of physical addresses, in whole pages.
+///
+/// # Invariants
+///
+/// It begins at a multiple of `PAGE_SIZE`, has at least one page, and its end can be expressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PhysRange {
+    start: u64,
+    nr: NrPages,
+}
+
+impl PhysRange {
+    /// `nr` pages from the address `start` on; [`EINVAL`] if that is not where a page begins, if there
+    /// is none, or if the range wraps around.
+    pub const fn new(start: u64, nr: NrPages) -> Result<Self> {
+        let Some(bytes) = nr.to_bytes() else {
+            return Err(EINVAL);
+        };
+        // CAST: `usize` has 64 bits where this crate is built, and a page has fewer bytes than that.
+        if bytes == 0 || start % PAGE_SIZE as u64 != 0 || start.checked_add(bytes as u64).is_none()
+        {
+            return Err(EINVAL);
+        }
+        // INVARIANT: Just checked.
+        Ok(Self { start, nr })
+    }
+
+    /// The address of the first byte.
+    #[inline]
+    pub const fn start(self) -> u64 {
+        self.start
+    }
+
+    /// How many pages there are.
+    #[inline]
+    pub const fn nr_pages(self) -> NrPages {
+        self.nr
+    }
+}
+
 /// The address of a page of a process.
 ///
 /// # Invariants

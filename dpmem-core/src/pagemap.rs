@@ -32,7 +32,8 @@ use crate::{
     number::{
         NrPages,
         Order,
-        PageOffset, //
+        PageOffset,
+        PhysRange, //
     },
     offsets::OffsetAllocator,
     ops::{
@@ -54,21 +55,20 @@ const EVICT_PATIENCE: i64 = 256;
 /// The name of the lock of the eviction buffer; a static for the reason that is in `offsets.rs`.
 static LOCK_NAME: &CStr = c"dpmem::evict_buffer";
 
-/// Device memory that the CPU cannot address, registered with the kernel.
+/// Memory of a device that processes have pages in, registered with the kernel.
 ///
 /// It is registered exactly while the value lives. Dropping it brings all its pages home to system
 /// memory first, and tries until that is done; it may sleep for long.
 ///
 /// # Invariants
 ///
-/// - `inner` is a registered pagemap of type `MEMORY_DEVICE_PRIVATE`, with the table of `T`, and
-///   `backend` is the one that registered it.
+/// - `inner` is a registered pagemap of type `MEMORY_DEVICE_PRIVATE` or `MEMORY_DEVICE_COHERENT`, with
+///   the table of `T`, and `backend` is the one that registered it.
 /// - It is its own owner: `inner.owner` is the address of `inner`.
 #[pin_data(PinnedDrop)]
 pub struct DevPagemap<T: DevPagemapOps> {
     #[pin]
     ops: T,
-    #[pin]
     backend: Backend,
     #[pin]
     evict_buffer: Mutex<MigrateBuffer>,
@@ -83,7 +83,8 @@ unsafe impl<T: DevPagemapOps> Send for DevPagemap<T> {}
 unsafe impl<T: DevPagemapOps> Sync for DevPagemap<T> {}
 
 impl<T: DevPagemapOps> DevPagemap<T> {
-    /// Registers `nr` pages of device memory, on the local NUMA node. `name` is for people.
+    /// Registers `nr` pages of memory that only the device can address, on the local NUMA node.
+    /// `name` is for people.
     ///
     /// # Context
     ///
@@ -92,7 +93,7 @@ impl<T: DevPagemapOps> DevPagemap<T> {
     /// # Errors
     ///
     /// [`EINVAL`] if `nr` is zero; [`ENOMEM`]; [`ERANGE`] if this machine has no room for so many
-    /// pages; what `ops` fails with.
+    /// pages; [`EOPNOTSUPP`] if its page tables cannot name them; what `ops` fails with.
     pub fn new<E>(
         name: &'static CStr,
         nr: NrPages,
@@ -101,14 +102,46 @@ impl<T: DevPagemapOps> DevPagemap<T> {
     where
         Error: From<E>,
     {
+        // SAFETY: `init()` gives a pagemap that is pinned beside the backend.
+        let backend = move |pgmap| unsafe { Backend::private(name, nr, pgmap) };
+        Self::init(bindings::memory_type_MEMORY_DEVICE_PRIVATE, backend, ops)
+    }
+
+    /// Registers memory of the device that CPUs can address as well, at `range`, on the local NUMA
+    /// node. Nothing else may use these addresses, for as long as the pagemap lives.
+    ///
+    /// # Context
+    ///
+    /// May sleep, for long if there are many pages.
+    ///
+    /// # Errors
+    ///
+    /// [`EINVAL`] or [`EBUSY`] if the kernel knows the addresses as something else; [`ENOMEM`]; what
+    /// `ops` fails with.
+    pub fn coherent<E>(range: PhysRange, ops: impl PinInit<T, E>) -> impl PinInit<Self, Error>
+    where
+        Error: From<E>,
+    {
+        // SAFETY: As in `new()`.
+        let backend = move |pgmap| unsafe { Backend::coherent(range, pgmap) };
+        Self::init(bindings::memory_type_MEMORY_DEVICE_COHERENT, backend, ops)
+    }
+
+    /// Registers what the backend that `backend` makes for a pagemap has.
+    fn init<E>(
+        kind: bindings::memory_type,
+        backend: impl FnOnce(NonNull<bindings::dev_pagemap>) -> Result<Backend>,
+        ops: impl PinInit<T, E>,
+    ) -> impl PinInit<Self, Error>
+    where
+        Error: From<E>,
+    {
         try_pin_init!(&this in Self {
             ops <- ops,
-            backend <- {
+            backend: {
                 // SAFETY: Not read, only named: the field lies where `this` points to.
                 let inner = unsafe { &raw mut (*this.as_ptr()).inner };
-                let inner = NonNull::new(inner.cast()).ok_or(EINVAL)?;
-                // SAFETY: The pagemap is pinned, and both are fields of it.
-                unsafe { Backend::new(name, nr, inner) }
+                backend(NonNull::new(inner.cast()).ok_or(EINVAL)?)?
             },
             evict_buffer <- Mutex::new(
                 MigrateBuffer::new(large_order().map_or(EVICT_WINDOW, |large| {
@@ -123,7 +156,7 @@ impl<T: DevPagemapOps> DevPagemap<T> {
                 unsafe { slot.write_bytes(0, 1) };
                 // SAFETY: As above, and zeroes are a valid `dev_pagemap`. Nobody else knows it.
                 let pgmap = unsafe { &mut *slot };
-                pgmap.type_ = bindings::memory_type_MEMORY_DEVICE_PRIVATE;
+                pgmap.type_ = kind;
                 pgmap.owner = slot.cast();
                 pgmap.ops = PagemapVTable::<T>::build();
                 // SAFETY: The fields above are initialised in the order in which they stand, so
@@ -177,6 +210,12 @@ impl<T: DevPagemapOps> DevPagemap<T> {
     #[inline]
     pub fn nr_pages(&self) -> NrPages {
         self.backend.nr_pages()
+    }
+
+    /// Whether CPUs can address the memory.
+    #[inline]
+    pub fn is_coherent(&self) -> bool {
+        self.backend.is_coherent()
     }
 
     /// How many pages are out: requested, or in service.

@@ -8,6 +8,7 @@ use kernel::{
 };
 
 use crate::{
+    folio::large_order,
     migrate_pfn::MigratePfn,
     Batch,
     BitmapOffsets,
@@ -259,6 +260,49 @@ mod pagemap_life {
         assert!(pagemap.request_folio(Order::ZERO).err() == Some(EINVAL));
         let pagemap = always(NrPages::new(512), usize::MAX)?;
         assert!(pagemap.request_folio(Order::ZERO).err() == Some(EINVAL));
+        Ok(())
+    }
+
+    #[test]
+    fn a_large_folio_comes_and_goes() -> Result {
+        let Some(large) = large_order() else {
+            return Ok(());
+        };
+        let nr = large.nr_pages();
+        let pagemap = pagemap(NrPages::new(3 * nr.get()))?;
+        let small = pagemap.request_folio(Order::ZERO)?;
+        let folio = pagemap.request_folio(large)?;
+        assert!(folio.order() == large);
+        assert!(folio.offset() == Some(PageOffset::new(nr.get())));
+        assert_eq!(pagemap.nr_out().get(), 1 + nr.get());
+        let other = pagemap.request_folio(large)?;
+        // There is room, but not in one piece.
+        assert!(pagemap.request_folio(large).err() == Some(ENOMEM));
+        drop((small, folio, other));
+        assert_eq!(pagemap.nr_out().get(), 0);
+        // What was a large folio is made of pages again.
+        for _ in 0..3 * nr.get() {
+            assert!(pagemap.request_folio(Order::ZERO)?.order() == Order::ZERO);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn no_large_folio_where_a_page_is_out() -> Result {
+        let Some(large) = large_order() else {
+            return Ok(());
+        };
+        let pagemap = always(large.nr_pages(), 0)?;
+        let small = pagemap.request_folio(Order::ZERO)?;
+        assert!(pagemap.request_folio(large).err() == Some(EBUSY));
+        drop(small);
+        let folio = pagemap.request_folio(large)?;
+        assert!(pagemap.request_folio(Order::ZERO).err() == Some(EBUSY));
+        drop(folio);
+        // Neither is one of another size, nor one that begins in between.
+        assert!(pagemap.request_folio(Order::new(1)?).err() == Some(EINVAL));
+        let pagemap = always(NrPages::new(3 * large.nr_pages().get()), 1)?;
+        assert!(pagemap.request_folio(large).err() == Some(EINVAL));
         Ok(())
     }
 

@@ -29,6 +29,11 @@ __rust_helper bool rust_helper_is_device_private_page(const struct page *page)
 	return is_device_private_page(page);
 }
 
+__rust_helper bool rust_helper_is_device_coherent_page(const struct page *page)
+{
+	return is_device_coherent_page(page);
+}
+
 __rust_helper void rust_helper_zone_device_folio_init(struct folio *folio,
 						      struct dev_pagemap *pgmap,
 						      unsigned int order)
@@ -112,9 +117,19 @@ __rust_helper int rust_helper_split_folio(struct folio *folio)
 	return split_folio(folio);
 }
 
-__rust_helper unsigned int rust_helper_hpage_pmd_order(void)
+__rust_helper unsigned int rust_helper_pmd_shift(void)
 {
-	return PMD_SHIFT - PAGE_SHIFT;
+	return PMD_SHIFT;
+}
+
+__rust_helper unsigned int rust_helper_pud_shift(void)
+{
+	return PUD_SHIFT;
+}
+
+__rust_helper bool rust_helper_is_zero_pfn(unsigned long pfn)
+{
+	return is_zero_pfn(pfn);
 }
 
 /*
@@ -154,6 +169,16 @@ __rust_helper void rust_helper_memcpy_to_page(struct page *page, size_t offset,
 	memcpy_to_page(page, offset, from, len);
 }
 
+__rust_helper void rust_helper_copy_highpage(struct page *to, struct page *from)
+{
+	copy_highpage(to, from);
+}
+
+__rust_helper void rust_helper_clear_highpage(struct page *page)
+{
+	clear_highpage(page);
+}
+
 /* include/linux/migrate.h */
 
 __rust_helper struct page *rust_helper_migrate_pfn_to_page(unsigned long mpfn)
@@ -171,6 +196,11 @@ __rust_helper unsigned long rust_helper_migrate_pfn(unsigned long pfn)
 __rust_helper struct page *rust_helper_hmm_pfn_to_page(unsigned long hmm_pfn)
 {
 	return hmm_pfn_to_page(hmm_pfn);
+}
+
+__rust_helper unsigned int rust_helper_hmm_pfn_to_map_order(unsigned long hmm_pfn)
+{
+	return hmm_pfn_to_map_order(hmm_pfn);
 }
 
 /* include/linux/mmu_notifier.h */

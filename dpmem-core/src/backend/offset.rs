@@ -16,7 +16,6 @@ use kernel::{
         to_result, //
     },
     prelude::*,
-    str::CStr,
     sync::atomic::{
         Atomic,
         Relaxed, //
@@ -42,7 +41,6 @@ const HOLE: usize = 256;
 ///
 /// `pgmap` is the C structure beside which this backend lies, pinned with it. Between
 /// [`Backend::register`] and [`Backend::unregister`] it is registered.
-#[pin_data]
 pub(crate) struct Backend {
     pgmap: NonNull<bindings::dev_pagemap>,
     nr: NrPages,
@@ -65,21 +63,15 @@ impl Backend {
     /// # Safety
     ///
     /// `pgmap` must be pinned beside this backend, and live as long.
-    pub(crate) unsafe fn new(
-        _name: &'static CStr,
-        nr: NrPages,
-        pgmap: NonNull<bindings::dev_pagemap>,
-    ) -> impl PinInit<Self, Error> {
-        pin_init::pin_init_scope(move || {
-            if nr == NrPages::ZERO {
-                return Err(EINVAL);
-            }
-            // INVARIANT: The caller promises the first half; it is not registered yet.
-            Ok(try_pin_init!(Self {
-                pgmap,
-                nr,
-                out: Atomic::new(0),
-            }))
+    pub(crate) unsafe fn new(nr: NrPages, pgmap: NonNull<bindings::dev_pagemap>) -> Result<Self> {
+        if nr == NrPages::ZERO {
+            return Err(EINVAL);
+        }
+        // INVARIANT: The caller promises the first half; it is not registered yet.
+        Ok(Self {
+            pgmap,
+            nr,
+            out: Atomic::new(0),
         })
     }
 

@@ -6,6 +6,7 @@
 //! scenario is a test, and each of them says what it found wrong.
 
 mod device;
+mod huge;
 mod kernel_bugs;
 mod mapping;
 mod pagemap;
@@ -41,7 +42,7 @@ struct Options {
 fn main() -> ExitCode {
     let options = Options::parse();
     let good = if options.ktap {
-        all(scenarios::ALL, &options)
+        all(&[scenarios::ALL, huge::ALL].concat(), &options)
     } else if let Some(name) = &options.kernel_bug {
         let Some(bug) = kernel_bugs::ALL.iter().find(|(known, _)| known == name) else {
             println!("# {name}: no such bug is known");

@@ -4,6 +4,7 @@
 
 use std::{
     num::NonZeroUsize,
+    ops::Range,
     ptr::NonNull, //
 };
 
@@ -112,15 +113,35 @@ impl Mapping {
 
     /// Tells the kernel what is to become of the mapping.
     pub(crate) fn advise(&self, advice: MmapAdvise) -> Result<()> {
+        self.advise_pages(0..self.pages(), advice)
+    }
+
+    /// Tells the kernel what is to become of `pages` of the mapping.
+    pub(crate) fn advise_pages(&self, pages: Range<usize>, advice: MmapAdvise) -> Result<()> {
+        let (start, len) = self.part(pages);
         // SAFETY: The range is ours. What the advices in use change is its content, and nobody
         // holds a reference to that.
-        unsafe { madvise(self.start.cast(), self.len, advice) }.context("madvise")
+        unsafe { madvise(start.cast(), len, advice) }.context("madvise")
     }
 
     /// Changes what may be done with the mapping.
     pub(crate) fn protect(&self, prot: ProtFlags) -> Result<()> {
+        self.protect_pages(0..self.pages(), prot)
+    }
+
+    /// Changes what may be done with `pages` of the mapping.
+    pub(crate) fn protect_pages(&self, pages: Range<usize>, prot: ProtFlags) -> Result<()> {
+        let (start, len) = self.part(pages);
         // SAFETY: The range is ours, and nobody holds a reference to its content.
-        unsafe { mprotect(self.start.cast(), self.len, prot) }.context("mprotect")
+        unsafe { mprotect(start.cast(), len, prot) }.context("mprotect")
+    }
+
+    /// Where `pages` begin, and their length in bytes.
+    fn part(&self, pages: Range<usize>) -> (NonNull<u8>, usize) {
+        assert!(pages.end <= self.pages(), "no such pages");
+        // SAFETY: The pages lie in the mapping.
+        let start = unsafe { self.start.add(pages.start * page_size()) };
+        (start, pages.len() * page_size())
     }
 
     /// Unmaps all but the first `pages` pages.

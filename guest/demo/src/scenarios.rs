@@ -91,6 +91,9 @@ pub(crate) const ALL: &[(&str, Scenario)] = &[
 
 const PAGES: usize = 256;
 
+/// How much memory the device has, in bytes.
+pub(crate) const DEVICE_SIZE: usize = 256 << 20;
+
 /// The byte that page `page` is filled with in pattern `seed`.
 pub(crate) fn pattern(page: usize, seed: usize) -> u8 {
     (page.wrapping_mul(31).wrapping_add(seed.wrapping_mul(97)) % 251 + 1) as u8
@@ -118,7 +121,7 @@ pub(crate) fn check(bytes: &[u8], expected: impl Fn(usize) -> u8) -> Result<()> 
 }
 
 /// Checks where the pages of `memory` are.
-fn expect(memory: &Mapping, expected: Count) -> Result<()> {
+pub(crate) fn expect(memory: &Mapping, expected: Count) -> Result<()> {
     let found = count(memory)?;
     ensure!(
         found == expected,
@@ -127,14 +130,14 @@ fn expect(memory: &Mapping, expected: Count) -> Result<()> {
     Ok(())
 }
 
-fn on_device(pages: usize) -> Count {
+pub(crate) fn on_device(pages: usize) -> Count {
     Count {
         device: pages,
         ..Count::default()
     }
 }
 
-fn in_ram(pages: usize) -> Count {
+pub(crate) fn in_ram(pages: usize) -> Count {
     Count {
         ram: pages,
         ..Count::default()
@@ -422,8 +425,7 @@ fn release_while_processes_fault(path: &Path) -> Result<()> {
 }
 
 fn more_than_the_device_has(path: &Path) -> Result<()> {
-    // The device has 256 MiB.
-    let pages = (272 << 20) / page_size();
+    let pages = (DEVICE_SIZE + (16 << 20)) / page_size();
     let device = Device::open(path)?;
     let mut memory = Mapping::private(pages)?;
     fill(memory.bytes_mut(), 25);
@@ -436,7 +438,7 @@ fn more_than_the_device_has(path: &Path) -> Result<()> {
         "migrating too much gave {refused:?}"
     );
     let found = count(&memory)?;
-    let room = (256 << 20) / page_size();
+    let room = DEVICE_SIZE / page_size();
     ensure!(
         found.device == room && found.ram == pages - room,
         "the pages are {found:?}"

@@ -13,7 +13,8 @@ use kernel::{
 
 use dpmem::{
     DevPagemap,
-    NrPages, //
+    NrPages,
+    PhysRange, //
 };
 
 use crate::memory::Memory;
@@ -21,22 +22,40 @@ use crate::memory::Memory;
 /// The registered memory of a device.
 pub(crate) type Pagemap = DevPagemap<Memory>;
 
+/// What memory a device has.
+#[derive(Clone, Copy)]
+pub(crate) enum Kind {
+    /// So many pages that no CPU can address.
+    Private(NrPages),
+    /// Pages that CPUs can address as well.
+    Coherent(PhysRange),
+}
+
+impl Kind {
+    fn nr_pages(self) -> NrPages {
+        match self {
+            Self::Private(nr) => nr,
+            Self::Coherent(range) => range.nr_pages(),
+        }
+    }
+}
+
 /// One device.
 #[pin_data]
 pub(crate) struct Device {
     module: &'static ThisModule,
-    size: NrPages,
+    kind: Kind,
     // Registered when it is first needed.
     #[pin]
     pagemap: Mutex<Option<Arc<Pagemap>>>,
 }
 
 impl Device {
-    /// A device of the driver in `module`, with `size` pages of memory.
-    pub(crate) fn new(module: &'static ThisModule, size: NrPages) -> impl PinInit<Self, Error> {
+    /// A device of the driver in `module`, with memory of the kind `kind`.
+    pub(crate) fn new(module: &'static ThisModule, kind: Kind) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             module,
-            size,
+            kind,
             pagemap <- new_mutex!(None, "dmirror::pagemap"),
         })
     }
@@ -44,6 +63,11 @@ impl Device {
     /// The module that the driver is.
     pub(crate) fn module(&self) -> &'static ThisModule {
         self.module
+    }
+
+    /// Whether CPUs can address the memory of the device.
+    pub(crate) fn is_coherent(&self) -> bool {
+        matches!(self.kind, Kind::Coherent(_))
     }
 
     /// The memory of the device, if it is registered.
@@ -61,10 +85,17 @@ impl Device {
         if let Some(pagemap) = &*slot {
             return Ok(pagemap.clone());
         }
-        let mib = self.size.to_bytes().ok_or(EINVAL)? >> 20;
-        let init = DevPagemap::new(c"dmirror", self.size, Memory::new(self.size));
-        let pagemap = Arc::pin_init(init, GFP_KERNEL)
-            .inspect_err(|err| pr_err!("{} MiB of device memory: {:?}\n", mib, err))?;
+        let size = self.kind.nr_pages();
+        let mib = size.to_bytes().ok_or(EINVAL)? >> 20;
+        let memory = Memory::new(size);
+        let pagemap = match self.kind {
+            Kind::Private(_) => {
+                Arc::pin_init(DevPagemap::new(c"dmirror", size, memory), GFP_KERNEL)
+            }
+            Kind::Coherent(range) => Arc::pin_init(DevPagemap::coherent(range, memory), GFP_KERNEL),
+        };
+        let pagemap =
+            pagemap.inspect_err(|err| pr_err!("{} MiB of device memory: {:?}\n", mib, err))?;
         pr_info!("{} MiB of device memory\n", mib);
         *slot = Some(pagemap.clone());
         Ok(pagemap)

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Two imaginary devices with memory of their own that no CPU can reach.
+//! Imaginary devices with memory of their own: two whose memory no CPU can reach, and two, if one says
+//! where, whose memory CPUs can address as well.
 //!
-//! Each open file of `/dev/hmm_dmirror0` or `1` is a view of the address space of the process that
-//! opened it: the device reads and writes there, and memory migrates to it and back. The ioctls are
-//! those of `lib/test_hmm_uapi.h`, so that upstream's hmm-tests run on it:
+//! Each open file of `/dev/hmm_dmirror0` is a view of the address space of the process that opened it:
+//! the device reads and writes there, and memory migrates to it and back. The ioctls are those of
+//! `lib/test_hmm_uapi.h`, so that upstream's hmm-tests run on it:
 //!
 //! ```sh
 //! modprobe dmirror
@@ -29,6 +30,7 @@ use kernel::{
 use dpmem::{
     ModuleSlot,
     NrPages,
+    PhysRange,
     Published, //
 };
 
@@ -37,7 +39,10 @@ mod file;
 mod memory;
 mod uapi;
 
-use device::Device;
+use device::{
+    Device,
+    Kind, //
+};
 use file::DmirrorFile;
 
 module! {
@@ -49,49 +54,104 @@ module! {
     params: {
         memory_mib: usize {
             default: 256,
-            description: "How much memory each device has, in MiB",
+            description: "How much private memory a device has, in MiB",
+        },
+        spm_addr_dev0: u64 {
+            default: 0,
+            description: "Physical address of 256 MiB for a device with coherent memory",
+        },
+        spm_addr_dev1: u64 {
+            default: 0,
+            description: "The same for another one",
         },
     },
 }
 
-/// How many devices there are.
-const NR_DEVICES: usize = 2;
+/// How many pages are in a MiB.
+const PAGES_PER_MIB: usize = (1 << 20) / PAGE_SIZE;
 
-/// Where `open` finds its device.
-static DEVICES: [ModuleSlot<Device>; NR_DEVICES] = [ModuleSlot::new(), ModuleSlot::new()];
+/// How much coherent memory a device has.
+const COHERENT: NrPages = NrPages::new(256 * PAGES_PER_MIB);
 
+/// Where `open` finds its device: two with private memory, two with coherent memory.
+static DEVICES: [ModuleSlot<Device>; 4] = [const { ModuleSlot::new() }; 4];
+
+/// What the module has when it is loaded.
 #[pin_data]
 struct Dmirror {
-    // Dropped first, so that nobody opens a device which is about to go away.
     #[pin]
-    _node0: MiscDeviceRegistration<DmirrorFile<0>>,
+    _private0: Node<0>,
     #[pin]
-    _node1: MiscDeviceRegistration<DmirrorFile<1>>,
-    _devices: [Published<Device>; NR_DEVICES],
+    _private1: Node<1>,
+    _coherent0: Option<Pin<KBox<Node<2>>>>,
+    _coherent1: Option<Pin<KBox<Node<3>>>>,
 }
 
 impl kernel::InPlaceModule for Dmirror {
     fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
-        let [slot0, slot1] = &DEVICES;
         try_pin_init!(Self {
-            _devices: {
-                let size = memory_size()?;
-                [
-                    slot0.publish(Arc::pin_init(Device::new(module, size), GFP_KERNEL)?)?,
-                    slot1.publish(Arc::pin_init(Device::new(module, size), GFP_KERNEL)?)?,
-                ]
-            },
-            _node0 <- MiscDeviceRegistration::register(options(c"hmm_dmirror0")),
-            _node1 <- MiscDeviceRegistration::register(options(c"hmm_dmirror1")),
+            _private0 <- Node::new(c"hmm_dmirror0", module, private()?),
+            _private1 <- Node::new(c"hmm_dmirror1", module, private()?),
+            _coherent0: Node::coherent(
+                c"hmm_dmirror2",
+                module,
+                module_parameters::spm_addr_dev0.value(),
+            )?,
+            _coherent1: Node::coherent(
+                c"hmm_dmirror3",
+                module,
+                module_parameters::spm_addr_dev1.value(),
+            )?,
         })
     }
 }
 
-/// What the parameter says that a device has.
-fn memory_size() -> Result<NrPages> {
+/// Device `N`, and how user space gets at it.
+#[pin_data]
+struct Node<const N: usize> {
+    // Dropped first, so that nobody opens a device which is about to go away.
+    #[pin]
+    _misc: MiscDeviceRegistration<DmirrorFile<N>>,
+    _device: Published<Device>,
+}
+
+impl<const N: usize> Node<N> {
+    /// The device with memory of `kind`, as `name`.
+    fn new(
+        name: &'static CStr,
+        module: &'static ThisModule,
+        kind: Kind,
+    ) -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            _device: {
+                let slot = DEVICES.get(N).ok_or(ENODEV)?;
+                slot.publish(Arc::pin_init(Device::new(module, kind), GFP_KERNEL)?)?
+            },
+            _misc <- MiscDeviceRegistration::register(MiscDeviceOptions { name }),
+        })
+    }
+
+    /// The device with coherent memory at `addr`, unless that is zero.
+    fn coherent(
+        name: &'static CStr,
+        module: &'static ThisModule,
+        addr: u64,
+    ) -> Result<Option<Pin<KBox<Self>>>> {
+        if addr == 0 {
+            return Ok(None);
+        }
+        let range = PhysRange::new(addr, COHERENT)
+            .inspect_err(|_| pr_err!("{:#x} is not where memory can begin\n", addr))?;
+        let node = Self::new(name, module, Kind::Coherent(range));
+        Ok(Some(KBox::pin_init(node, GFP_KERNEL)?))
+    }
+}
+
+/// What private memory the parameter says that a device has.
+fn private() -> Result<Kind> {
     let mib = module_parameters::memory_mib.value();
-    match mib.checked_mul((1 << 20) / PAGE_SIZE) {
-        Some(pages) if pages > 0 => Ok(NrPages::new(pages)),
+    match mib.checked_mul(PAGES_PER_MIB) {
+        Some(pages) if pages > 0 => Ok(Kind::Private(NrPages::new(pages))),
         _ => {
             pr_err!(
                 "memory_mib={}: a device has some memory, and less than all there is\n",
@@ -100,9 +160,4 @@ fn memory_size() -> Result<NrPages> {
             Err(EINVAL)
         }
     }
-}
-
-/// The options of the node `name`.
-fn options(name: &'static CStr) -> MiscDeviceOptions {
-    MiscDeviceOptions { name }
 }

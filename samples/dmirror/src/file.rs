@@ -8,14 +8,28 @@ use kernel::{
         MiscDevice,
         MiscDeviceRegistration, //
     },
-    mm::virt::flags,
-    page::PAGE_SIZE,
+    mm::virt::{
+        flags,
+        VmaNew, //
+    },
+    page::{
+        Page,
+        PAGE_SIZE, //
+    },
     prelude::*,
-    sync::Arc, //
+    sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
+        Arc, //
+    }, //
 };
 
 use dpmem::{
     Access,
+    Collected,
+    Filled,
     HmmBuffer,
     Location,
     MigrateBuffer,
@@ -34,6 +48,7 @@ use crate::{
         Device,
         Pagemap, //
     },
+    memory::Memory,
     uapi::{
         self,
         Command, //
@@ -50,6 +65,8 @@ pub(crate) struct DmirrorFile<const N: usize> {
     device: Arc<Device>,
     #[pin]
     mirror: Mirror,
+    // Whether there is to be no place for the next large folio.
+    no_large: Atomic<bool>,
 }
 
 #[vtable]
@@ -64,6 +81,7 @@ impl<const N: usize> MiscDevice for DmirrorFile<N> {
             try_pin_init!(Self {
                 mirror <- Mirror::new(mm, device.module()),
                 device,
+                no_large: Atomic::new(false),
             }),
             GFP_KERNEL,
         )
@@ -73,15 +91,38 @@ impl<const N: usize> MiscDevice for DmirrorFile<N> {
         let this = this.get_ref();
         let mut command = Command::read(arg)?;
         match cmd {
-            uapi::READ => this.read(&mut command)?,
+            // The kernel gives up the lock for any read, if it can.
+            uapi::READ | uapi::READ_UNLOCKED => this.read(&mut command)?,
             uapi::WRITE => this.write(&mut command)?,
             uapi::MIGRATE_TO_DEV => this.migrate_to_device(&mut command)?,
             uapi::MIGRATE_TO_SYS => this.migrate_to_ram(&mut command)?,
+            uapi::SNAPSHOT => this.inspect(&mut command)?,
+            uapi::EXCLUSIVE => this.make_exclusive(&mut command)?,
+            uapi::CHECK_EXCLUSIVE => {
+                if !this.mirror.is_shared(command.range) {
+                    return Err(EPERM);
+                }
+            }
             uapi::RELEASE => this.device.release(),
+            uapi::FLAGS => {
+                let flags = command.range.nr_pages().get();
+                this.no_large
+                    .store(flags & uapi::FLAG_FAIL_ALLOC != 0, Relaxed);
+            }
             _ => return Err(EINVAL),
         }
         command.write(arg)?;
         Ok(0)
+    }
+
+    /// Maps fresh pages, which are nobody's but the mapping's.
+    fn mmap(_this: Pin<&Self>, _file: &File, vma: &VmaNew) -> Result {
+        let mapping = vma.set_mixedmap();
+        for addr in (vma.start()..vma.end()).step_by(PAGE_SIZE) {
+            let page = Page::alloc_page(GFP_KERNEL | __GFP_ZERO)?;
+            mapping.vm_insert_page(addr, &page)?;
+        }
+        Ok(())
     }
 }
 
@@ -126,7 +167,8 @@ impl<const N: usize> DmirrorFile<N> {
         let pagemap = self.device.pagemap_or_register()?;
         let mut buffer = MigrateBuffer::new(WINDOW)?;
         self.for_each_vma(command.range, |mmap, window| {
-            MigrateVma::to_device(&pagemap, mmap, window, &mut buffer)?.migrate()?;
+            let pages = MigrateVma::to_device(&pagemap, mmap, window, &mut buffer)?;
+            self.fill(pages).copy()?.commit();
             Ok(())
         })?;
 
@@ -160,10 +202,55 @@ impl<const N: usize> DmirrorFile<N> {
         let mut buffer = MigrateBuffer::new(WINDOW)?;
         let cpages = &mut command.cpages;
         self.for_each_vma(command.range, |mmap, window| {
-            let moved = MigrateVma::to_ram(&pagemap, mmap, window, &mut buffer)?.migrate()?;
-            *cpages += moved.get();
+            let pages = MigrateVma::to_ram(&pagemap, mmap, window, &mut buffer)?;
+            *cpages += self.fill(pages).copy()?.commit().nr_moved().get();
             Ok(())
         })
+    }
+
+    /// Finds places for `pages`: not for large folios, if that is to fail once.
+    fn fill<'m>(&self, pages: Collected<'m, Memory>) -> Filled<'m, Memory> {
+        match self.no_large.xchg(false, Relaxed) {
+            true => pages.fill_split(),
+            false => pages.fill(),
+        }
+    }
+
+    /// Tells the process what the kernel knows of its memory, one byte for each page.
+    fn inspect(&self, command: &mut Command) -> Result {
+        let pagemap = self.device.pagemap();
+        let coherent = self.device.is_coherent();
+        let mut hmm = HmmBuffer::new(WINDOW)?;
+        let mut seen = KVVec::with_capacity(WINDOW.get(), GFP_KERNEL)?;
+        let mut writer = command.bytes()?.writer();
+        for window in command.range.windows(WINDOW) {
+            seen.clear();
+            self.mirror
+                .inspect(window, pagemap.as_deref(), &mut hmm, |_, state| {
+                    Ok(seen.push_within_capacity(uapi::protection(state, coherent))?)
+                })?;
+            writer.write_slice(&seen)?;
+            command.cpages += window.nr_pages().get();
+        }
+        Ok(())
+    }
+
+    /// The device takes the range for itself, reads it, and hands to the process what it has read.
+    fn make_exclusive(&self, command: &mut Command) -> Result {
+        self.mirror.make_exclusive(command.range)?;
+        let pagemap = None::<&Pagemap>;
+        let mut bounce = bounce(command.range)?;
+        for window in command.range.windows(WINDOW) {
+            let visited = self.mirror.read(window, pagemap, |addr, location| {
+                load(slot(&mut bounce, window, addr)?, location, pagemap)
+            })?;
+            if visited != Visited::All {
+                return Err(ENOENT);
+            }
+            hand_out(command, window, &bounce)?;
+            command.cpages += window.nr_pages().get();
+        }
+        Ok(())
     }
 
     /// Calls `f` for the pieces of `range`, each of which lies in one readable mapping.
@@ -240,7 +327,7 @@ fn slot(bounce: &mut [u8], window: UserRange, addr: UserAddr) -> Result<&mut [u8
 /// Reads the page at `location`.
 fn load(to: &mut [u8], location: Location<RamPage<'_>>, pagemap: Option<&Pagemap>) -> Result {
     match location {
-        Location::Ram(page) => page.read(to),
+        Location::Ram(page) | Location::Coherent(_, page) => page.read(to),
         Location::Device(offset) => {
             let cells = pagemap.ok_or(EIO)?.ops().cells();
             cells.with(offset, |page| {
@@ -254,7 +341,7 @@ fn load(to: &mut [u8], location: Location<RamPage<'_>>, pagemap: Option<&Pagemap
 /// Writes the page at `location`.
 fn store(from: &[u8], location: Location<RamPageMut<'_>>, pagemap: Option<&Pagemap>) -> Result {
     match location {
-        Location::Ram(page) => page.write(from),
+        Location::Ram(page) | Location::Coherent(_, page) => page.write(from),
         Location::Device(offset) => {
             let cells = pagemap.ok_or(EIO)?.ops().cells();
             cells.with(offset, |page| {

@@ -2,8 +2,9 @@
 
 //! The memory of the device, and what moves bytes to and from it.
 //!
-//! The device is imaginary, so its memory is simulated: blocks of system memory that nothing but
-//! this file knows. Pages of it are named by their offsets, as a real device would have them.
+//! The device is imaginary, so its private memory is simulated: blocks of system memory that nothing
+//! but this file knows. Pages of it are named by their offsets, as a real device would have them.
+//! Coherent memory is where its address says.
 
 use kernel::{
     new_mutex,
@@ -19,6 +20,8 @@ use dpmem::{
     DevPagemapOps,
     NrPages,
     PageOffset,
+    RamPages,
+    RamPagesMut,
     Transfer, //
 };
 
@@ -110,6 +113,13 @@ impl Cells {
     }
 }
 
+/// Copies between pages that the CPU can address.
+fn copy(src: RamPages<'_>, dst: RamPagesMut<'_>) {
+    for (src, dst) in src.pages().zip(dst.pages()) {
+        dst.copy_from(&src);
+    }
+}
+
 impl CopyEngine for Cells {
     // The CPU copies, so everything is done when `submit` returns.
     type Fence = ();
@@ -117,26 +127,35 @@ impl CopyEngine for Cells {
     fn submit(&self, batch: &mut Batch<'_>) -> Result {
         for transfer in batch {
             match transfer {
-                Transfer::ToDevice { src, dst } => {
-                    for (src, dst) in src.pages().zip(dst.pages()) {
-                        self.populate(dst)?;
-                        self.with(dst, |page| src.read(page))?;
+                Transfer::ToDevice { src, mut dst } => match dst.mapped_mut() {
+                    Some(dst) => copy(src, dst),
+                    None => {
+                        for (src, dst) in src.pages().zip(dst.offsets()) {
+                            self.populate(dst)?;
+                            self.with(dst, |page| src.read(page))?;
+                        }
                     }
-                }
-                Transfer::Zero { dst, nr } => {
-                    for dst in dst.pages().take(nr.get()) {
-                        self.populate(dst)?;
-                        self.with(dst, |page| {
-                            page.fill(0);
-                            Ok(())
-                        })?;
+                },
+                Transfer::Zero { mut dst } => match dst.mapped_mut() {
+                    Some(dst) => dst.pages().for_each(|page| page.clear()),
+                    None => {
+                        for dst in dst.offsets() {
+                            self.populate(dst)?;
+                            self.with(dst, |page| {
+                                page.fill(0);
+                                Ok(())
+                            })?;
+                        }
                     }
-                }
-                Transfer::ToRam { src, dst } => {
-                    for (src, dst) in src.pages().zip(dst.pages()) {
-                        self.with(src, |page| dst.write(page))?;
+                },
+                Transfer::ToRam { src, dst } => match src.mapped() {
+                    Some(src) => copy(src, dst),
+                    None => {
+                        for (src, dst) in src.offsets().zip(dst.pages()) {
+                            self.with(src, |page| dst.write(page))?;
+                        }
                     }
-                }
+                },
             }
         }
         Ok(())

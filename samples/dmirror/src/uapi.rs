@@ -12,6 +12,9 @@ use kernel::{
 
 use dpmem::{
     NrPages,
+    Order,
+    PageState,
+    Place,
     UserAddr,
     UserRange, //
 };
@@ -30,8 +33,63 @@ pub(crate) const WRITE: u32 = _IOWR::<RawCommand>('H' as u32, 0x01);
 pub(crate) const MIGRATE_TO_DEV: u32 = _IOWR::<RawCommand>('H' as u32, 0x02);
 /// Memory of the process migrates from the device.
 pub(crate) const MIGRATE_TO_SYS: u32 = _IOWR::<RawCommand>('H' as u32, 0x03);
+/// What the kernel knows of the memory of the process.
+pub(crate) const SNAPSHOT: u32 = _IOWR::<RawCommand>('H' as u32, 0x04);
+/// The device takes memory of the process for itself.
+pub(crate) const EXCLUSIVE: u32 = _IOWR::<RawCommand>('H' as u32, 0x05);
+/// Whether the device has given back what it took for itself.
+pub(crate) const CHECK_EXCLUSIVE: u32 = _IOWR::<RawCommand>('H' as u32, 0x06);
 /// The device gives up its memory.
 pub(crate) const RELEASE: u32 = _IOWR::<RawCommand>('H' as u32, 0x07);
+
+/// What is to go wrong; the flags are where the number of pages is otherwise.
+pub(crate) const FLAGS: u32 = _IOWR::<RawCommand>('H' as u32, 0x08);
+/// The device reads memory of the process that may have to come from a userfaultfd. Since 7.3.
+pub(crate) const READ_UNLOCKED: u32 = _IOWR::<RawCommand>('H' as u32, 0x09);
+
+/// In [`FLAGS`]: there is to be no place for the next large folio.
+pub(crate) const FLAG_FAIL_ALLOC: usize = 1 << 0;
+
+/// What [`SNAPSHOT`] says of a page, as a byte, if the device's memory is `coherent` or not.
+pub(crate) fn protection(state: PageState, coherent: bool) -> u8 {
+    const ERROR: u8 = 0xff;
+    const NONE: u8 = 0x00;
+    const READ: u8 = 0x01;
+    const WRITE: u8 = 0x02;
+    const PMD: u8 = 0x04;
+    const PUD: u8 = 0x08;
+    const ZERO: u8 = 0x10;
+    const DEV_PRIVATE_LOCAL: u8 = 0x20;
+    const DEV_COHERENT_LOCAL: u8 = 0x40;
+    const DEV_COHERENT_REMOTE: u8 = 0x50;
+
+    let PageState::Present {
+        place,
+        writable,
+        order,
+    } = state
+    else {
+        return if state == PageState::Error {
+            ERROR
+        } else {
+            NONE
+        };
+    };
+    let place = match place {
+        Place::Ram => NONE,
+        Place::Zero => ZERO,
+        Place::Device(_) if coherent => DEV_COHERENT_LOCAL,
+        Place::Device(_) => DEV_PRIVATE_LOCAL,
+        Place::OtherDevice => DEV_COHERENT_REMOTE,
+    };
+    let access = if writable { WRITE } else { READ };
+    let size = match order {
+        order if order == Order::of_pmd() => PMD,
+        order if order == Order::of_pud() => PUD,
+        _ => 0,
+    };
+    place | access | size
+}
 
 /// A command, and what became of it.
 pub(crate) struct Command {
@@ -82,6 +140,16 @@ impl Command {
             self.faults as u64,
         ];
         slice.writer().write(&raw)
+    }
+
+    /// Where the process keeps one byte for each page.
+    ///
+    /// # Errors
+    ///
+    /// [`EFAULT`] if there is no such address.
+    pub(crate) fn bytes(&self) -> Result<UserSlice> {
+        let addr = UserPtr::from_addr(usize::try_from(self.ptr)?);
+        Ok(UserSlice::new(addr, self.range.nr_pages().get()))
     }
 
     /// Where the process keeps what belongs to `window` of the range, as an address and a length.

@@ -43,7 +43,7 @@ pub(crate) fn load_with(plan: &mut Plan, machine: &Machine, driver: Driver, more
         let parameters = match (driver, *name) {
             (Driver::C, _) => machine.coherent_memory(),
             (Driver::Rust, CORE) => Vec::new(),
-            (Driver::Rust, _) => more.to_vec(),
+            (Driver::Rust, _) => [machine.coherent_memory(), more.to_vec()].concat(),
         };
         plan.load(name, &parameters);
     }

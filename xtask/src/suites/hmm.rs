@@ -2,7 +2,6 @@
 
 //! `--suite hmm`: the kernel tree's hmm-tests, unmodified.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::time::Duration;
 
@@ -21,11 +20,7 @@ use crate::report::{Report, Test};
 
 /// The program.
 const PROGRAM: &str = "hmm-tests";
-/// Which of its tests the sample driver is for.
-const SAMPLE_TESTS: &str = "samples/dmirror/upstream-tests";
-/// The part of a test's full name that says which kind of device memory it uses.
-const PRIVATE: &str = "_device_private";
-/// The same for the other kind.
+/// The part of a test's full name that says that it uses coherent memory.
 const COHERENT: &str = "_device_coherent";
 /// Where the guest's khugepaged is told what to do.
 const KHUGEPAGED: &str = "/sys/kernel/mm/transparent_hugepage/khugepaged";
@@ -38,23 +33,8 @@ pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
     let kernel = context.kernel;
     let source = kernel.selftest_source("hmm-tests.c")?;
     let all = names(&source)?;
-    let for_driver: Vec<&String> = match context.driver {
-        Driver::C => all.iter().collect(),
-        Driver::Rust => {
-            let path = repo::top().join(SAMPLE_TESTS);
-            let list = fs::read_to_string(&path)
-                .with_context(|| format!("cannot read {}", path.display()))?;
-            let chosen = sample_tests(&list, &all)?;
-            report.comment(&format!(
-                "{} of {} upstream tests are outside of {SAMPLE_TESTS} and do not run",
-                all.len() - chosen.len(),
-                all.len()
-            ))?;
-            chosen
-        }
-    };
-    let wanted: Vec<&String> = for_driver
-        .into_iter()
+    let wanted: Vec<&String> = all
+        .iter()
         .filter(|name| context.filter.takes(name))
         .collect();
     if wanted.is_empty() {
@@ -254,26 +234,6 @@ fn names(source: &str) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// The tests that the sample's list names, on private memory. A name that upstream does not have is an error.
-fn sample_tests<'a>(list: &str, all: &'a [String]) -> Result<Vec<&'a String>> {
-    let mut chosen = BTreeSet::new();
-    for line in list
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty() && !line.starts_with('#'))
-    {
-        let (fixture, test) = line
-            .split_once('.')
-            .with_context(|| format!("{SAMPLE_TESTS}: {line} is not fixture.test"))?;
-        let name = format!("{fixture}.{fixture}{PRIVATE}.{test}");
-        if !all.contains(&name) {
-            bail!("{SAMPLE_TESTS}: upstream has no test {line}");
-        }
-        chosen.insert(name);
-    }
-    Ok(all.iter().filter(|name| chosen.contains(*name)).collect())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -325,16 +285,5 @@ TEST_F(other, plain)
             judge(Driver::C, "hmm.hmm_device_private.migrate", failed()),
             Status::Fail
         );
-    }
-
-    #[test]
-    fn the_samples_list() {
-        let all = names(SOURCE).unwrap();
-        assert_eq!(
-            sample_tests("# x\n\nhmm.slow\n", &all).unwrap(),
-            ["hmm.hmm_device_private.slow"]
-        );
-        assert!(sample_tests("hmm.gone\n", &all).is_err());
-        assert!(sample_tests("slow\n", &all).is_err());
     }
 }

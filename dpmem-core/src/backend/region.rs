@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The backend for an unmodified kernel.
+//! The backend for device memory that has a place in physical address space.
 //!
-//! There, a page of device memory has a page frame number, and so its pagemap needs a piece of
-//! physical address space that nothing else uses. This file asks for that piece, and keeps it to
-//! itself.
+//! Coherent memory has one of its own, which the driver names. On an unmodified kernel, private memory
+//! has a page frame number as well, and so its pagemap needs a piece of physical address space that
+//! nothing else uses. This file asks for that piece, and keeps it to itself.
 //!
 //! C headers: [`include/linux/ioport.h`](srctree/include/linux/ioport.h),
 //! [`include/linux/memremap.h`](srctree/include/linux/memremap.h)
@@ -33,7 +33,8 @@ use crate::{
     number::{
         NrPages,
         Order,
-        PageOffset, //
+        PageOffset,
+        PhysRange, //
     }, //
 };
 
@@ -41,21 +42,25 @@ use crate::{
 /// 2 MiB on every architecture, see `SUBSECTION_SHIFT`.
 const SUBSECTION_SIZE: usize = 1 << 21;
 
-/// A piece of physical address space that belongs to us.
+/// A piece of physical address space for private memory, which belongs to us.
 ///
 /// # Invariants
 ///
 /// `res` points to a resource that `request_free_mem_region()` made. It is released when the value
 /// is dropped, and not before.
+#[cfg(not(dpmem_offset))]
 struct Region {
     res: NonNull<bindings::resource>,
 }
 
 // SAFETY: A resource is not bound to a thread, and the functions on it take the resource lock.
+#[cfg(not(dpmem_offset))]
 unsafe impl Send for Region {}
 // SAFETY: Nothing changes the resource through a shared reference.
+#[cfg(not(dpmem_offset))]
 unsafe impl Sync for Region {}
 
+#[cfg(not(dpmem_offset))]
 impl Region {
     /// Takes `size` bytes of unused physical address space. May sleep.
     ///
@@ -86,6 +91,7 @@ impl Region {
     }
 }
 
+#[cfg(not(dpmem_offset))]
 impl Drop for Region {
     fn drop(&mut self) {
         let start = self.start();
@@ -97,6 +103,12 @@ impl Drop for Region {
     }
 }
 
+/// What keeps the addresses of private memory ours. Those of coherent memory are the driver's.
+#[cfg(not(dpmem_offset))]
+type Ours = Option<Region>;
+#[cfg(dpmem_offset)]
+type Ours = ();
+
 /// Which pages are out: requested, or in service.
 struct Claims {
     pages: BitmapVec,
@@ -104,6 +116,17 @@ struct Claims {
 }
 
 impl Claims {
+    /// Claims for `nr` pages, of which none is out. May sleep.
+    fn new(nr: NrPages) -> Result<Self> {
+        if nr == NrPages::ZERO || nr.get() > BitmapVec::MAX_LEN {
+            return Err(EINVAL);
+        }
+        Ok(Self {
+            pages: BitmapVec::new(nr.get(), GFP_KERNEL)?,
+            nr: 0,
+        })
+    }
+
     /// Claims `pages`; [`EBUSY`] if one of them is out already.
     fn claim(&mut self, pages: Range<usize>) -> Result {
         let taken = self.pages.next_bit(pages.start);
@@ -145,10 +168,12 @@ static LOCK_NAME: &CStr = c"dpmem::claims";
 #[pin_data]
 pub(crate) struct Backend {
     pgmap: NonNull<bindings::dev_pagemap>,
-    region: Region,
+    start: bindings::resource_size_t,
     nr: NrPages,
+    coherent: bool,
     #[pin]
     claims: SpinLock<Claims>,
+    _ours: Ours,
 }
 
 // SAFETY: The pagemap is not bound to a thread, and the rest is `Send` itself.
@@ -157,7 +182,7 @@ unsafe impl Send for Backend {}
 unsafe impl Sync for Backend {}
 
 impl Backend {
-    /// Reserves room for `nr` pages. May sleep.
+    /// Reserves room for `nr` pages of private memory. May sleep.
     ///
     /// # Errors
     ///
@@ -166,32 +191,62 @@ impl Backend {
     /// # Safety
     ///
     /// `pgmap` must be pinned beside this backend, and live as long.
-    pub(crate) unsafe fn new(
+    #[cfg(not(dpmem_offset))]
+    pub(super) unsafe fn private(
         name: &'static CStr,
         nr: NrPages,
         pgmap: NonNull<bindings::dev_pagemap>,
     ) -> impl PinInit<Self, Error> {
         pin_init::pin_init_scope(move || {
-            if nr == NrPages::ZERO || nr.get() > BitmapVec::MAX_LEN {
-                return Err(EINVAL);
-            }
+            let claims = Claims::new(nr)?;
             let bytes = nr.to_bytes().ok_or(EINVAL)?;
             let size = bytes
                 .checked_next_multiple_of(SUBSECTION_SIZE)
                 .ok_or(EINVAL)?;
             let region = Region::request(name, size)?;
-            let claims = Claims {
-                pages: BitmapVec::new(nr.get(), GFP_KERNEL)?,
-                nr: 0,
-            };
             // INVARIANT: The caller promises the first half; it is not registered yet.
             Ok(try_pin_init!(Self {
                 pgmap,
-                region,
+                start: region.start(),
                 nr,
+                coherent: false,
                 claims <- SpinLock::new(claims, LOCK_NAME, static_lock_class!()),
+                _ours: Some(region),
             }))
         })
+    }
+
+    /// A backend for the coherent memory at `range`. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// [`EINVAL`] for no page, or 2^31 or more; [`ENOMEM`].
+    ///
+    /// # Safety
+    ///
+    /// `pgmap` must be pinned beside this backend, and live as long.
+    pub(super) unsafe fn coherent(
+        range: PhysRange,
+        pgmap: NonNull<bindings::dev_pagemap>,
+    ) -> impl PinInit<Self, Error> {
+        pin_init::pin_init_scope(move || {
+            let nr = range.nr_pages();
+            let claims = Claims::new(nr)?;
+            // INVARIANT: The caller promises the first half; it is not registered yet.
+            Ok(try_pin_init!(Self {
+                pgmap,
+                start: range.start(),
+                nr,
+                coherent: true,
+                claims <- SpinLock::new(claims, LOCK_NAME, static_lock_class!()),
+                _ours: Ours::default(),
+            }))
+        })
+    }
+
+    /// Whether a CPU can address the memory.
+    pub(super) fn is_coherent(&self) -> bool {
+        self.coherent
     }
 
     /// How many pages there are.
@@ -211,8 +266,9 @@ impl Backend {
     /// The pagemap must be all zeroes but for the fields named above, and not be registered.
     pub(crate) unsafe fn register(&self, nid: i32) -> Result {
         let pgmap = self.pgmap.as_ptr();
-        let start = self.region.start();
-        // OVERFLOW: The region is at least as long as the pagemap, rounded up to a subsection.
+        let start = self.start;
+        // OVERFLOW: What lies at `start` is at least as long as the pagemap, rounded up to a subsection
+        // if it is private.
         let len = self
             .nr
             .get()
@@ -344,7 +400,7 @@ impl Backend {
     /// The page frame number of the first page.
     fn first_pfn(&self) -> usize {
         // CAST: A page frame number fits in an `unsigned long`, which is what `usize` is.
-        (self.region.start() >> PAGE_SHIFT) as usize
+        (self.start >> PAGE_SHIFT) as usize
     }
 
     /// The `struct page` at `offset`, which must lie in the pagemap.
@@ -387,13 +443,37 @@ impl Backend {
         loop {
             let run = self.claims.lock().next_run(next..end);
             let Some(run) = run else { break };
-            let start = self.first_pfn().wrapping_add(run.start);
             // SAFETY: The run begins in the range, for which there is room.
             let src = unsafe { src.add(run.start - offset.get()) };
-            // SAFETY: The caller promises that the pages exist and that there is room. The function
-            // always returns 0.
-            unsafe { bindings::migrate_device_range(src, start, run.len()) };
+            // SAFETY: The caller promises that the pages exist and that there is room.
+            unsafe { self.migrate_device_run(src, run.clone()) };
             next = run.end;
         }
+    }
+
+    /// As [`Backend::migrate_device_range`], for pages that were out just now.
+    ///
+    /// # Safety
+    ///
+    /// That of [`Backend::migrate_device_range`].
+    #[cfg(dpmem_offset)]
+    unsafe fn migrate_device_run(&self, src: *mut c_ulong, run: Range<usize>) {
+        let pgmap = self.pgmap.as_ptr();
+        // SAFETY: The caller promises a registered pagemap that has the pages, and the room. The
+        // function always returns 0.
+        unsafe { bindings::migrate_device_range(src, pgmap, run.start, run.len()) };
+    }
+
+    /// As [`Backend::migrate_device_range`], for pages that were out just now.
+    ///
+    /// # Safety
+    ///
+    /// That of [`Backend::migrate_device_range`].
+    #[cfg(not(dpmem_offset))]
+    unsafe fn migrate_device_run(&self, src: *mut c_ulong, run: Range<usize>) {
+        let start = self.first_pfn().wrapping_add(run.start);
+        // SAFETY: The caller promises that the pages exist, and the room. The function always returns
+        // 0.
+        unsafe { bindings::migrate_device_range(src, start, run.len()) };
     }
 }
