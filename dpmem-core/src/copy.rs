@@ -10,7 +10,10 @@ use core::{
 
 use kernel::{
     bindings,
-    page::PAGE_SIZE,
+    page::{
+        Page,
+        PAGE_SIZE, //
+    },
     prelude::*, //
 };
 
@@ -39,7 +42,17 @@ pub struct RamPage<'a> {
     _life: PhantomData<&'a ()>,
 }
 
-impl RamPage<'_> {
+impl<'a> RamPage<'a> {
+    /// A page of the driver's own.
+    pub fn of(page: &'a Page) -> Self {
+        // INVARIANT: The page is borrowed during `'a`.
+        Self {
+            // SAFETY: A `Page` is never null.
+            page: unsafe { NonNull::new_unchecked(page.as_ptr()) },
+            _life: PhantomData,
+        }
+    }
+
     /// The page `page`.
     ///
     /// # Safety
@@ -81,6 +94,12 @@ impl RamPage<'_> {
 pub struct RamPageMut<'a>(RamPage<'a>);
 
 impl<'a> RamPageMut<'a> {
+    /// A page of the driver's own.
+    pub fn of(page: &'a mut Page) -> Self {
+        // INVARIANT: It is the driver's, who has no other reference to it.
+        Self(RamPage::of(page))
+    }
+
     /// The page `page`.
     ///
     /// # Safety

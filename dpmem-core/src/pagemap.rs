@@ -233,11 +233,14 @@ impl<T: DevPagemapOps> DevPagemap<T> {
     /// # Errors
     ///
     /// [`ENOMEM`] if the allocator has none; [`EINVAL`] if the kernel has no folios of this order,
-    /// which is one for which it maps a huge page, or zero; [`EINVAL`] or [`EBUSY`] if what the
+    /// which is [`Order::of_pmd`] for private memory, or zero; [`EINVAL`] or [`EBUSY`] if what the
     /// allocator handed out is not an idle run of this pagemap. It is not given back then, lest it be
     /// offered again.
     pub fn request_folio(&self, order: Order) -> Result<RequestedFolio<'_, T>> {
-        if order != Order::ZERO && Some(order) != large_order() {
+        // The kernel would queue a large folio of coherent memory for splitting, and complain when it is
+        // freed: only those of private memory are meant to be.
+        let large = large_order().filter(|_| !self.is_coherent());
+        if order != Order::ZERO && Some(order) != large {
             return Err(EINVAL);
         }
         let offset = self.ops.offsets().allocate(order).ok_or(ENOMEM)?;

@@ -328,13 +328,7 @@ fn slot(bounce: &mut [u8], window: UserRange, addr: UserAddr) -> Result<&mut [u8
 fn load(to: &mut [u8], location: Location<RamPage<'_>>, pagemap: Option<&Pagemap>) -> Result {
     match location {
         Location::Ram(page) | Location::Coherent(_, page) => page.read(to),
-        Location::Device(offset) => {
-            let cells = pagemap.ok_or(EIO)?.ops().cells();
-            cells.with(offset, |page| {
-                to.copy_from_slice(page);
-                Ok(())
-            })
-        }
+        Location::Device(offset) => pagemap.ok_or(EIO)?.ops().cells().read(offset, to),
     }
 }
 
@@ -342,13 +336,7 @@ fn load(to: &mut [u8], location: Location<RamPage<'_>>, pagemap: Option<&Pagemap
 fn store(from: &[u8], location: Location<RamPageMut<'_>>, pagemap: Option<&Pagemap>) -> Result {
     match location {
         Location::Ram(page) | Location::Coherent(_, page) => page.write(from),
-        Location::Device(offset) => {
-            let cells = pagemap.ok_or(EIO)?.ops().cells();
-            cells.with(offset, |page| {
-                page.copy_from_slice(from);
-                Ok(())
-            })
-        }
+        Location::Device(offset) => pagemap.ok_or(EIO)?.ops().cells().write(offset, from),
     }
 }
 

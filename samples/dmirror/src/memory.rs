@@ -8,7 +8,7 @@
 
 use kernel::{
     new_mutex,
-    page::PAGE_SIZE,
+    page::Page,
     prelude::*,
     sync::Mutex, //
 };
@@ -18,14 +18,17 @@ use dpmem::{
     BitmapOffsets,
     CopyEngine,
     DevPagemapOps,
+    DevicePages,
     NrPages,
     PageOffset,
+    RamPage,
+    RamPageMut,
     RamPages,
     RamPagesMut,
     Transfer, //
 };
 
-/// The simulated memory comes in blocks of so many pages, when they are first written to.
+/// The simulated memory is kept in blocks of so many pages.
 const BLOCK: usize = 512;
 
 /// What the driver supplies for its pagemap.
@@ -60,7 +63,7 @@ impl Memory {
 pub(crate) struct Cells {
     // Taken with the lock of a mirror held, so nothing is allocated under it.
     #[pin]
-    blocks: Mutex<KVVec<Option<KVVec<u8>>>>,
+    blocks: Mutex<Blocks>,
 }
 
 impl Cells {
@@ -68,48 +71,71 @@ impl Cells {
         pin_init::pin_init_scope(move || {
             let mut blocks = KVVec::new();
             for _ in 0..size.get().div_ceil(BLOCK) {
-                blocks.push(None, GFP_KERNEL)?;
+                blocks.push(KVec::new(), GFP_KERNEL)?;
             }
             Ok(try_pin_init!(Self {
-                blocks <- new_mutex!(blocks, "dmirror::blocks"),
+                blocks <- new_mutex!(Blocks(blocks), "dmirror::blocks"),
             }))
         })
     }
 
-    /// Makes sure that there is something behind `page`. May sleep.
-    fn populate(&self, page: PageOffset) -> Result {
-        let index = page.get() / BLOCK;
-        if matches!(self.blocks.lock().get(index), Some(Some(_))) {
-            return Ok(());
-        }
-        let block = KVVec::from_elem(0, BLOCK * PAGE_SIZE, GFP_KERNEL)?;
-        let mut blocks = self.blocks.lock();
-        let slot = blocks.get_mut(index).ok_or(EINVAL)?;
-        // Somebody may have been faster.
-        if slot.is_none() {
-            *slot = Some(block);
+    /// Makes sure that there is something behind `pages`. May sleep.
+    fn populate(&self, pages: &DevicePages<'_>) -> Result {
+        let mut rest = pages.offsets();
+        while let Some(missing) = self.next_missing(&mut rest) {
+            let block = Blocks::block()?;
+            let page = Page::alloc_page(GFP_KERNEL)?;
+            self.blocks.lock().insert(missing, block, page)?;
         }
         Ok(())
     }
 
-    /// Calls `f` with the bytes of `page`.
-    ///
-    /// # Errors
-    ///
-    /// [`EIO`] if nothing was ever written there; those of `f`.
-    pub(crate) fn with<R>(
-        &self,
-        page: PageOffset,
-        f: impl FnOnce(&mut [u8]) -> Result<R>,
-    ) -> Result<R> {
+    fn next_missing(&self, offsets: &mut impl Iterator<Item = PageOffset>) -> Option<PageOffset> {
         let mut blocks = self.blocks.lock();
-        let block = blocks
-            .get_mut(page.get() / BLOCK)
-            .and_then(Option::as_mut)
-            .ok_or(EIO)?;
-        // OVERFLOW: The remainder is below `BLOCK`.
-        let start = page.get() % BLOCK * PAGE_SIZE;
-        f(block.get_mut(start..start + PAGE_SIZE).ok_or(EIO)?)
+        offsets.find(|offset| blocks.page(*offset).is_err())
+    }
+
+    /// Reads the page at `offset`; [`EIO`] if nothing was ever written there.
+    pub(crate) fn read(&self, offset: PageOffset, to: &mut [u8]) -> Result {
+        RamPage::of(self.blocks.lock().page(offset)?).read(to)
+    }
+
+    /// Writes the page at `offset`; [`EIO`] if nothing was ever written there.
+    pub(crate) fn write(&self, offset: PageOffset, from: &[u8]) -> Result {
+        RamPageMut::of(self.blocks.lock().page(offset)?).write(from)
+    }
+}
+
+/// The pages of the simulated memory, as far as they were ever written to.
+struct Blocks(KVVec<KVec<Option<Page>>>);
+
+impl Blocks {
+    /// A block without a page.
+    fn block() -> Result<KVec<Option<Page>>> {
+        let mut block = KVec::with_capacity(BLOCK, GFP_KERNEL)?;
+        for _ in 0..BLOCK {
+            block.push_within_capacity(None)?;
+        }
+        Ok(block)
+    }
+
+    /// The page at `offset`; [`EIO`] if it was never written to.
+    fn page(&mut self, offset: PageOffset) -> Result<&mut Page> {
+        let block = self.0.get_mut(offset.get() / BLOCK).ok_or(EIO)?;
+        let page = block.get_mut(offset.get() % BLOCK).ok_or(EIO)?;
+        page.as_mut().ok_or(EIO)
+    }
+
+    /// Puts `page` at `offset`, and takes `block` if there is none yet. Somebody may have been faster:
+    /// then both are dropped.
+    fn insert(&mut self, offset: PageOffset, block: KVec<Option<Page>>, page: Page) -> Result {
+        let of = self.0.get_mut(offset.get() / BLOCK).ok_or(EINVAL)?;
+        if of.is_empty() {
+            *of = block;
+        }
+        let slot = of.get_mut(offset.get() % BLOCK).ok_or(EINVAL)?;
+        slot.get_or_insert(page);
+        Ok(())
     }
 }
 
@@ -130,29 +156,29 @@ impl CopyEngine for Cells {
                 Transfer::ToDevice { src, mut dst } => match dst.mapped_mut() {
                     Some(dst) => copy(src, dst),
                     None => {
+                        self.populate(&dst)?;
+                        let mut blocks = self.blocks.lock();
                         for (src, dst) in src.pages().zip(dst.offsets()) {
-                            self.populate(dst)?;
-                            self.with(dst, |page| src.read(page))?;
+                            RamPageMut::of(blocks.page(dst)?).copy_from(&src);
                         }
                     }
                 },
                 Transfer::Zero { mut dst } => match dst.mapped_mut() {
                     Some(dst) => dst.pages().for_each(|page| page.clear()),
                     None => {
+                        self.populate(&dst)?;
+                        let mut blocks = self.blocks.lock();
                         for dst in dst.offsets() {
-                            self.populate(dst)?;
-                            self.with(dst, |page| {
-                                page.fill(0);
-                                Ok(())
-                            })?;
+                            RamPageMut::of(blocks.page(dst)?).clear();
                         }
                     }
                 },
                 Transfer::ToRam { src, dst } => match src.mapped() {
                     Some(src) => copy(src, dst),
                     None => {
+                        let mut blocks = self.blocks.lock();
                         for (src, dst) in src.offsets().zip(dst.pages()) {
-                            self.with(src, |page| dst.write(page))?;
+                            dst.copy_from(&RamPage::of(blocks.page(src)?));
                         }
                     }
                 },
