@@ -59,6 +59,9 @@ use crate::{
 /// How many pages are worked on at a time.
 const WINDOW: NrPages = NrPages::new(512);
 
+/// How many pages are handed to the process at a time, or taken from it.
+const BOUNCE: NrPages = NrPages::new(16);
+
 /// An open file of device `N`.
 #[pin_data]
 pub(crate) struct DmirrorFile<const N: usize> {
@@ -131,8 +134,8 @@ impl<const N: usize> DmirrorFile<N> {
     fn read(&self, command: &mut Command) -> Result {
         let pagemap = self.device.pagemap();
         let pagemap = pagemap.as_deref();
-        let mut bounce = bounce(command.range)?;
-        for window in command.range.windows(WINDOW) {
+        let mut bounce = bounce()?;
+        for window in command.range.windows(BOUNCE) {
             self.access(command, window, Access::Read, pagemap, |todo| {
                 self.mirror.read(todo, pagemap, |addr, location| {
                     load(slot(&mut bounce, window, addr)?, location, pagemap)
@@ -147,8 +150,8 @@ impl<const N: usize> DmirrorFile<N> {
     fn write(&self, command: &mut Command) -> Result {
         let pagemap = self.device.pagemap();
         let pagemap = pagemap.as_deref();
-        let mut bounce = bounce(command.range)?;
-        for window in command.range.windows(WINDOW) {
+        let mut bounce = bounce()?;
+        for window in command.range.windows(BOUNCE) {
             let len = window.nr_pages().to_bytes().ok_or(EINVAL)?;
             let bytes = bounce.get_mut(..len).ok_or(EINVAL)?;
             command.buffer(window)?.reader().read_slice(bytes)?;
@@ -173,18 +176,33 @@ impl<const N: usize> DmirrorFile<N> {
         })?;
 
         let mut hmm = HmmBuffer::new(WINDOW)?;
-        let mut bounce = bounce(command.range)?;
         for window in command.range.windows(WINDOW) {
             self.mirror.snapshot(window, Some(&*pagemap), &mut hmm)?;
-            let visited = self
-                .mirror
-                .read(window, Some(&*pagemap), |addr, location| {
-                    match location {
-                        // It has not moved: it is shared, say, or somebody is using it.
-                        Location::Ram(_) => Err(ENOENT),
-                        device => load(slot(&mut bounce, window, addr)?, device, Some(&pagemap)),
-                    }
-                })?;
+        }
+        self.read_what_is_there(command, |location| match location {
+            // It has not moved: it is shared, say, or somebody is using it.
+            Location::Ram(_) => false,
+            Location::Device(_) | Location::Coherent(..) => true,
+        })
+    }
+
+    /// The device reads the range, without faulting anything in, and hands it to the process; [`ENOENT`]
+    /// if a page is not where `there` wants it to be.
+    fn read_what_is_there(
+        &self,
+        command: &mut Command,
+        there: impl Fn(&Location<RamPage<'_>>) -> bool,
+    ) -> Result {
+        let pagemap = self.device.pagemap();
+        let pagemap = pagemap.as_deref();
+        let mut bounce = bounce()?;
+        for window in command.range.windows(BOUNCE) {
+            let visited = self.mirror.read(window, pagemap, |addr, location| {
+                if !there(&location) {
+                    return Err(ENOENT);
+                }
+                load(slot(&mut bounce, window, addr)?, location, pagemap)
+            })?;
             if visited != Visited::All {
                 return Err(ENOENT);
             }
@@ -238,19 +256,7 @@ impl<const N: usize> DmirrorFile<N> {
     /// The device takes the range for itself, reads it, and hands to the process what it has read.
     fn make_exclusive(&self, command: &mut Command) -> Result {
         self.mirror.make_exclusive(command.range)?;
-        let pagemap = None::<&Pagemap>;
-        let mut bounce = bounce(command.range)?;
-        for window in command.range.windows(WINDOW) {
-            let visited = self.mirror.read(window, pagemap, |addr, location| {
-                load(slot(&mut bounce, window, addr)?, location, pagemap)
-            })?;
-            if visited != Visited::All {
-                return Err(ENOENT);
-            }
-            hand_out(command, window, &bounce)?;
-            command.cpages += window.nr_pages().get();
-        }
-        Ok(())
+        self.read_what_is_there(command, |_| true)
     }
 
     /// Calls `f` for the pieces of `range`, each of which lies in one readable mapping.
@@ -293,13 +299,13 @@ impl<const N: usize> DmirrorFile<N> {
         if current!().signal_pending() {
             return Err(EINTR);
         }
-        let mut hmm = HmmBuffer::new(WINDOW)?;
         let mut rest = Some(window);
         while let Some(todo) = rest {
             match visit(todo)? {
                 Visited::All => break,
                 Visited::Missing(addr) => {
                     let range = command.range.starting_at(addr).ok_or(EINVAL)?;
+                    let mut hmm = HmmBuffer::new(WINDOW)?;
                     self.mirror.fault(range, access, pagemap, &mut hmm)?;
                     command.faults += 1;
                     rest = window.starting_at(addr);
@@ -311,9 +317,9 @@ impl<const N: usize> DmirrorFile<N> {
     }
 }
 
-/// Room for a window of `range`.
-fn bounce(range: UserRange) -> Result<KVVec<u8>> {
-    let size = range.nr_pages().min(WINDOW).to_bytes().ok_or(EINVAL)?;
+/// Room for what is handed to the process.
+fn bounce() -> Result<KVVec<u8>> {
+    let size = BOUNCE.to_bytes().ok_or(EINVAL)?;
     Ok(KVVec::from_elem(0, size, GFP_KERNEL)?)
 }
 
