@@ -40,7 +40,8 @@ pub trait OffsetAllocator: Send + Sync {
     fn free(&self, offset: PageOffset, order: Order);
 }
 
-/// An allocator that keeps one bit for every page, and takes the next run that fits.
+/// An allocator that keeps one bit for every page, and takes the first run that fits: pages that were
+/// used before come first, for which the kernel has made everything that it needs.
 ///
 /// # Examples
 ///
@@ -67,8 +68,8 @@ static LOCK_NAME: &CStr = c"dpmem::BitmapOffsets";
 /// Which pages are taken.
 struct Taken {
     bits: BitmapVec,
-    /// Where to look first: behind what was taken last.
-    next: usize,
+    /// All pages below this one are taken.
+    low: usize,
 }
 
 impl Taken {
@@ -105,7 +106,7 @@ impl BitmapOffsets {
         pin_init::pin_init_scope(move || {
             let taken = Taken {
                 bits: BitmapVec::new(nr.get(), GFP_KERNEL)?,
-                next: 0,
+                low: 0,
             };
             Ok(try_pin_init!(Self {
                 taken <- SpinLock::new(taken, LOCK_NAME, static_lock_class!()),
@@ -118,17 +119,21 @@ impl OffsetAllocator for BitmapOffsets {
     fn allocate(&self, order: Order) -> Option<PageOffset> {
         let nr = order.nr_pages().get();
         let mut taken = self.taken.lock();
-        let start = taken.find(nr, taken.next).or_else(|| taken.find(nr, 0))?;
+        let start = taken.find(nr, taken.low)?;
         let end = start.checked_add(nr)?;
         for page in start..end {
             taken.bits.set_bit(page);
         }
-        taken.next = end;
+        // A single page is the lowest that was idle.
+        if order == Order::ZERO || start == taken.low {
+            taken.low = end;
+        }
         Some(PageOffset::new(start))
     }
 
     fn free(&self, offset: PageOffset, order: Order) {
         let mut taken = self.taken.lock();
+        taken.low = taken.low.min(offset.get());
         let end = offset.get().saturating_add(order.nr_pages().get());
         for page in offset.get()..end.min(taken.bits.len()) {
             taken.bits.clear_bit(page);

@@ -189,6 +189,23 @@ mod offsets {
     }
 
     #[test]
+    fn what_is_low_is_found_again() -> Result {
+        let offsets = new(16)?;
+        let four = Order::new(2)?;
+        for expected in 0..5 {
+            assert!(offsets.allocate(Order::ZERO) == Some(PageOffset::new(expected)));
+        }
+        assert!(offsets.allocate(four) == Some(PageOffset::new(8)));
+        // The large run left idle pages below it.
+        assert!(offsets.allocate(Order::ZERO) == Some(PageOffset::new(5)));
+        offsets.free(PageOffset::new(2), Order::ZERO);
+        assert!(offsets.allocate(four) == Some(PageOffset::new(12)));
+        assert!(offsets.allocate(Order::ZERO) == Some(PageOffset::new(2)));
+        assert!(offsets.allocate(Order::ZERO) == Some(PageOffset::new(6)));
+        Ok(())
+    }
+
+    #[test]
     fn a_run_may_come_back_in_pieces() -> Result {
         let offsets = new(4)?;
         let four = Order::new(2)?;
@@ -219,7 +236,7 @@ mod pagemap_life {
         drop(first);
         assert_eq!(pagemap.nr_out().get(), 1);
         let again = pagemap.request_folio(Order::ZERO)?;
-        assert!(again.offset() == Some(PageOffset::new(2)));
+        assert!(again.offset() == Some(PageOffset::ZERO));
         drop(second);
         drop(again);
         assert_eq!(pagemap.nr_out().get(), 0);
