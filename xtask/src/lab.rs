@@ -9,7 +9,7 @@ use crate::cli::{
     CleanOptions, Driver, InstallOptions, KernelChoice, KernelOptions, LabCommand, LabTestOptions,
     MachineOptions, Profile, SeriesOptions, SetupOptions, ShellOptions, SuiteChoice,
 };
-use crate::guest::Initramfs;
+use crate::guest::{programs, Initramfs};
 use crate::install::{self, Installer};
 use crate::kernel::Builder;
 use crate::progress;
@@ -183,6 +183,13 @@ fn shell(options: &ShellOptions) -> Result<()> {
         }
     }
     initramfs.test(kernel.selftest("hmm-tests")?);
+    initramfs.test(programs::build(
+        &cache,
+        &tools,
+        kernel.arch,
+        programs::DEMO,
+        report.folder(),
+    )?);
     let initrd = report.folder().join("initramfs.cpio");
     initramfs.write(&initrd)?;
     let machine = Machine::new(

@@ -66,7 +66,7 @@ pub(crate) const ALL: &[(&str, Scenario)] = &[
     ("smaps_of_a_huge_page", smaps_of_a_huge_page),
     ("ksm_pages_stay", ksm_pages_stay),
     ("write_to_a_shared_page", write_to_a_shared_page),
-    ("dontneed_while_evicted", dontneed_while_evicted),
+    ("dontneed_on_the_way", dontneed_on_the_way),
     ("exit_while_evicted", exit_while_evicted),
 ];
 
@@ -220,35 +220,36 @@ fn write_to_a_shared_page(path: &Path) -> Result<()> {
     writer.wait()
 }
 
-/// `MADV_DONTNEED` of huge pages that are being evicted: each is zapped once.
-fn dontneed_while_evicted(path: &Path) -> Result<()> {
-    const ROUNDS: usize = 40;
+/// `MADV_DONTNEED` of huge pages that are on their way home: each is zapped once.
+fn dontneed_on_the_way(path: &Path) -> Result<()> {
+    const ROUNDS: usize = 300;
     let device = Device::open(path)?;
-    let mut children = Vec::new();
-    for _ in 0..3 {
-        children.push(Child::run(|| {
-            let device = Device::open(path)?;
-            let mut memory = Mapping::huge()?;
-            let mut buffer = vec![0; memory.pages() * page_size()];
-            for round in 0..ROUNDS {
-                fill(memory.bytes_mut(), round);
-                // Not all of it may arrive, when the device is released meanwhile.
-                let _ = device.ask(
-                    Request::MigrateToDevice,
-                    &memory,
-                    memory.pages(),
-                    &mut buffer,
-                );
-                memory.advise(MmapAdvise::MADV_DONTNEED)?;
-                check(memory.bytes(), |_| 0)?;
-            }
-            Ok(())
-        })?);
+    let mut memory = Mapping::huge()?;
+    let pages = memory.pages();
+    let mut buffer = vec![0; pages * page_size()];
+    let (gone, go) = os_pipe::pipe()?;
+    let mut go = Some(go);
+    // The device sees the memory of the one who opened it, whoever asks.
+    let helper = Child::run(|| {
+        go.take();
+        let mut buffer = vec![0; pages * page_size()];
+        let mut end = [PollFd::new(gone.as_fd(), PollFlags::POLLIN)];
+        while poll(&mut end, PollTimeout::ZERO).context("poll")? == 0 {
+            // Nothing may be there.
+            let _ = device.ask(Request::MigrateToRam, &memory, pages, &mut buffer);
+        }
+        Ok(())
+    })?;
+    for round in 0..ROUNDS {
+        fill(memory.bytes_mut(), round);
+        // Not all of it may be found there: the helper brings it home.
+        let _ = device.ask(Request::MigrateToDevice, &memory, pages, &mut buffer);
+        memory.advise(MmapAdvise::MADV_DONTNEED)?;
+        check(memory.bytes(), |_| 0)?;
+        memory.advise(MmapAdvise::MADV_DONTNEED)?;
     }
-    for _ in 0..ROUNDS {
-        device.release()?;
-    }
-    children.into_iter().try_for_each(Child::wait)
+    drop(go);
+    helper.wait()
 }
 
 /// Processes that are killed while what they have on the device is evicted.
