@@ -20,6 +20,7 @@ use kernel::{
 use crate::{
     backend::Backend,
     flight::Flight,
+    folio::nth_page,
     migrate::Way,
     number::{
         NrPages,
@@ -217,18 +218,6 @@ impl<'a> RamPagesMut<'a> {
         // INVARIANT: By the type invariant, and nobody has the pages besides.
         self.0.pages().map(RamPageMut)
     }
-}
-
-/// The page `n` pages behind `page`.
-///
-/// # Safety
-///
-/// Both must be pages of one folio, to which there is a reference.
-unsafe fn nth_page(page: NonNull<bindings::page>, n: usize) -> *mut bindings::page {
-    // SAFETY: The caller promises a valid page.
-    let pfn = unsafe { bindings::page_to_pfn(page.as_ptr()) };
-    // SAFETY: Arithmetic on a number, which is that of a page, as the caller promises.
-    unsafe { bindings::pfn_to_page(pfn.wrapping_add(n)) }
 }
 
 /// A run of pages of the device.

@@ -70,6 +70,18 @@ pub(crate) unsafe fn order_of(folio: NonNull<bindings::folio>) -> Order {
     Order::new(order).unwrap_or(Order::ZERO)
 }
 
+/// The page `n` pages behind `page`.
+///
+/// # Safety
+///
+/// Both must exist, and their numbers follow each other, as those of the pages of a folio do.
+pub(crate) unsafe fn nth_page(page: NonNull<bindings::page>, n: usize) -> *mut bindings::page {
+    // SAFETY: The caller promises that the page exists.
+    let pfn = unsafe { bindings::page_to_pfn(page.as_ptr()) };
+    // SAFETY: Arithmetic on a number, which is that of a page, as the caller promises.
+    unsafe { bindings::pfn_to_page(pfn.wrapping_add(n)) }
+}
+
 /// Splits the large folio that `page` begins into single pages. Sleeps.
 ///
 /// # Errors

@@ -13,6 +13,8 @@
 //! C headers: [`include/linux/hmm.h`](srctree/include/linux/hmm.h),
 //! [`include/linux/mmu_notifier.h`](srctree/include/linux/mmu_notifier.h)
 
+mod table;
+
 use core::{
     mem::offset_of,
     ptr::{
@@ -32,10 +34,6 @@ use kernel::{
         MmWithUser, //
     },
     prelude::*,
-    rbtree::{
-        RBTree,
-        RBTreeNodeReservation, //
-    },
     static_lock_class,
     str::CStr,
     sync::{
@@ -69,6 +67,13 @@ use crate::{
     },
     ops::DevPagemapOps,
     pagemap::DevPagemap, //
+};
+
+use table::{
+    Room,
+    Table,
+    Target,
+    Translation, //
 };
 
 /// How long a fault is tried again because the process changes its mappings meanwhile.
@@ -134,36 +139,6 @@ pub enum Place {
     OtherDevice,
 }
 
-/// What the mirror knows of a page.
-#[derive(Clone, Copy)]
-struct Translation {
-    target: Target,
-    writable: bool,
-    /// Whether no CPU reaches the page: see [`Mirror::make_exclusive`].
-    exclusive: bool,
-}
-
-/// Where a translation leads.
-#[derive(Clone, Copy)]
-enum Target {
-    Ram(NonNull<bindings::page>),
-    Device {
-        /// The owner, only to be compared: a pagemap that exists has one of its own, and the
-        /// translations of one that does not exist any more are gone.
-        owner: *mut c_void,
-        offset: PageOffset,
-        /// The page, if CPUs can address it.
-        mapped: Option<NonNull<bindings::page>>,
-    },
-}
-
-// SAFETY: A page is not bound to a thread. What keeps it from being freed is the notifier. The owner
-// is not looked at.
-unsafe impl Send for Translation {}
-
-/// The translations, by address.
-type Table = RBTree<usize, Translation>;
-
 /// The name of the lock of the table; a static for the reason that is in `offsets.rs`.
 static LOCK_NAME: &CStr = c"dpmem::Mirror";
 
@@ -171,7 +146,7 @@ static LOCK_NAME: &CStr = c"dpmem::Mirror";
 /// used again and again.
 pub struct HmmBuffer {
     pfns: KVVec<c_ulong>,
-    nodes: KVVec<RBTreeNodeReservation<usize, Translation>>,
+    rooms: KVVec<Room>,
 }
 
 impl HmmBuffer {
@@ -186,7 +161,7 @@ impl HmmBuffer {
         }
         Ok(Self {
             pfns: KVVec::from_elem(0, nr.get(), GFP_KERNEL)?,
-            nodes: KVVec::new(),
+            rooms: KVVec::new(),
         })
     }
 
@@ -195,11 +170,11 @@ impl HmmBuffer {
         NrPages::new(self.pfns.len())
     }
 
-    /// Makes sure that there is room for `nr` translations. Sleeps.
-    fn reserve(&mut self, nr: NrPages) -> Result {
-        while self.nodes.len() < nr.get() {
-            self.nodes
-                .push(RBTreeNodeReservation::new(GFP_KERNEL)?, GFP_KERNEL)?;
+    /// Makes sure that there is room for as many runs as the kernel has told of. Sleeps.
+    fn reserve(&mut self) -> Result {
+        let wanted = runs(&self.pfns).count();
+        while self.rooms.len() < wanted {
+            self.rooms.push(Room::new(GFP_KERNEL)?, GFP_KERNEL)?;
         }
         Ok(())
     }
@@ -246,7 +221,7 @@ impl Mirror {
         try_pin_init!(Self {
             _module: ModuleRef::new(module)?,
             mm: ARef::from(&**mm),
-            table <- Mutex::new(RBTree::new(), LOCK_NAME, static_lock_class!()),
+            table <- Mutex::new(Table::new(), LOCK_NAME, static_lock_class!()),
             // INVARIANT: The notifier is inserted when everything that it uses is initialised.
             notifier <- Opaque::try_ffi_init(|slot| {
                 let all = c_ulong::MAX & !(kernel::page::PAGE_SIZE - 1);
@@ -363,7 +338,7 @@ impl Mirror {
             if current!().signal_pending() {
                 return Err(EINTR);
             }
-            let node = RBTreeNodeReservation::new(GFP_KERNEL)?;
+            let room = Room::new(GFP_KERNEL)?;
             let mmap = mm.mmap_read_lock();
             let mut folio = null_mut();
             // SAFETY: The mmap lock is held, and the address is that of a page. Nobody is named as
@@ -382,7 +357,7 @@ impl Mirror {
             // INVARIANT: The entry cannot be changed while the folio is locked, and whoever does so
             // afterwards calls the notifier first.
             let mut table = self.table.lock();
-            table.insert(node.into_node(addr.get(), translation));
+            table.insert(room, addr, NrPages::new(1), translation);
             drop(table);
             drop(folio);
             drop(mmap);
@@ -394,7 +369,7 @@ impl Mirror {
     pub fn is_shared(&self, range: UserRange) -> bool {
         let table = self.table.lock();
         let mut pages = (0..range.nr_pages().get()).filter_map(|i| range.page(i));
-        !pages.any(|addr| table.get(&addr.get()).is_some_and(|t| t.exclusive))
+        !pages.any(|addr| table.get(addr).is_some_and(|t| t.exclusive))
     }
 
     /// The device reads: calls `visit` for the pages of `range`, in order, up to one that has no
@@ -473,7 +448,7 @@ impl Mirror {
         let table = self.table.lock();
         for addr in (0..range.nr_pages().get()).filter_map(|i| range.page(i)) {
             let found = table
-                .get(&addr.get())
+                .get(addr)
                 .filter(|t| t.writable || access == Access::Read)
                 .filter(|t| match t.target {
                     Target::Ram(_) => true,
@@ -525,8 +500,6 @@ impl Mirror {
         buffer: &mut HmmBuffer,
         started: Instant<Monotonic>,
     ) -> Result {
-        // The lock of the table is one that is taken while memory is reclaimed.
-        buffer.reserve(window.nr_pages())?;
         self.ask(
             mm,
             window,
@@ -574,6 +547,8 @@ impl Mirror {
             // covers all addresses, and is that of `mm`.
             match unsafe { range_fault(mm, &mut hmm) } {
                 Ok(()) => {
+                    // The lock of the table is one that is taken while memory is reclaimed.
+                    buffer.reserve()?;
                     let mut table = self.table.lock();
                     // SAFETY: The notifier is registered, and this is its sequence number. The
                     // lock is the one under which the notifier sets a new one.
@@ -618,7 +593,7 @@ impl Mirror {
         unsafe { bindings::mmu_interval_set_seq(notifier, cur_seq) };
         // SAFETY: The caller promises a valid range.
         let (start, end) = unsafe { ((*range).start, (*range).end) };
-        forget(&mut table, start, end);
+        table.forget(start, end);
         true
     }
 }
@@ -628,17 +603,6 @@ static OPS: bindings::mmu_interval_notifier_ops = bindings::mmu_interval_notifie
     invalidate: Some(Mirror::invalidate),
     ..pin_init::zeroed()
 };
-
-/// Removes the translations of the addresses from `start` up to `end`.
-fn forget(table: &mut Table, start: usize, end: usize) {
-    let mut cursor = table.cursor_lower_bound_mut(&start);
-    while let Some(at) = cursor {
-        if *at.current().0 >= end {
-            break;
-        }
-        (cursor, _) = at.remove_current();
-    }
-}
 
 /// Asks the kernel for the range `hmm`, once. The lock of the address space is given up while a page
 /// comes from user space.
@@ -715,6 +679,23 @@ unsafe fn state_of<T: DevPagemapOps>(pfn: c_ulong, device: Option<&DevPagemap<T>
     }
 }
 
+/// The runs among the entries `pfns`: the index of the first and how many there are, of entries that have
+/// a page, and that differ in nothing but their numbers, which follow each other.
+fn runs(pfns: &[c_ulong]) -> impl Iterator<Item = (usize, NrPages)> + '_ {
+    let mut next = 0usize;
+    core::iter::from_fn(move || {
+        let valid = |pfn: &c_ulong| pfn & bindings::hmm_pfn_flags_HMM_PFN_VALID != 0;
+        let skip = pfns.get(next..)?.iter().position(valid)?;
+        let first = next.checked_add(skip)?;
+        let rest = pfns.get(first..)?;
+        let follows = rest.iter().zip(rest.get(1..)?);
+        let more = follows.take_while(|(a, b)| a.wrapping_add(1) == **b);
+        let nr = more.count().checked_add(1)?;
+        next = first.checked_add(nr)?;
+        Some((first, NrPages::new(nr)))
+    })
+}
+
 /// Makes the translations of `window` what the kernel says in `pfns`.
 fn update<T: DevPagemapOps>(
     table: &mut Table,
@@ -722,15 +703,12 @@ fn update<T: DevPagemapOps>(
     device: Option<&DevPagemap<T>>,
     buffer: &mut HmmBuffer,
 ) -> Result {
-    forget(table, window.start().get(), window.end().get());
-    let HmmBuffer { pfns, nodes } = buffer;
-    for (i, pfn) in pfns.iter().copied().enumerate() {
-        let Some(addr) = window.page(i) else {
+    table.forget(window.start().get(), window.end().get());
+    let HmmBuffer { pfns, rooms } = buffer;
+    for (i, nr) in runs(pfns) {
+        let (Some(addr), Some(pfn)) = (window.page(i), pfns.get(i).copied()) else {
             break;
         };
-        if pfn & bindings::hmm_pfn_flags_HMM_PFN_VALID == 0 {
-            continue;
-        }
         // SAFETY: The entry is valid, and we hold the lock, after a successful check of the
         // sequence number.
         let Some(page) = NonNull::new(unsafe { bindings::hmm_pfn_to_page(pfn) }) else {
@@ -740,23 +718,28 @@ fn update<T: DevPagemapOps>(
         let offset = device.and_then(|device| unsafe { device.offset_of(page) });
         // SAFETY: As above.
         let private = unsafe { bindings::is_device_private_page(page.as_ptr()) };
-        let target = match (device, offset) {
-            (Some(device), Some(offset)) => Target::Device {
-                owner: device.owner(),
-                offset,
-                mapped: (!private).then_some(page),
-            },
+        let (target, nr) = match (device, offset) {
+            (Some(device), Some(offset)) => {
+                let target = Target::Device {
+                    owner: device.owner(),
+                    offset,
+                    mapped: (!private).then_some(page),
+                };
+                // What comes behind the end belongs to somebody else.
+                let left = device.nr_pages().get().saturating_sub(offset.get());
+                (target, nr.min(NrPages::new(left)))
+            }
             // The kernel says so only of pages of the owner that was asked for.
             _ if private => continue,
-            _ => Target::Ram(page),
+            _ => (Target::Ram(page), nr),
         };
         let translation = Translation {
             target,
             writable: pfn & bindings::hmm_pfn_flags_HMM_PFN_WRITE != 0,
             exclusive: false,
         };
-        let node = nodes.pop().ok_or(ENOMEM)?;
-        table.insert(node.into_node(addr.get(), translation));
+        let room = rooms.pop().ok_or(ENOMEM)?;
+        table.insert(room, addr, nr, translation);
     }
     Ok(())
 }
