@@ -135,7 +135,8 @@ impl Table {
         let mut cursor = self.0.cursor_lower_bound_mut(&start);
         while let Some(mut at) = cursor {
             let (last, run) = at.current_mut();
-            if run.start >= end {
+            // Behind the last node, the cursor goes back to the one before.
+            if run.start >= end || *last < start {
                 break;
             }
             if *last >= end {
@@ -156,5 +157,99 @@ impl Table {
             // OVERFLOW: The run begins below `start`.
             self.0.insert(room.into_node(start - PAGE_SIZE, run));
         }
+    }
+}
+
+#[cfg(CONFIG_RUST_DPMEM_KUNIT_TEST)]
+#[kunit_tests(rust_dpmem_mirror_table)]
+mod tests {
+    use super::*;
+
+    use core::ptr::null_mut;
+
+    const PAGES: usize = 64;
+
+    fn addr(page: usize) -> Result<UserAddr> {
+        UserAddr::new(page * PAGE_SIZE)
+    }
+
+    fn to_device(offset: usize) -> Translation {
+        Translation {
+            target: Target::Device {
+                owner: null_mut(),
+                offset: PageOffset::new(offset),
+                mapped: None,
+            },
+            writable: true,
+            exclusive: false,
+        }
+    }
+
+    fn offset_at(table: &Table, page: usize) -> Result<Option<usize>> {
+        Ok(match table.get(addr(page)?).map(|t| t.target) {
+            Some(Target::Device { offset, .. }) => Some(offset.get()),
+            Some(Target::Ram(_)) => return Err(EINVAL),
+            None => None,
+        })
+    }
+
+    /// Many operations, beside a table that has one entry for each page. A run may lose more than it was
+    /// told to forget, but never less, and what is left is right.
+    #[test]
+    fn runs_are_cut_and_stay_right() -> Result {
+        let mut table = Table::new();
+        let mut model = [None; PAGES];
+        let mut seed = 1usize;
+        let mut random = |below: usize| {
+            seed = seed
+                .wrapping_mul(6364136223846793005)
+                .wrapping_add(1442695040888963407);
+            (seed >> 33) % below
+        };
+        for round in 0..2000 {
+            let start = random(PAGES);
+            let nr = 1 + random(PAGES - start);
+            let end = start + nr;
+            table.forget(start * PAGE_SIZE, end * PAGE_SIZE);
+            model[start..end].fill(None);
+            if random(2) == 0 {
+                let first = round * PAGES;
+                let room = Room::new(GFP_KERNEL)?;
+                table.insert(room, addr(start)?, NrPages::new(nr), to_device(first));
+                for (i, entry) in model[start..end].iter_mut().enumerate() {
+                    *entry = Some(first + i);
+                }
+            }
+            for (page, entry) in model.iter_mut().enumerate() {
+                let found = offset_at(&table, page)?;
+                assert!(found.is_none() || found == *entry);
+                *entry = found;
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_cut_keeps_one_side() -> Result {
+        let mut table = Table::new();
+        table.insert(
+            Room::new(GFP_KERNEL)?,
+            addr(10)?,
+            NrPages::new(10),
+            to_device(100),
+        );
+        // The end.
+        table.forget(18 * PAGE_SIZE, 30 * PAGE_SIZE);
+        assert!(offset_at(&table, 17)? == Some(107));
+        assert!(offset_at(&table, 18)?.is_none());
+        // The beginning.
+        table.forget(0, 12 * PAGE_SIZE);
+        assert!(offset_at(&table, 11)?.is_none());
+        assert!(offset_at(&table, 12)? == Some(102));
+        // The middle.
+        table.forget(14 * PAGE_SIZE, 15 * PAGE_SIZE);
+        assert!(offset_at(&table, 14)?.is_none());
+        assert!(offset_at(&table, 15)? == Some(105));
+        Ok(())
     }
 }
