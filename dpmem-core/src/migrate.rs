@@ -166,13 +166,11 @@ impl<T: DevPagemapOps> Step<'_, T> {
         // The owner was asked for, and it is this pagemap alone; but a page that is not of this
         // pagemap could not be copied, and so must not move.
         let ours = || {
+            let page = src.page()?;
             // SAFETY: The flight holds a reference to its source.
-            let offset = src
-                .page()
-                .and_then(|page| unsafe { self.pagemap.offset_of(page) });
-            offset.is_some()
+            unsafe { self.pagemap.offset_of(page) }
         };
-        src.is_migrating() && (self.way == Way::ToDevice || ours())
+        src.is_migrating() && (self.way == Way::ToDevice || ours().is_some())
     }
 
     /// Finds a folio of `order` for entry `i`, which is a part of entry `head`.

@@ -68,6 +68,8 @@ static LOCK_NAME: &CStr = c"dpmem::BitmapOffsets";
 /// Which pages are taken.
 struct Taken {
     bits: BitmapVec,
+    /// How many pages there are.
+    nr: usize,
     /// All pages below this one are taken.
     low: usize,
 }
@@ -78,14 +80,12 @@ impl Taken {
         let mut start = from;
         loop {
             // The bitmap's own functions report an index beyond its end as a bug.
-            if start >= self.bits.len() {
+            if start >= self.nr {
                 return None;
             }
             let clear = self.bits.next_zero_bit(start)?;
             start = clear.checked_next_multiple_of(nr)?;
-            let end = start
-                .checked_add(nr)
-                .filter(|end| *end <= self.bits.len())?;
+            let end = start.checked_add(nr).filter(|end| *end <= self.nr)?;
             // Not `next_bit()`: it looks as far as the next taken page, which may be none of a
             // large device.
             match (start..end).find(|page| self.bits.next_zero_bit(*page) != Some(*page)) {
@@ -106,6 +106,7 @@ impl BitmapOffsets {
         pin_init::pin_init_scope(move || {
             let taken = Taken {
                 bits: BitmapVec::new(nr.get(), GFP_KERNEL)?,
+                nr: nr.get(),
                 low: 0,
             };
             Ok(try_pin_init!(Self {
@@ -135,7 +136,7 @@ impl OffsetAllocator for BitmapOffsets {
         let mut taken = self.taken.lock();
         taken.low = taken.low.min(offset.get());
         let end = offset.get().saturating_add(order.nr_pages().get());
-        for page in offset.get()..end.min(taken.bits.len()) {
+        for page in offset.get()..end.min(taken.nr) {
             taken.bits.clear_bit(page);
         }
     }

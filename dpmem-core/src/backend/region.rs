@@ -112,6 +112,9 @@ type Ours = ();
 /// Which pages are out: requested, or in service.
 struct Claims {
     pages: BitmapVec,
+    /// How many there are.
+    len: usize,
+    /// How many are out.
     nr: usize,
 }
 
@@ -123,6 +126,7 @@ impl Claims {
         }
         Ok(Self {
             pages: BitmapVec::new(nr.get(), GFP_KERNEL)?,
+            len: nr.get(),
             nr: 0,
         })
     }
@@ -147,7 +151,7 @@ impl Claims {
     /// The first run of pages that are out and lie in `pages`.
     fn next_run(&self, pages: Range<usize>) -> Option<Range<usize>> {
         let first = |page: &usize| *page < pages.end;
-        if pages.is_empty() || pages.start >= self.pages.len() {
+        if pages.is_empty() || pages.start >= self.len {
             return None;
         }
         let start = self.pages.next_bit(pages.start).filter(first)?;
@@ -368,7 +372,7 @@ impl Backend {
     /// The pagemap must be registered.
     pub(crate) unsafe fn next_out(&self, from: PageOffset) -> Option<PageOffset> {
         let claims = self.claims.lock();
-        if from.get() >= claims.pages.len() {
+        if from.get() >= claims.len {
             return None;
         }
         claims.pages.next_bit(from.get()).map(PageOffset::new)
