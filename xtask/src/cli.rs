@@ -289,7 +289,7 @@ pub(crate) struct LabTestOptions {
     /// The tests to run.
     #[arg(long, default_value = "hmm")]
     pub(crate) suite: SuiteChoice,
-    /// Only tests whose name contains this, or matches it if it has `*`, `?` or `[` in it.
+    /// Only tests whose name contains this, or matches it if it has `*`, `?` or `[` in it; with `!` before it, all others.
     #[arg(long, value_name = "PATTERN")]
     pub(crate) filter: Option<String>,
     #[command(flatten)]

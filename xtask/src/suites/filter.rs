@@ -14,6 +14,8 @@ pub(crate) enum Filter {
     Contains(String),
     /// Those whose name matches this.
     Matches(Box<GlobMatcher>),
+    /// All others.
+    Not(Box<Self>),
 }
 
 impl Filter {
@@ -21,6 +23,9 @@ impl Filter {
     pub(crate) fn new(pattern: Option<&str>) -> Result<Self> {
         Ok(match pattern {
             None | Some("") => Self::All,
+            Some(pattern) if pattern.starts_with('!') => {
+                Self::Not(Box::new(Self::new(pattern.get(1..))?))
+            }
             Some(pattern) if pattern.contains(['*', '?', '[']) => {
                 let glob =
                     Glob::new(pattern).with_context(|| format!("{pattern} is not a pattern"))?;
@@ -36,6 +41,7 @@ impl Filter {
             Self::All => true,
             Self::Contains(text) => name.contains(text),
             Self::Matches(glob) => glob.is_match(name),
+            Self::Not(of) => !of.takes(name),
         }
     }
 
@@ -64,5 +70,8 @@ mod tests {
             "hmm.hmm_device_private.migrate_fault"
         ));
         assert!(Filter::new(Some("[")).is_err());
+        assert!(takes(Some("!benchmark"), "hmm.migrate"));
+        assert!(!takes(Some("!*bench*"), "hmm.benchmark"));
+        assert!(!takes(Some("!"), "x"));
     }
 }
