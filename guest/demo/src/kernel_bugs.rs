@@ -27,17 +27,10 @@ use nix::{
         PollFlags,
         PollTimeout, //
     },
-    sys::{
-        mman::{
-            MmapAdvise,
-            ProtFlags, //
-        },
-        signal::{
-            kill,
-            Signal, //
-        }, //
+    sys::mman::{
+        MmapAdvise,
+        ProtFlags, //
     },
-    unistd::Pid,
 };
 
 use crate::{
@@ -283,18 +276,4 @@ fn exit_while_evicted(path: &Path) -> Result<()> {
         child.reap()?;
     }
     Ok(())
-}
-
-impl Child {
-    /// Kills the child.
-    fn kill(&self) -> Result<()> {
-        kill(self.pid(), Signal::SIGKILL).context("kill")
-    }
-
-    /// Waits for the child, however it ends.
-    fn reap(self) -> Result<()> {
-        let pid: Pid = self.pid();
-        nix::sys::wait::waitpid(pid, None).context("waitpid")?;
-        Ok(())
-    }
 }

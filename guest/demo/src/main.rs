@@ -12,6 +12,7 @@ mod mapping;
 mod pagemap;
 mod process;
 mod scenarios;
+mod storm;
 mod story;
 
 use std::{
@@ -42,7 +43,7 @@ struct Options {
 fn main() -> ExitCode {
     let options = Options::parse();
     let good = if options.ktap {
-        all(&[scenarios::ALL, huge::ALL].concat(), &options)
+        all(&[scenarios::ALL, huge::ALL, storm::ALL].concat(), &options)
     } else if let Some(name) = &options.kernel_bug {
         let Some(bug) = kernel_bugs::ALL.iter().find(|(known, _)| known == name) else {
             println!("# {name}: no such bug is known");

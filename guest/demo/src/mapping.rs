@@ -17,7 +17,9 @@ use nix::{
         madvise,
         mmap_anonymous,
         mprotect,
+        mremap,
         munmap,
+        MRemapFlags,
         MapFlags,
         MmapAdvise,
         ProtFlags, //
@@ -134,6 +136,21 @@ impl Mapping {
         let (start, len) = self.part(pages);
         // SAFETY: The range is ours, and nobody holds a reference to its content.
         unsafe { mprotect(start.cast(), len, prot) }.context("mprotect")
+    }
+
+    /// Moves the mapping to another address.
+    pub(crate) fn remap(&mut self) -> Result<()> {
+        let size = NonZeroUsize::new(self.len).context("a mapping without a page")?;
+        let prot = ProtFlags::PROT_NONE;
+        // SAFETY: The kernel chooses where, so nothing of ours is replaced.
+        let new = unsafe { mmap_anonymous(None, size, prot, MapFlags::MAP_PRIVATE) };
+        let new = new.context("mmap")?;
+        let flags = MRemapFlags::MREMAP_MAYMOVE | MRemapFlags::MREMAP_FIXED;
+        // SAFETY: Both ranges are ours, and nobody holds a reference to the content of either. The old
+        // one is not used again.
+        let moved = unsafe { mremap(self.start.cast(), self.len, self.len, flags, Some(new)) };
+        self.start = moved.context("mremap")?.cast();
+        Ok(())
     }
 
     /// Where `pages` begin, and their length in bytes.

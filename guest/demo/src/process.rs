@@ -8,9 +8,15 @@ use anyhow::{
     Result, //
 };
 use nix::{
-    sys::wait::{
-        waitpid,
-        WaitStatus, //
+    sys::{
+        signal::{
+            kill,
+            Signal, //
+        },
+        wait::{
+            waitpid,
+            WaitStatus, //
+        },
     },
     unistd::{
         fork,
@@ -42,16 +48,22 @@ impl Child {
         }
     }
 
-    /// Its number.
-    pub(crate) fn pid(&self) -> Pid {
-        self.0
-    }
-
     /// Waits for the child; an error if it did not end well.
     pub(crate) fn wait(self) -> Result<()> {
         match waitpid(self.0, None).context("waitpid")? {
             WaitStatus::Exited(_, 0) => Ok(()),
             status => bail!("a child ended with {status:?}"),
         }
+    }
+
+    /// Kills the child.
+    pub(crate) fn kill(&self) -> Result<()> {
+        kill(self.0, Signal::SIGKILL).context("kill")
+    }
+
+    /// Waits for the child, however it ends.
+    pub(crate) fn reap(self) -> Result<()> {
+        waitpid(self.0, None).context("waitpid")?;
+        Ok(())
     }
 }

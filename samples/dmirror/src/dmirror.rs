@@ -16,6 +16,8 @@
 //! in this order: `memory.rs`, what the driver supplies for its memory; `device.rs`, where it
 //! registers it; `file.rs`, how it uses it.
 
+use core::borrow::Borrow;
+
 use kernel::{
     miscdevice::{
         MiscDeviceOptions,
@@ -131,12 +133,14 @@ impl<const N: usize> Node<N> {
         })
     }
 
-    /// The device with coherent memory at `addr`, unless that is zero.
+    /// The device with coherent memory at `addr`, unless that is zero. A parameter of 7.2 gives its value by
+    /// reference, one of 7.3 gives the value.
     fn coherent(
         name: &'static CStr,
         module: &'static ThisModule,
-        addr: u64,
+        addr: impl Borrow<u64>,
     ) -> Result<Option<Pin<KBox<Self>>>> {
+        let addr = *addr.borrow();
         if addr == 0 {
             return Ok(None);
         }

@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Everything at once: processes do to their memory whatever comes to their mind, while the device is
+//! registered, used and released again and again. What each page must contain is written down beside.
+
+use std::{
+    fs,
+    io::Read as _,
+    ops::Range,
+    path::Path, //
+};
+
+use anyhow::{
+    bail,
+    Context as _,
+    Result, //
+};
+use nix::sys::mman::{
+    MmapAdvise,
+    ProtFlags, //
+};
+
+use crate::{
+    device::{
+        Device,
+        Request, //
+    },
+    mapping::{
+        page_size,
+        Mapping, //
+    },
+    process::Child,
+    scenarios::{
+        check,
+        Scenario, //
+    }, //
+};
+
+/// All of them, with their names.
+pub(crate) const ALL: &[(&str, Scenario)] = &[("storm", storm)];
+
+/// How many things each process does.
+const ROUNDS: usize = 250;
+
+/// Numbers that look random and are the same each time.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % limit
+    }
+
+    /// Some of `pages` pages.
+    fn part(&mut self, pages: usize) -> Range<usize> {
+        let start = self.below(pages);
+        start..start + 1 + self.below(pages - start)
+    }
+}
+
+/// A process's memory, and what must be in it.
+struct Sea<'d> {
+    device: &'d Device,
+    memory: Mapping,
+    expected: Vec<u8>,
+    buffer: Vec<u8>,
+    random: Random,
+}
+
+impl<'d> Sea<'d> {
+    fn new(device: &'d Device, memory: Mapping, seed: u64) -> Self {
+        Self {
+            device,
+            expected: vec![0; memory.pages()],
+            buffer: vec![0; memory.pages() * page_size()],
+            memory,
+            random: Random(seed),
+        }
+    }
+
+    /// Everything is as it must be.
+    fn verify(&self) -> Result<()> {
+        check(self.memory.bytes(), |page| {
+            self.expected.get(page).copied().unwrap_or(0)
+        })
+    }
+
+    /// Writes to some pages, as a CPU does.
+    fn write(&mut self) {
+        let part = self.random.part(self.memory.pages());
+        let value = 1 + self.random.below(250) as u8;
+        let bytes = part.start * page_size()..part.end * page_size();
+        if let Some(bytes) = self.memory.bytes_mut().get_mut(bytes) {
+            bytes.fill(value);
+        }
+        self.expect(part, value);
+    }
+
+    fn expect(&mut self, part: Range<usize>, value: u8) {
+        if let Some(expected) = self.expected.get_mut(part) {
+            expected.fill(value);
+        }
+    }
+
+    /// Asks the device. That it cannot, because it is being released, is no failure.
+    fn ask(&mut self, request: Request) -> bool {
+        let pages = self.memory.pages();
+        self.device
+            .ask(request, &self.memory, pages, &mut self.buffer)
+            .is_ok()
+    }
+
+    /// One thing of many.
+    fn step(&mut self) -> Result<()> {
+        match self.random.below(12) {
+            0 | 1 => self.write(),
+            2 | 3 => {
+                self.ask(Request::MigrateToDevice);
+            }
+            4 => {
+                self.ask(Request::MigrateToRam);
+            }
+            5 => {
+                let part = self.random.part(self.memory.pages());
+                self.memory
+                    .advise_pages(part.clone(), MmapAdvise::MADV_DONTNEED)?;
+                self.expect(part, 0);
+            }
+            6 => {
+                let part = self.random.part(self.memory.pages());
+                self.memory.protect_pages(part, ProtFlags::PROT_READ)?;
+                self.verify().context("protected")?;
+                self.memory
+                    .protect(ProtFlags::PROT_READ | ProtFlags::PROT_WRITE)?;
+            }
+            7 => self.memory.remap()?,
+            8 => {
+                let child = Child::run(|| {
+                    self.verify().context("in a child")?;
+                    self.write();
+                    self.verify().context("written by a child")
+                })?;
+                self.write();
+                child.wait()?;
+            }
+            9 => {
+                if self.ask(Request::Read) {
+                    check(&self.buffer, |page| {
+                        self.expected.get(page).copied().unwrap_or(0)
+                    })
+                    .context("read by the device")?;
+                }
+            }
+            10 => {
+                let value = 1 + self.random.below(250) as u8;
+                self.buffer.fill(value);
+                if !self.ask(Request::Write) {
+                    bail!("the device cannot write");
+                }
+                self.expect(0..self.memory.pages(), value);
+            }
+            _ => {
+                let advice = match self.random.below(2) {
+                    0 => MmapAdvise::MADV_MERGEABLE,
+                    _ => MmapAdvise::MADV_UNMERGEABLE,
+                };
+                self.memory.advise(advice)?;
+            }
+        }
+        self.verify()
+    }
+}
+
+fn storm(path: &Path) -> Result<()> {
+    let ksm = |value: &str| {
+        fs::write("/sys/kernel/mm/ksm/run", value).context("cannot write to KSM's switch")
+    };
+    ksm("1")?;
+    let device = Device::open(path)?;
+    let (mut done, end) = os_pipe::pipe()?;
+    let mut end = Some(end);
+    let mut children = Vec::new();
+    for seed in 1..=4 {
+        children.push(Child::run(|| {
+            let device = Device::open(path)?;
+            let memory = match seed % 2 {
+                0 => Mapping::huge()?,
+                _ => Mapping::private(300)?,
+            };
+            let mut sea = Sea::new(&device, memory, seed);
+            for round in 0..ROUNDS {
+                sea.step()
+                    .with_context(|| format!("process {seed}, round {round}"))?;
+            }
+            Ok(())
+        })?);
+    }
+    // The other end is closed when all are done.
+    end.take();
+    let releases = Child::run(|| loop {
+        device.release()?;
+    })?;
+    done.read_to_end(&mut Vec::new())?;
+    releases.kill()?;
+    releases.reap()?;
+    children.into_iter().try_for_each(Child::wait)?;
+    ksm("2")?;
+    ksm("0")
+}
