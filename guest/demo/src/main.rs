@@ -30,6 +30,9 @@ struct Options {
     /// Print the results of all scenarios as KTAP.
     #[arg(long)]
     ktap: bool,
+    /// With `--ktap`, leave out what a kernel without the series cannot do.
+    #[arg(long, requires = "ktap")]
+    stock: bool,
     /// Try to show a bug of the kernel's core, and print the result as KTAP.
     #[arg(long, value_name = "NAME", conflicts_with = "ktap")]
     kernel_bug: Option<String>,
@@ -43,7 +46,10 @@ struct Options {
 fn main() -> ExitCode {
     let options = Options::parse();
     let good = if options.ktap {
-        all(&[scenarios::ALL, huge::ALL, storm::ALL].concat(), &options)
+        all(
+            &[scenarios::ALL, huge::ALL, storm::all(options.stock)].concat(),
+            &options,
+        )
     } else if let Some(name) = &options.kernel_bug {
         let Some(bug) = kernel_bugs::ALL.iter().find(|(known, _)| known == name) else {
             println!("# {name}: no such bug is known");

@@ -36,8 +36,15 @@ use crate::{
     }, //
 };
 
-/// All of them, with their names.
-pub(crate) const ALL: &[(&str, Scenario)] = &[("storm", storm)];
+/// The storm. A stock kernel migrates pages that KSM has merged, and KSM reads them still: there it stays
+/// switched off.
+pub(crate) const fn all(stock: bool) -> &'static [(&'static str, Scenario)] {
+    if stock {
+        &[("storm_without_ksm", storm)]
+    } else {
+        &[("storm", storm_with_ksm)]
+    }
+}
 
 /// How many things each process does.
 const ROUNDS: usize = 250;
@@ -174,11 +181,17 @@ impl<'d> Sea<'d> {
     }
 }
 
-fn storm(path: &Path) -> Result<()> {
+fn storm_with_ksm(path: &Path) -> Result<()> {
     let ksm = |value: &str| {
         fs::write("/sys/kernel/mm/ksm/run", value).context("cannot write to KSM's switch")
     };
     ksm("1")?;
+    storm(path)?;
+    ksm("2")?;
+    ksm("0")
+}
+
+fn storm(path: &Path) -> Result<()> {
     let device = Device::open(path)?;
     let (mut done, end) = os_pipe::pipe()?;
     let mut end = Some(end);
@@ -206,7 +219,5 @@ fn storm(path: &Path) -> Result<()> {
     done.read_to_end(&mut Vec::new())?;
     releases.kill()?;
     releases.reap()?;
-    children.into_iter().try_for_each(Child::wait)?;
-    ksm("2")?;
-    ksm("0")
+    children.into_iter().try_for_each(Child::wait)
 }

@@ -5,13 +5,18 @@
 use anyhow::Result;
 
 use super::{demo, Context};
+use crate::cli::KernelChoice;
 use crate::guest::programs;
 use crate::report::Report;
 
 /// Runs the suite.
 pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
     let suite = context.suite("dpmem");
-    let booted = demo::boot(context, &suite, &["--ktap"], &[], report)?;
+    let options = match context.options.kernel {
+        KernelChoice::Dpmem => &["--ktap"][..],
+        KernelChoice::Stock => &["--ktap", "--stock"],
+    };
+    let booted = demo::boot(context, &suite, options, &[], report)?;
     for test in booted.tests(&suite, programs::DEMO, None) {
         if context.filter.takes(&test.name) {
             report.add(test)?;
