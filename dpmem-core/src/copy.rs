@@ -256,9 +256,9 @@ pub struct DevicePagesMut<'a>(DevicePages<'a>);
 
 impl<'a> DevicePagesMut<'a> {
     /// As [`DevicePages::mapped`].
-    pub fn mapped_mut(&mut self) -> Option<RamPagesMut<'a>> {
-        // INVARIANT: Nobody has the pages yet.
-        self.0.mapped.take().map(RamPagesMut)
+    pub fn mapped_mut(&mut self) -> Option<RamPagesMut<'_>> {
+        // INVARIANT: Nobody has the pages yet, and this borrow of them is exclusive.
+        self.0.mapped.map(RamPagesMut)
     }
 }
 
@@ -301,9 +301,6 @@ pub struct Batch<'a> {
     backend: &'a Backend,
     way: Way,
     next: usize,
-    /// The entry that those up to `end` belong to.
-    head: usize,
-    end: usize,
 }
 
 impl<'a> Batch<'a> {
@@ -314,25 +311,15 @@ impl<'a> Batch<'a> {
             backend,
             way,
             next: 0,
-            head: 0,
-            end: 0,
         }
     }
 
-    /// The transfer of entry `i`, if it has one, which belongs to entry `head`.
-    fn transfer(&self, i: usize, head: usize) -> Option<Transfer<'a>> {
-        let destination = self.flight.destination(i);
-        let dst = destination.page()?;
-        let nr = if destination.is_compound() {
-            self.flight.order(head).nr_pages()
-        } else {
-            NrPages::new(1)
-        };
-        let src = self.flight.source(head).page().and_then(|page| {
-            // SAFETY: The folio of the head has a page for each entry that belongs to it, and the
-            // flight holds a reference to it.
-            NonNull::new(unsafe { nth_page(page, i.checked_sub(head)?) })
-        });
+    /// The transfer of entry `i`, if it has one.
+    fn transfer(&self, i: usize) -> Option<Transfer<'a>> {
+        let dst = self.flight.destination(i).page()?;
+        let src = self.flight.source(i).page();
+        // A destination is as large as its source.
+        let nr = self.flight.order(i).nr_pages();
         match self.way {
             Way::ToDevice => {
                 // SAFETY: The flight holds a reference to its destination, which is a folio of so many
@@ -342,16 +329,14 @@ impl<'a> Batch<'a> {
                     None => Transfer::Zero { dst },
                     Some(src) => Transfer::ToDevice {
                         // SAFETY: The flight holds a reference to its source, which lasts as long
-                        // as the flight, and only pages of system memory were selected. A
-                        // destination is never larger than the source.
+                        // as the flight, and only pages of system memory were selected.
                         src: unsafe { RamPages::from_raw(src, nr) },
                         dst,
                     },
                 })
             }
             Way::ToRam => Some(Transfer::ToRam {
-                // SAFETY: The flight holds a reference to its source, which is not smaller than its
-                // destination.
+                // SAFETY: The flight holds a reference to its source.
                 src: unsafe { self.device_pages(src?, nr) }?,
                 // INVARIANT: Nobody has the pages yet.
                 // SAFETY: The flight holds a reference to its destination, which was allocated as
@@ -387,12 +372,8 @@ impl<'a> Iterator for Batch<'a> {
     fn next(&mut self) -> Option<Transfer<'a>> {
         while self.next < self.flight.len() {
             let i = self.next;
-            if i >= self.end {
-                self.head = i;
-                self.end = i.checked_add(self.flight.order(i).nr_pages().get())?;
-            }
             self.next = i.checked_add(1)?;
-            if let Some(transfer) = self.transfer(i, self.head) {
+            if let Some(transfer) = self.transfer(i) {
                 return Some(transfer);
             }
         }

@@ -15,6 +15,7 @@ use crate::{
     },
     migrate::{
         Collected,
+        Large,
         Way, //
     },
     number::{
@@ -77,8 +78,8 @@ impl<T: DevPagemapOps> DevPagemap<T> {
     ) -> Result<(NrPages, bool)> {
         // SAFETY: The pages lie in this pagemap, which this backend has registered.
         let flight = unsafe { Flight::from_device(self.backend(), start, nr, entries) }?;
-        let filled = Collected::new(self, flight, Way::ToRam).fill();
-        let starved = filled.is_starved();
+        let (filled, large) = Collected::new(self, flight, Way::ToRam).fill_whole();
+        let starved = large == Large::NoPlace;
         Ok((filled.copy()?.commit().nr_moved(), starved))
     }
 

@@ -18,14 +18,19 @@ use crate::{
         Flight,
         Select, //
     },
-    folio::large_order,
+    folio::{
+        large_order,
+        order_of, //
+    },
     migrate::{
         Collected,
+        Large,
         MigrateBuffer,
         Way, //
     },
     number::{
         NrPages,
+        Order,
         UserAddr,
         UserRange, //
     },
@@ -134,13 +139,38 @@ impl<'f, T: DevPagemapOps> Fault<'f, T> {
     fn range(&self, vma: &VmaRef, nr: NrPages) -> Result<UserRange> {
         // SAFETY: The fault is valid, by the type invariants.
         let pte = unsafe { (*self.vmf.as_ptr()).pte };
-        let large = large_order().filter(|_| pte.is_null());
-        let nr = large.map_or(nr, |order| nr.max(order.nr_pages()));
+        // SAFETY: As above. The page is locked and has a reference, by the type invariants.
+        let folio = unsafe { bindings::page_folio((*self.vmf.as_ptr()).page) };
+        // SAFETY: As above.
+        let order = NonNull::new(folio).map_or(Order::ZERO, |folio| unsafe { order_of(folio) });
+        let nr = match large_order().filter(|_| pte.is_null()) {
+            // A window cuts no huge page.
+            Some(large) => {
+                let whole = large.nr_pages().get();
+                let nr = nr.get().checked_next_multiple_of(whole);
+                NrPages::new(nr.unwrap_or(whole).max(whole))
+            }
+            // The kernel splits a large folio of which a PTE was touched, and then takes the lock of
+            // one part for that of another, if there are more pages.
+            None if order > Order::ZERO => NrPages::new(1),
+            None => nr,
+        };
         let mapping = UserRange::between(UserAddr::new(vma.start())?, UserAddr::new(vma.end())?)?;
         self.address()
             .window(nr)
             .and_then(|window| mapping.intersection(window))
             .ok_or(EINVAL)
+    }
+
+    /// Splits the large folio that was touched, for which there is no memory as large: the CPU tries
+    /// again, and finds a page. That it cannot be split means that somebody is looking at it just now.
+    fn split(&self) -> Result {
+        // SAFETY: The fault is valid, by the type invariants.
+        let page = unsafe { (*self.vmf.as_ptr()).page };
+        // SAFETY: The page is locked and has a reference, by the type invariants, and its folio is not in
+        // flight any more.
+        unsafe { bindings::split_huge_page(page) };
+        Ok(())
     }
 
     fn try_migrate(&self, nr: NrPages) -> Result {
@@ -179,9 +209,13 @@ impl<'f, T: DevPagemapOps> Fault<'f, T> {
             // Somebody was faster, and moved or dropped the page, or is looking at it just now.
             return Ok(());
         }
-        let filled = Collected::new(self.pagemap, flight, Way::ToRam).fill();
+        let (filled, large) = Collected::new(self.pagemap, flight, Way::ToRam).fill_whole();
         if !filled.is_filled(touched) {
-            return Err(ENOMEM);
+            drop(filled);
+            return match large {
+                Large::NoPlace => self.split(),
+                Large::Placed => Err(ENOMEM),
+            };
         }
         // That nothing has moved means that somebody is looking at the page just now.
         filled.copy()?.commit();

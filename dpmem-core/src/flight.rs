@@ -61,11 +61,17 @@ impl<'m> Entries<'m> {
     }
 }
 
+/// Says that large folios are selected as a whole.
+// CAST: The constants come as `u32`, for a field of type `unsigned long`.
+const COMPOUND: c_ulong = bindings::migrate_vma_direction_MIGRATE_VMA_SELECT_COMPOUND as c_ulong;
+
 /// Which pages the kernel is to select.
 #[derive(Clone, Copy)]
 pub(crate) enum Select {
     /// Pages of system memory, and holes.
     System,
+    /// The same, but large folios are split first.
+    SystemSmall,
     /// Pages of device-private memory that belong to the owner.
     DevicePrivate,
     /// Pages of device-coherent memory that belong to the owner.
@@ -76,7 +82,9 @@ impl Select {
     /// The flags that C knows. Large folios are selected as a whole where the kernel can do that.
     fn into_raw(self) -> c_ulong {
         let what = match self {
-            Self::System => bindings::migrate_vma_direction_MIGRATE_VMA_SELECT_SYSTEM,
+            Self::System | Self::SystemSmall => {
+                bindings::migrate_vma_direction_MIGRATE_VMA_SELECT_SYSTEM
+            }
             Self::DevicePrivate => {
                 bindings::migrate_vma_direction_MIGRATE_VMA_SELECT_DEVICE_PRIVATE
             }
@@ -84,12 +92,12 @@ impl Select {
                 bindings::migrate_vma_direction_MIGRATE_VMA_SELECT_DEVICE_COHERENT
             }
         };
-        let compound = match large_order() {
-            Some(_) => bindings::migrate_vma_direction_MIGRATE_VMA_SELECT_COMPOUND,
-            None => 0,
+        let compound = match (self, large_order()) {
+            (Self::System | Self::DevicePrivate, Some(_)) => COMPOUND,
+            _ => 0,
         };
         // CAST: The constants come as `u32`, for a field of type `unsigned long`.
-        (what | compound) as c_ulong
+        what as c_ulong | compound
     }
 }
 
@@ -281,14 +289,15 @@ impl<'m> Flight<'m> {
         unsafe { drop_destination(old) };
     }
 
-    /// Sets the destination of entry `i`, which belongs to the source of entry `head`, and is as
-    /// writable as that. A destination that was there, or is not wanted, is dropped.
+    /// Sets the destination of entry `i`, as writable as the source. A destination that was there,
+    /// or is not wanted, is dropped.
     ///
     /// # Safety
     ///
-    /// `dst` must own the lock and a reference to a folio, and must not be used again.
-    pub(crate) unsafe fn set_destination(&mut self, i: usize, head: usize, dst: MigratePfn) {
-        let src = self.source(head);
+    /// `dst` must own the lock and a reference to a folio of the size of the source, and must not be used
+    /// again.
+    pub(crate) unsafe fn set_destination(&mut self, i: usize, dst: MigratePfn) {
+        let src = self.source(i);
         let unwanted = if i >= self.nr || self.migrated || !src.is_migrating() {
             dst
         } else {
@@ -324,10 +333,32 @@ impl<'m> Flight<'m> {
         }
     }
 
-    /// Whether the kernel splits a large source whose destinations are small ones. It does so where it
-    /// knows the mapping.
-    pub(crate) fn splits(&self) -> bool {
-        matches!(self.origin, Origin::Vma(_))
+    /// Gives everything back, and finds it again in single pages: the kernel splits large folios while they
+    /// are mapped. It could split them later as well, when they have small destinations; but then it
+    /// splits only the entry of this process, and not those of others that have the folio. False if that
+    /// is not possible, because the pages were found by their offsets.
+    pub(crate) fn collect_small(&mut self) -> bool {
+        if self.migrated {
+            return false;
+        }
+        (0..self.nr).for_each(|i| self.clear_destination(i));
+        let Origin::Vma(args) = &mut self.origin else {
+            return false;
+        };
+        // SAFETY: The setup has run on the same arguments, and there is no destination, so that every
+        // page goes back to where it was.
+        unsafe { bindings::migrate_vma_finalize(args) };
+        args.flags &= !COMPOUND;
+        args.npages = 0;
+        // SAFETY: These are the arguments of the first setup, but for a flag. The VMA is valid, and its
+        // lock held, by the type invariants.
+        let again = to_result(unsafe { bindings::migrate_vma_setup(args) });
+        // INVARIANT: The setup wrote the sources; if it failed, there are none.
+        self.nr = match again {
+            Ok(()) => args.npages,
+            Err(_) => 0,
+        };
+        true
     }
 
     /// Moves what belongs to the pages besides their content: mappings, flags, accounting. Entries

@@ -130,6 +130,8 @@ impl MigrateVma {
     ) -> Result<Collected<'m, T>> {
         let vma = mmap.vma_lookup(range.start().get()).ok_or(EFAULT)?;
         let select = match way {
+            // There are no large folios of coherent memory.
+            Way::ToDevice if pagemap.is_coherent() => Select::SystemSmall,
             Way::ToDevice => Select::System,
             Way::ToRam if pagemap.is_coherent() => Select::DeviceCoherent,
             Way::ToRam => Select::DevicePrivate,
@@ -155,8 +157,6 @@ struct Step<'m, T: DevPagemapOps> {
     pagemap: &'m DevPagemap<T>,
     flight: Flight<'m>,
     way: Way,
-    /// Whether there was no place for a large folio, and it could not be split.
-    starved: bool,
 }
 
 impl<T: DevPagemapOps> Step<'_, T> {
@@ -173,37 +173,39 @@ impl<T: DevPagemapOps> Step<'_, T> {
         src.is_migrating() && (self.way == Way::ToDevice || ours().is_some())
     }
 
-    /// Finds a folio of `order` for entry `i`, which is a part of entry `head`.
-    fn fill_one(&mut self, i: usize, head: usize, order: Order) -> Result {
+    /// Finds a folio of `order` for entry `i`.
+    fn fill_one(&mut self, i: usize, order: Order) -> Result {
         let dst = match self.way {
             Way::ToDevice => self.pagemap.request_folio(order)?.into_migrate_pfn(),
             Way::ToRam => self.flight.alloc_ram(i, order)?.into_migrate_pfn(),
         };
         // SAFETY: The folio that became `dst` gave it its lock and its reference.
-        unsafe { self.flight.set_destination(i, head, dst) };
+        unsafe { self.flight.set_destination(i, dst) };
         Ok(())
     }
 
-    /// Finds a page for each page of the large folio that entry `head` stands for.
-    fn fill_pieces(&mut self, head: usize, order: Order) {
-        if !self.flight.splits() {
-            self.starved = true;
-            return;
-        }
-        let hole = self.flight.source(head).page().is_none();
-        let end = head.saturating_add(order.nr_pages().get());
-        for i in head..end {
-            if self.fill_one(i, head, Order::ZERO).is_ok() {
-                continue;
+    /// Finds a folio for each entry.
+    fn fill(&mut self) -> Large {
+        let mut large = Large::Placed;
+        let mut i = 0usize;
+        while i < self.flight.len() {
+            let order = self.flight.order(i);
+            if self.may_move(i) && self.fill_one(i, order).is_err() && order > Order::ZERO {
+                large = Large::NoPlace;
             }
-            // The kernel looks at the first entry to see that there is something to be split, and
-            // it fills either all of a hole or nothing.
-            if hole || i == head {
-                (head..i).for_each(|i| self.flight.clear_destination(i));
-                return;
-            }
+            i = i.saturating_add(order.nr_pages().get());
         }
+        large
     }
+}
+
+/// What became of the large folios of a migration.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Large {
+    /// Each has a place, if there are any.
+    Placed,
+    /// For one at least there was none.
+    NoPlace,
 }
 
 /// Pages that are locked and unmapped, and have nowhere to go yet.
@@ -217,40 +219,39 @@ impl<'m, T: DevPagemapOps> Collected<'m, T> {
             pagemap,
             flight,
             way,
-            starved: false,
         })
     }
 
-    /// Finds a place for each page. A page for which there is none will stay where it is. A large
-    /// folio for which there is no place as large is split, if there are small ones.
+    /// Finds a place for each page. A page for which there is none will stay where it is. If there is
+    /// none for a large folio, the large folios are split, and found again in pieces.
     ///
     /// # Context
     ///
     /// May sleep.
     pub fn fill(self) -> Filled<'m, T> {
-        self.fill_up_to(Order::MAX)
-    }
-
-    /// As [`Collected::fill`], but large folios are split: for a device that has no use for them just
-    /// now.
-    pub fn fill_split(self) -> Filled<'m, T> {
-        self.fill_up_to(Order::ZERO)
-    }
-
-    fn fill_up_to(self, max: Order) -> Filled<'m, T> {
         let mut step = self.0;
-        let mut i = 0usize;
-        while i < step.flight.len() {
-            let order = step.flight.order(i);
-            if step.may_move(i) {
-                let whole = order <= max && step.fill_one(i, i, order).is_ok();
-                if !whole && order > Order::ZERO {
-                    step.fill_pieces(i, order);
-                }
-            }
-            i = i.saturating_add(order.nr_pages().get());
+        if step.fill() == Large::NoPlace && step.flight.collect_small() {
+            step.fill();
         }
         Filled(step)
+    }
+
+    /// As [`Collected::fill`], but large folios are split in any case: for a device that has no use for
+    /// them just now.
+    pub fn fill_split(self) -> Filled<'m, T> {
+        let mut step = self.0;
+        if step.flight.collect_small() {
+            step.fill();
+        }
+        Filled(step)
+    }
+
+    /// As [`Collected::fill`], but a large folio for which there is no place stays as it is. Tells whether
+    /// there was one.
+    pub(crate) fn fill_whole(self) -> (Filled<'m, T>, Large) {
+        let mut step = self.0;
+        let large = step.fill();
+        (Filled(step), large)
     }
 
     /// All further steps at once: [`Collected::fill`], [`Filled::copy`], [`Copied::commit`]. Gives
@@ -281,11 +282,6 @@ impl<'m, T: DevPagemapOps> Filled<'m, T> {
     /// Whether page `i` has somewhere to go.
     pub(crate) fn is_filled(&self, i: usize) -> bool {
         self.0.flight.has_destination(i)
-    }
-
-    /// Whether there was no place for a large folio, which must be split before it can move.
-    pub(crate) fn is_starved(&self) -> bool {
-        self.0.starved
     }
 
     /// Copies the content, and waits until that is done.

@@ -33,6 +33,7 @@ use kernel::{
         Mm,
         MmWithUser, //
     },
+    page::PAGE_SIZE,
     prelude::*,
     static_lock_class,
     str::CStr,
@@ -56,7 +57,10 @@ use crate::{
         RamPage,
         RamPageMut, //
     },
-    folio::LockedFolio,
+    folio::{
+        nth_page,
+        LockedFolio, //
+    },
     module::ModuleRef,
     number::{
         NrPages,
@@ -335,41 +339,64 @@ impl Mirror {
     pub fn make_exclusive(&self, range: UserRange) -> Result {
         let mm = self.mm.mmget_not_zero().ok_or(EFAULT)?;
         for addr in (0..range.nr_pages().get()).filter_map(|i| range.page(i)) {
-            if current!().signal_pending() {
-                return Err(EINTR);
-            }
-            let room = Room::new(GFP_KERNEL)?;
-            let mmap = mm.mmap_read_lock();
-            let mut folio = null_mut();
-            // SAFETY: The mmap lock is held, and the address is that of a page. Nobody is named as
-            // the owner, so that our own notifier is called as well.
-            let page = unsafe {
-                bindings::make_device_exclusive(mm.as_raw(), addr.get(), null_mut(), &mut folio)
-            };
-            let page = from_err_ptr(page)?;
-            // SAFETY: The function gives a locked folio with a reference, which are ours.
-            let folio = unsafe { LockedFolio::from_raw(NonNull::new(folio).ok_or(EFAULT)?) };
-            let translation = Translation {
-                target: Target::Ram(NonNull::new(page).ok_or(EFAULT)?),
-                writable: true,
-                exclusive: true,
-            };
-            // INVARIANT: The entry cannot be changed while the folio is locked, and whoever does so
-            // afterwards calls the notifier first.
-            let mut table = self.table.lock();
-            table.insert(room, addr, NrPages::new(1), translation);
-            drop(table);
-            drop(folio);
-            drop(mmap);
+            self.make_page_exclusive(&mm, addr)?;
         }
         Ok(())
     }
 
+    fn make_page_exclusive(&self, mm: &MmWithUser, addr: UserAddr) -> Result {
+        let room = Room::new(GFP_KERNEL)?;
+        let started = Instant::<Monotonic>::now();
+        loop {
+            if current!().signal_pending() {
+                return Err(EINTR);
+            }
+            // SAFETY: The notifier is registered, by the type invariants.
+            let seq = unsafe { bindings::mmu_interval_read_begin(self.notifier.get()) };
+            let mmap = mm.mmap_read_lock();
+            let mut folio = null_mut();
+            // SAFETY: The mmap lock is held, and the address is that of a page. The owner is only
+            // compared.
+            let page = unsafe {
+                bindings::make_device_exclusive(mm.as_raw(), addr.get(), self.owner(), &mut folio)
+            };
+            let page = NonNull::new(from_err_ptr(page)?).ok_or(EFAULT)?;
+            // SAFETY: The function gives a locked folio with a reference, which are ours.
+            let _folio = unsafe { LockedFolio::from_raw(NonNull::new(folio).ok_or(EFAULT)?) };
+
+            let mut table = self.table.lock();
+            // SAFETY: The notifier is registered, and this is its sequence number. The lock is the
+            // one under which the notifier sets a new one.
+            let stale = unsafe { bindings::mmu_interval_read_retry(self.notifier.get(), seq) };
+            if !stale {
+                // INVARIANT: Nothing but our own call has invalidated the page since, and whoever does
+                // so from now on waits for the lock of the table. Not for that of the folio: an
+                // exclusive entry is zapped without it.
+                table.forget(addr.get(), addr.get().saturating_add(PAGE_SIZE));
+                let translation = Translation {
+                    target: Target::Ram(page),
+                    writable: true,
+                    exclusive: true,
+                };
+                table.insert(room, addr, NrPages::new(1), translation);
+                return Ok(());
+            }
+            drop(table);
+            drop(mmap);
+            if started.elapsed() > FAULT_BUDGET {
+                return Err(EBUSY);
+            }
+        }
+    }
+
+    /// What the kernel is told about who takes pages for himself.
+    fn owner(&self) -> *mut c_void {
+        core::ptr::from_ref(self).cast_mut().cast()
+    }
+
     /// Whether no page of `range` is the device's alone.
     pub fn is_shared(&self, range: UserRange) -> bool {
-        let table = self.table.lock();
-        let mut pages = (0..range.nr_pages().get()).filter_map(|i| range.page(i));
-        !pages.any(|addr| table.get(addr).is_some_and(|t| t.exclusive))
+        !self.table.lock().any_exclusive(range)
     }
 
     /// The device reads: calls `visit` for the pages of `range`, in order, up to one that has no
@@ -588,9 +615,16 @@ impl Mirror {
         } else {
             return false;
         };
-        // SAFETY: We are in the callback of this notifier, and hold the lock under which
-        // `mmu_interval_read_retry()` is called.
-        unsafe { bindings::mmu_interval_set_seq(notifier, cur_seq) };
+        // SAFETY: The caller promises a valid range.
+        let (event, owner) = unsafe { ((*range).event, (*range).owner) };
+        // Our own taking of a page: it is not in the table, and about to be put there.
+        let ours =
+            event == bindings::mmu_notifier_event_MMU_NOTIFY_EXCLUSIVE && owner == this.owner();
+        if !ours {
+            // SAFETY: We are in the callback of this notifier, and hold the lock under which
+            // `mmu_interval_read_retry()` is called.
+            unsafe { bindings::mmu_interval_set_seq(notifier, cur_seq) };
+        }
         // SAFETY: The caller promises a valid range.
         let (start, end) = unsafe { ((*range).start, (*range).end) };
         table.forget(start, end);
@@ -696,6 +730,21 @@ fn runs(pfns: &[c_ulong]) -> impl Iterator<Item = (usize, NrPages)> + '_ {
     })
 }
 
+/// Whose memory `page` is: that of a pagemap, or the system's, for which it is null.
+///
+/// # Safety
+///
+/// `page` must be in use.
+unsafe fn memory_of(page: *mut bindings::page) -> *mut bindings::dev_pagemap {
+    // SAFETY: The caller promises a page in use.
+    if unsafe { bindings::is_zone_device_page(page) } {
+        // SAFETY: As above, and such a page has a pagemap.
+        unsafe { bindings::page_pgmap(page) }
+    } else {
+        null_mut()
+    }
+}
+
 /// Makes the translations of `window` what the kernel says in `pfns`.
 fn update<T: DevPagemapOps>(
     table: &mut Table,
@@ -731,7 +780,15 @@ fn update<T: DevPagemapOps>(
             }
             // The kernel says so only of pages of the owner that was asked for.
             _ if private => continue,
-            _ => (Target::Ram(page), nr),
+            _ => {
+                // SAFETY: The kernel has told of all pages of the run, whose numbers follow each other.
+                let last = unsafe { nth_page(page, nr.get().saturating_sub(1)) };
+                // SAFETY: As above, they are not freed while we hold the lock.
+                let one = unsafe { memory_of(page.as_ptr()) == memory_of(last) };
+                // Where it goes on in other memory, it is another run.
+                let nr = if one { nr } else { NrPages::new(1) };
+                (Target::Ram(page), nr)
+            }
         };
         let translation = Translation {
             target,

@@ -116,8 +116,8 @@ impl<T: DevPagemapOps> DevPagemap<T> {
     ///
     /// # Errors
     ///
-    /// [`EINVAL`] or [`EBUSY`] if the kernel knows the addresses as something else; [`ENOMEM`]; what
-    /// `ops` fails with.
+    /// [`EINVAL`] if the range does not begin and end at a multiple of 2 MiB; [`EINVAL`] or [`EBUSY`] if
+    /// the kernel knows the addresses as something else; [`ENOMEM`]; what `ops` fails with.
     pub fn coherent<E>(range: PhysRange, ops: impl PinInit<T, E>) -> impl PinInit<Self, Error>
     where
         Error: From<E>,

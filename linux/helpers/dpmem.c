@@ -29,6 +29,11 @@ __rust_helper bool rust_helper_is_device_private_page(const struct page *page)
 	return is_device_private_page(page);
 }
 
+__rust_helper bool rust_helper_is_zone_device_page(const struct page *page)
+{
+	return is_zone_device_page(page);
+}
+
 __rust_helper bool rust_helper_is_device_coherent_page(const struct page *page)
 {
 	return is_device_coherent_page(page);
@@ -110,6 +115,11 @@ __rust_helper void rust_helper_folio_put(struct folio *folio)
 __rust_helper bool rust_helper_thp_migration_supported(void)
 {
 	return thp_migration_supported();
+}
+
+__rust_helper int rust_helper_split_huge_page(struct page *page)
+{
+	return split_huge_page(page);
 }
 
 __rust_helper int rust_helper_split_folio(struct folio *folio)

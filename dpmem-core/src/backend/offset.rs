@@ -188,12 +188,15 @@ impl Backend {
         // SAFETY: The caller promises a registered pagemap.
         let page = NonNull::new(unsafe { self.page(offset) })?;
         // SAFETY: A `struct page` that is there stays until the pagemap is unregistered.
-        if unsafe { bindings::page_ref_count(page.as_ptr()) } == 0 {
+        if !unsafe { bindings::get_page_unless_zero(page.as_ptr()) } {
             return None;
         }
-        // SAFETY: As above. Only the first page of a folio has references, so this is one; should
-        // it be given up meanwhile, the order is that of a moment ago.
-        let order = unsafe { order_of(page.cast()) };
+        let folio = page.cast::<bindings::folio>();
+        // SAFETY: The reference was just taken. Only the first page of a folio has references of its own,
+        // so this is one.
+        let order = unsafe { order_of(folio) };
+        // SAFETY: The reference is ours, and not used again.
+        unsafe { bindings::folio_put(folio.as_ptr()) };
         (order > Order::ZERO).then_some(page)
     }
 

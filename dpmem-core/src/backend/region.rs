@@ -224,7 +224,8 @@ impl Backend {
     ///
     /// # Errors
     ///
-    /// [`EINVAL`] for no page, or 2^31 or more; [`ENOMEM`].
+    /// [`EINVAL`] for 2^31 pages or more, or if the range does not begin and end at a subsection;
+    /// [`ENOMEM`].
     ///
     /// # Safety
     ///
@@ -235,6 +236,11 @@ impl Backend {
     ) -> impl PinInit<Self, Error> {
         pin_init::pin_init_scope(move || {
             let nr = range.nr_pages();
+            let bytes = nr.to_bytes().ok_or(EINVAL)?;
+            // CAST: Smaller than what `u64` has.
+            if range.start() % SUBSECTION_SIZE as u64 != 0 || bytes % SUBSECTION_SIZE != 0 {
+                return Err(EINVAL);
+            }
             let claims = Claims::new(nr)?;
             // INVARIANT: The caller promises the first half; it is not registered yet.
             Ok(try_pin_init!(Self {
@@ -391,13 +397,16 @@ impl Backend {
             return None;
         }
         let page = NonNull::new(self.page(offset))?;
-        // SAFETY: The page exists, as the caller promises a registered pagemap.
-        if unsafe { bindings::page_ref_count(page.as_ptr()) } == 0 {
+        // SAFETY: A `struct page` that is there stays until the pagemap is unregistered.
+        if !unsafe { bindings::get_page_unless_zero(page.as_ptr()) } {
             return None;
         }
-        // SAFETY: As above. Only the first page of a folio has references, so this is one; should
-        // it be given up meanwhile, the order is that of a moment ago.
-        let order = unsafe { order_of(page.cast()) };
+        let folio = page.cast::<bindings::folio>();
+        // SAFETY: The reference was just taken. Only the first page of a folio has references of its own,
+        // so this is one.
+        let order = unsafe { order_of(folio) };
+        // SAFETY: The reference is ours, and not used again.
+        unsafe { bindings::folio_put(folio.as_ptr()) };
         (order > Order::ZERO).then_some(page)
     }
 

@@ -24,7 +24,8 @@ use crate::{
     number::{
         NrPages,
         PageOffset,
-        UserAddr, //
+        UserAddr,
+        UserRange, //
     }, //
 };
 
@@ -113,6 +114,22 @@ impl Table {
             target: run.first.target.nth(n)?,
             ..run.first
         })
+    }
+
+    /// Whether a page of `range` is the device's alone.
+    pub(super) fn any_exclusive(&self, range: UserRange) -> bool {
+        let (mut next, end) = (range.start().get(), range.end().get());
+        while let Some(at) = self.0.cursor_lower_bound(&next) {
+            let (last, run) = at.current();
+            if run.start >= end {
+                break;
+            }
+            if run.first.exclusive {
+                return true;
+            }
+            next = last.saturating_add(PAGE_SIZE);
+        }
+        false
     }
 
     /// Adds the translations of the `nr` pages from `start` on, of which `first` is that of the first.

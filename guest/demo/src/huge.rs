@@ -60,6 +60,10 @@ pub(crate) const ALL: &[(&str, Scenario)] = &[
         "huge_where_small_ones_are_left",
         huge_where_small_ones_are_left,
     ),
+    (
+        "huge_and_shared_where_small_ones_are_left",
+        huge_and_shared_where_small_ones_are_left,
+    ),
 ];
 
 /// A huge page with pattern `seed`, on the device.
@@ -187,21 +191,47 @@ fn huge_in_part_requested_home(path: &Path) -> Result<()> {
     check(memory.bytes(), |page| pattern(page, 14))
 }
 
-fn huge_where_small_ones_are_left(path: &Path) -> Result<()> {
-    let device = Device::open(path)?;
-    // All of the device, of which every other half of a huge page is given up: no idle run is as
-    // large as one.
+/// All of the device's memory, of which every other half of a huge page is idle: no idle run is as large
+/// as one. And how many pages are in a half.
+fn fragments(device: &Device) -> Result<(Mapping, usize)> {
     let half = Mapping::huge()?.pages() / 2;
     let mut small = Mapping::private(DEVICE_SIZE / page_size())?;
     fill(small.bytes_mut(), 15);
-    check(&migrate(&device, &small)?, |page| pattern(page, 15))?;
+    check(&migrate(device, &small)?, |page| pattern(page, 15))?;
     for page in (0..small.pages()).step_by(2 * half) {
         small.advise_pages(page..page + half, MmapAdvise::MADV_DONTNEED)?;
     }
+    Ok((small, half))
+}
+
+fn huge_where_small_ones_are_left(path: &Path) -> Result<()> {
+    let device = Device::open(path)?;
+    let (small, half) = fragments(&device)?;
     let memory = migrated(&device, 16)?;
     check(memory.bytes(), |page| pattern(page, 16))?;
     check(small.bytes(), |page| match page / half % 2 {
         0 => 0,
         _ => pattern(page, 15),
     })
+}
+
+fn huge_and_shared_where_small_ones_are_left(path: &Path) -> Result<()> {
+    let device = Device::open(path)?;
+    let _small = fragments(&device)?;
+    let mut memory = Mapping::huge()?;
+    fill(memory.bytes_mut(), 17);
+    // Two processes map it as one, and it is split for one of them.
+    let (mut gone, go) = os_pipe::pipe()?;
+    let mut go = Some(go);
+    let child = Child::run(|| {
+        go.take();
+        gone.read_to_end(&mut Vec::new())?;
+        check(memory.bytes(), |page| pattern(page, 17))?;
+        fill(memory.bytes_mut(), 18);
+        check(memory.bytes(), |page| pattern(page, 18))
+    })?;
+    check(&migrate(&device, &memory)?, |page| pattern(page, 17))?;
+    drop(go);
+    child.wait()?;
+    check(memory.bytes(), |page| pattern(page, 17)).context("the child's writes are in the parent")
 }

@@ -82,17 +82,25 @@ impl Cells {
     /// Makes sure that there is something behind `pages`. May sleep.
     fn populate(&self, pages: &DevicePages<'_>) -> Result {
         let mut rest = pages.offsets();
-        while let Some(missing) = self.next_missing(&mut rest) {
-            let block = Blocks::block()?;
+        while let Some((missing, has_block)) = self.next_missing(&mut rest) {
+            if !has_block {
+                let block = Blocks::block()?;
+                self.blocks.lock().insert_block(missing, block)?;
+            }
             let page = Page::alloc_page(GFP_KERNEL)?;
-            self.blocks.lock().insert(missing, block, page)?;
+            self.blocks.lock().insert(missing, page)?;
         }
         Ok(())
     }
 
-    fn next_missing(&self, offsets: &mut impl Iterator<Item = PageOffset>) -> Option<PageOffset> {
+    /// The next of `offsets` that has no page, and whether there is a block for it.
+    fn next_missing(
+        &self,
+        offsets: &mut impl Iterator<Item = PageOffset>,
+    ) -> Option<(PageOffset, bool)> {
         let mut blocks = self.blocks.lock();
-        offsets.find(|offset| blocks.page(*offset).is_err())
+        let missing = offsets.find(|offset| blocks.page(*offset).is_err())?;
+        Some((missing, blocks.has_block(missing)))
     }
 
     /// Reads the page at `offset`; [`EIO`] if nothing was ever written there.
@@ -126,14 +134,25 @@ impl Blocks {
         page.as_mut().ok_or(EIO)
     }
 
-    /// Puts `page` at `offset`, and takes `block` if there is none yet. Somebody may have been faster:
-    /// then both are dropped.
-    fn insert(&mut self, offset: PageOffset, block: KVec<Option<Page>>, page: Page) -> Result {
-        let of = self.0.get_mut(offset.get() / BLOCK).ok_or(EINVAL)?;
-        if of.is_empty() {
-            *of = block;
+    /// Whether there is a block for the page at `offset`.
+    fn has_block(&self, offset: PageOffset) -> bool {
+        let block = self.0.get(offset.get() / BLOCK);
+        block.is_some_and(|block| !block.is_empty())
+    }
+
+    /// Puts `block` where `offset` lies. Somebody may have been faster: then it is dropped.
+    fn insert_block(&mut self, offset: PageOffset, block: KVec<Option<Page>>) -> Result {
+        let slot = self.0.get_mut(offset.get() / BLOCK).ok_or(EINVAL)?;
+        if slot.is_empty() {
+            *slot = block;
         }
-        let slot = of.get_mut(offset.get() % BLOCK).ok_or(EINVAL)?;
+        Ok(())
+    }
+
+    /// Puts `page` at `offset`, which has a block. Somebody may have been faster: then it is dropped.
+    fn insert(&mut self, offset: PageOffset, page: Page) -> Result {
+        let block = self.0.get_mut(offset.get() / BLOCK).ok_or(EINVAL)?;
+        let slot = block.get_mut(offset.get() % BLOCK).ok_or(EINVAL)?;
         slot.get_or_insert(page);
         Ok(())
     }
