@@ -82,6 +82,25 @@ pub(crate) unsafe fn nth_page(page: NonNull<bindings::page>, n: usize) -> *mut b
     unsafe { bindings::pfn_to_page(pfn.wrapping_add(n)) }
 }
 
+/// Whether a large folio that is in service begins at `page`, as it is at this moment.
+///
+/// # Safety
+///
+/// `page` must exist for as long as this takes.
+pub(crate) unsafe fn begins_large(page: NonNull<bindings::page>) -> bool {
+    // SAFETY: The page exists, as the caller promises.
+    if !unsafe { bindings::get_page_unless_zero(page.as_ptr()) } {
+        return false;
+    }
+    // Only the first page of a folio has references of its own, so this is one.
+    let folio = page.cast::<bindings::folio>();
+    // SAFETY: The reference was just taken.
+    let order = unsafe { order_of(folio) };
+    // SAFETY: The reference is ours, and not used again.
+    unsafe { bindings::folio_put(folio.as_ptr()) };
+    order > Order::ZERO
+}
+
 /// Splits the large folio that `page` begins into single pages. Sleeps.
 ///
 /// # Errors

@@ -23,7 +23,7 @@ use kernel::{
 };
 
 use crate::{
-    folio::order_of,
+    folio::begins_large,
     number::{
         NrPages,
         Order,
@@ -188,16 +188,7 @@ impl Backend {
         // SAFETY: The caller promises a registered pagemap.
         let page = NonNull::new(unsafe { self.page(offset) })?;
         // SAFETY: A `struct page` that is there stays until the pagemap is unregistered.
-        if !unsafe { bindings::get_page_unless_zero(page.as_ptr()) } {
-            return None;
-        }
-        let folio = page.cast::<bindings::folio>();
-        // SAFETY: The reference was just taken. Only the first page of a folio has references of its own,
-        // so this is one.
-        let order = unsafe { order_of(folio) };
-        // SAFETY: The reference is ours, and not used again.
-        unsafe { bindings::folio_put(folio.as_ptr()) };
-        (order > Order::ZERO).then_some(page)
+        unsafe { begins_large(page) }.then_some(page)
     }
 
     /// The `struct page` at `offset`, or null where none has been made.

@@ -27,8 +27,8 @@ use kernel::{
 
 use crate::{
     folio::{
-        large_order,
-        order_of, //
+        begins_large,
+        large_order, //
     },
     number::{
         NrPages,
@@ -398,16 +398,7 @@ impl Backend {
         }
         let page = NonNull::new(self.page(offset))?;
         // SAFETY: A `struct page` that is there stays until the pagemap is unregistered.
-        if !unsafe { bindings::get_page_unless_zero(page.as_ptr()) } {
-            return None;
-        }
-        let folio = page.cast::<bindings::folio>();
-        // SAFETY: The reference was just taken. Only the first page of a folio has references of its own,
-        // so this is one.
-        let order = unsafe { order_of(folio) };
-        // SAFETY: The reference is ours, and not used again.
-        unsafe { bindings::folio_put(folio.as_ptr()) };
-        (order > Order::ZERO).then_some(page)
+        unsafe { begins_large(page) }.then_some(page)
     }
 
     /// The page frame number of the first page.
