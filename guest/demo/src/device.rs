@@ -40,6 +40,7 @@ mod ioctl {
     ioctl_readwrite!(migrate_to_device, b'H', 0x02, Command);
     ioctl_readwrite!(migrate_to_ram, b'H', 0x03, Command);
     ioctl_readwrite!(release, b'H', 0x07, Command);
+    ioctl_readwrite!(flags, b'H', 0x08, Command);
     ioctl_readwrite!(unknown, b'H', 0x7f, Command);
 }
 
@@ -56,6 +57,8 @@ pub(crate) enum Request {
     MigrateToRam,
     /// Give up all its memory.
     Release,
+    /// Have no place for the next large folio.
+    FailLarge,
     /// Something that it does not know.
     Unknown,
 }
@@ -90,6 +93,7 @@ impl Device {
             Request::MigrateToDevice => ioctl::migrate_to_device,
             Request::MigrateToRam => ioctl::migrate_to_ram,
             Request::Release => ioctl::release,
+            Request::FailLarge => ioctl::flags,
             Request::Unknown => ioctl::unknown,
         };
         loop {
@@ -124,6 +128,16 @@ impl Device {
         };
         self.raw(request, &mut command)?;
         Ok(command)
+    }
+
+    /// Lets the device have no place for the next large folio.
+    pub(crate) fn fail_large(&self) -> Result<(), Errno> {
+        let mut command = Command {
+            // Where the flags are, of which this is the only one.
+            npages: 1,
+            ..Command::default()
+        };
+        self.raw(Request::FailLarge, &mut command)
     }
 
     /// The device gives up all its memory.

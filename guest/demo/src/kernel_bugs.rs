@@ -60,6 +60,7 @@ pub(crate) const ALL: &[(&str, Scenario)] = &[
     ("ksm_pages_stay", ksm_pages_stay),
     ("write_to_a_shared_page", write_to_a_shared_page),
     ("dontneed_on_the_way", dontneed_on_the_way),
+    ("split_for_one_process", split_for_one_process),
     ("exit_while_evicted", exit_while_evicted),
 ];
 
@@ -243,6 +244,25 @@ fn dontneed_on_the_way(path: &Path) -> Result<()> {
     }
     drop(go);
     helper.wait()
+}
+
+/// A huge page that two processes map as one, for which the device has only small pages.
+fn split_for_one_process(path: &Path) -> Result<()> {
+    let device = Device::open(path)?;
+    let mut memory = Mapping::huge()?;
+    fill(memory.bytes_mut(), 6);
+    let (mut gone, go) = os_pipe::pipe()?;
+    let mut go = Some(go);
+    let child = Child::run(|| {
+        go.take();
+        std::io::Read::read_to_end(&mut gone, &mut Vec::new())?;
+        check(memory.bytes(), |page| pattern(page, 6))
+    })?;
+    device.fail_large()?;
+    check(&migrate(&device, &memory)?, |page| pattern(page, 6))?;
+    drop(go);
+    child.wait().context("what the other process sees")?;
+    check(memory.bytes(), |page| pattern(page, 6))
 }
 
 /// Processes that are killed while what they have on the device is evicted.
