@@ -18,14 +18,15 @@ use kernel::{
 };
 
 use crate::{
-    backend::Backend,
     flight::Flight,
     folio::nth_page,
     migrate::Way,
     number::{
         NrPages,
         PageOffset, //
-    }, //
+    },
+    ops::DevPagemapOps,
+    peers::pagemap_of, //
 };
 
 /// A page of memory that CPUs can address, and that nobody frees for as long as this value lives: of
@@ -273,7 +274,7 @@ impl<'a> Deref for DevicePagesMut<'a> {
 
 /// A run of pages to be moved, which follow each other on the device, and in system memory. Source and
 /// destination have the same number of pages.
-pub enum Transfer<'a> {
+pub enum Transfer<'a, E> {
     /// From system memory to the device.
     ToDevice {
         /// What to copy.
@@ -286,6 +287,16 @@ pub enum Transfer<'a> {
         /// What to clear.
         dst: DevicePagesMut<'a>,
     },
+    /// From another device to the device. Only the devices of a [`PeerGroup`](crate::PeerGroup) have
+    /// such transfers.
+    FromPeer {
+        /// The copy engine of the other device.
+        peer: &'a E,
+        /// What to copy, in the memory of the other device.
+        src: DevicePages<'a>,
+        /// Where to. All of it must be written.
+        dst: DevicePagesMut<'a>,
+    },
     /// From the device to system memory.
     ToRam {
         /// What to copy.
@@ -295,81 +306,104 @@ pub enum Transfer<'a> {
     },
 }
 
-/// The transfers of one migration, in the order of their addresses or offsets.
-pub struct Batch<'a> {
+/// The transfers of one migration, in the order of their addresses or offsets, for the copy engine `E`.
+pub struct Batch<'a, E> {
     flight: &'a Flight<'a>,
-    backend: &'a Backend,
     way: Way,
+    find: FindPages<'a, E>,
     next: usize,
 }
 
-impl<'a> Batch<'a> {
-    /// All transfers of `flight`, whose destinations are set.
-    pub(crate) fn new(flight: &'a Flight<'a>, backend: &'a Backend, way: Way) -> Self {
+/// Finds out whose the pages of device memory from some page on are: the copy engine of their device, where
+/// they are, and whether CPUs can address them.
+///
+/// # Safety
+///
+/// As for [`pagemap_of`], for the `T` whose engine it is.
+type FindPages<'a, E> = unsafe fn(NonNull<bindings::page>) -> Option<(&'a E, PageOffset, bool)>;
+
+/// # Safety
+///
+/// That of [`pagemap_of`].
+unsafe fn find_pages<'a, T: DevPagemapOps + 'a>(
+    page: NonNull<bindings::page>,
+) -> Option<(&'a T::Engine, PageOffset, bool)> {
+    // SAFETY: The caller promises it.
+    let (pagemap, offset) = unsafe { pagemap_of::<T>(page) }?;
+    Some((pagemap.ops().engine(), offset, pagemap.is_coherent()))
+}
+
+impl<'a, E: CopyEngine> Batch<'a, E> {
+    /// All transfers of `flight`, whose destinations are set, from or to the pagemap of a `T`.
+    pub(crate) fn new<T: DevPagemapOps<Engine = E> + 'a>(flight: &'a Flight<'a>, way: Way) -> Self {
         Self {
             flight,
-            backend,
             way,
+            find: find_pages::<T>,
             next: 0,
         }
     }
 
     /// The transfer of entry `i`, if it has one.
-    fn transfer(&self, i: usize) -> Option<Transfer<'a>> {
+    fn transfer(&self, i: usize) -> Option<Transfer<'a, E>> {
         let dst = self.flight.destination(i).page()?;
         let src = self.flight.source(i).page();
         // A destination is as large as its source.
         let nr = self.flight.order(i).nr_pages();
-        match self.way {
-            Way::ToDevice => {
-                // SAFETY: The flight holds a reference to its destination, which is a folio of so many
-                // pages.
-                let dst = DevicePagesMut(unsafe { self.device_pages(dst, nr) }?);
-                Some(match src {
-                    None => Transfer::Zero { dst },
-                    Some(src) => Transfer::ToDevice {
-                        // SAFETY: The flight holds a reference to its source, which lasts as long
-                        // as the flight, and only pages of system memory were selected.
-                        src: unsafe { RamPages::from_raw(src, nr) },
-                        dst,
-                    },
-                })
-            }
-            Way::ToRam => Some(Transfer::ToRam {
-                // SAFETY: The flight holds a reference to its source.
-                src: unsafe { self.device_pages(src?, nr) }?,
+        if self.way == Way::ToRam {
+            return Some(Transfer::ToRam {
+                // SAFETY: The flight holds a reference to its source, a folio of so many pages.
+                src: unsafe { self.device_pages(src?, nr) }?.1,
                 // INVARIANT: Nobody has the pages yet.
                 // SAFETY: The flight holds a reference to its destination, which was allocated as
                 // system memory, as a folio of so many pages.
                 dst: RamPagesMut(unsafe { RamPages::from_raw(dst, nr) }),
-            }),
+            });
         }
+        // SAFETY: The flight holds a reference to its destination, a folio of so many pages.
+        let dst = DevicePagesMut(unsafe { self.device_pages(dst, nr) }?.1);
+        let Some(src) = src else {
+            return Some(Transfer::Zero { dst });
+        };
+        // SAFETY: The flight holds a reference to its source.
+        if unsafe { bindings::is_device_private_page(src.as_ptr()) } {
+            // SAFETY: As above. It was selected because its owner is that of the destination.
+            let (peer, src) = unsafe { self.device_pages(src, nr) }?;
+            return Some(Transfer::FromPeer { peer, src, dst });
+        }
+        Some(Transfer::ToDevice {
+            // SAFETY: The flight holds a reference to its source, which lasts as long as the flight. What
+            // else was selected is system memory.
+            src: unsafe { RamPages::from_raw(src, nr) },
+            dst,
+        })
     }
 
-    /// The `nr` pages of the device from `first` on, if it is one of ours.
+    /// The `nr` pages of device memory from `first` on, and the engine of their device.
     ///
     /// # Safety
     ///
-    /// They must be pages of one folio, to which there is a reference for as long as the flight lasts.
+    /// They must be pages of one folio, to which there is a reference for as long as the flight lasts, and
+    /// whose owner is that of the pagemap that this batch is for.
     unsafe fn device_pages(
         &self,
         first: NonNull<bindings::page>,
         nr: NrPages,
-    ) -> Option<DevicePages<'a>> {
-        // SAFETY: The caller promises a reference.
-        let offset = unsafe { self.backend.offset_of(first) }?;
-        let mapped = self.backend.is_coherent().then(|| {
+    ) -> Option<(&'a E, DevicePages<'a>)> {
+        // SAFETY: The caller promises a reference, and the owner.
+        let (engine, offset, coherent) = unsafe { (self.find)(first) }?;
+        let mapped = coherent.then(|| {
             // SAFETY: As above, and a CPU can address them.
             unsafe { RamPages::from_raw(first, nr) }
         });
-        Some(DevicePages { offset, nr, mapped })
+        Some((engine, DevicePages { offset, nr, mapped }))
     }
 }
 
-impl<'a> Iterator for Batch<'a> {
-    type Item = Transfer<'a>;
+impl<'a, E: CopyEngine> Iterator for Batch<'a, E> {
+    type Item = Transfer<'a, E>;
 
-    fn next(&mut self) -> Option<Transfer<'a>> {
+    fn next(&mut self) -> Option<Transfer<'a, E>> {
         while self.next < self.flight.len() {
             let i = self.next;
             self.next = i.checked_add(1)?;
@@ -382,7 +416,7 @@ impl<'a> Iterator for Batch<'a> {
 }
 
 /// What moves the bytes between system memory and the device.
-pub trait CopyEngine: Send + Sync {
+pub trait CopyEngine: Sized + Send + Sync {
     /// What tells that a batch has been copied.
     type Fence: Fence;
 
@@ -399,7 +433,7 @@ pub trait CopyEngine: Send + Sync {
     ///
     /// An error says that not everything could be started, and that nothing is going on any more.
     /// The migration is then undone.
-    fn submit(&self, batch: &mut Batch<'_>) -> Result<Self::Fence>;
+    fn submit(&self, batch: &mut Batch<'_, Self>) -> Result<Self::Fence>;
 }
 
 /// Something that happens once: a batch has been copied.

@@ -16,6 +16,7 @@ use crate::{
     migrate::{
         Collected,
         Large,
+        MigrateBuffer,
         Way, //
     },
     number::{
@@ -25,6 +26,50 @@ use crate::{
     ops::DevPagemapOps,
     pagemap::DevPagemap, //
 };
+
+/// How many pieces are evicted at once.
+const PIECES: usize = 32;
+
+/// Pieces of a pagemap that are evicted at once: from an offset up to another one.
+struct Pieces {
+    pieces: [(PageOffset, PageOffset); PIECES],
+    len: usize,
+    nr: usize,
+}
+
+impl Pieces {
+    const NONE: Self = Self {
+        pieces: [(PageOffset::ZERO, PageOffset::ZERO); PIECES],
+        len: 0,
+        nr: 0,
+    };
+
+    /// Adds a piece, if there are not more than `window` pages then; false if there would be.
+    fn add(&mut self, start: PageOffset, stop: PageOffset, window: NrPages) -> bool {
+        let nr = stop.get().saturating_sub(start.get());
+        let nr = self.nr.saturating_add(nr);
+        match self.pieces.get_mut(self.len) {
+            Some(slot) if nr <= window.get() => *slot = (start, stop),
+            _ => return false,
+        }
+        self.len = self.len.saturating_add(1);
+        self.nr = nr;
+        true
+    }
+
+    /// The pieces.
+    fn iter(&self) -> impl Iterator<Item = (PageOffset, PageOffset)> + '_ {
+        self.pieces.iter().copied().take(self.len)
+    }
+
+    /// The pieces, each as an offset and a number of pages.
+    fn runs(&self) -> impl Iterator<Item = (PageOffset, NrPages)> + '_ {
+        self.iter().map(|(start, stop)| {
+            let nr = stop.get().saturating_sub(start.get());
+            (start, NrPages::new(nr))
+        })
+    }
+}
 
 impl<T: DevPagemapOps> DevPagemap<T> {
     /// Moves the pages in service among the `nr` pages from `offset` on to system memory, whoever
@@ -42,45 +87,68 @@ impl<T: DevPagemapOps> DevPagemap<T> {
     /// [`EINVAL`] if the pages are not all in the pagemap; those of the driver's copy engine. What
     /// had moved by then stays moved, and no page is lost.
     pub fn evict(&self, offset: PageOffset, nr: NrPages) -> Result<NrPages> {
-        let end = offset
-            .checked_add(nr)
-            .filter(|end| end.get() <= self.nr_pages().get())
-            .ok_or(EINVAL)?;
-        let end = self.folio_end(end);
-        let mut buffer = self.evict_buffer().lock();
-        let mut moved = 0usize;
-        let mut next = self.folio_start(offset);
+        self.evict_list([(offset, nr)])
+    }
 
-        while let Some(start) = self.next_out(next).filter(|start| *start < end) {
-            // Windows end where a large folio may begin, and so none of them cuts one.
-            let window = buffer.capacity();
-            let stop = start.next_window(window).map_or(end, |stop| stop.min(end));
-            // OVERFLOW: `stop` is above `start`.
-            let nr = NrPages::new(stop.get() - start.get());
-            let (nr_moved, starved) = self.evict_window(start, nr, buffer.entries())?;
-            moved = moved.saturating_add(nr_moved.get());
-            if starved && self.split_folios(start, stop) {
-                let (nr_moved, _) = self.evict_window(start, nr, buffer.entries())?;
-                moved = moved.saturating_add(nr_moved.get());
+    /// As [`DevPagemap::evict`], for each of the ranges in `list`, which have an offset and a number of
+    /// pages, such as the blocks of a buffer: their pages are copied together, as far as they fit.
+    ///
+    /// Context and errors are those of [`DevPagemap::evict`]. `list` is walked with the lock of the
+    /// eviction held, and so must not evict anything itself.
+    pub fn evict_list(
+        &self,
+        list: impl IntoIterator<Item = (PageOffset, NrPages)>,
+    ) -> Result<NrPages> {
+        let mut buffer = self.evict_buffer().lock();
+        let window = buffer.capacity();
+        let mut moved = 0usize;
+        let mut pieces = Pieces::NONE;
+        for (offset, nr) in list {
+            let end = offset
+                .checked_add(nr)
+                .filter(|end| end.get() <= self.nr_pages().get())
+                .ok_or(EINVAL)?;
+            let end = self.folio_end(end);
+            let mut next = self.folio_start(offset);
+            while let Some(start) = self.next_out(next).filter(|start| *start < end) {
+                // Pieces end where a large folio may begin, and so none of them cuts one.
+                let stop = start.next_window(window).map_or(end, |stop| stop.min(end));
+                if !pieces.add(start, stop, window) {
+                    moved = moved.saturating_add(self.evict_pieces(&pieces, &mut buffer)?.get());
+                    pieces = Pieces::NONE;
+                    // No piece is longer than a window.
+                    pieces.add(start, stop, window);
+                }
+                next = stop;
             }
-            next = stop;
         }
+        moved = moved.saturating_add(self.evict_pieces(&pieces, &mut buffer)?.get());
         Ok(NrPages::new(moved))
     }
 
-    /// Moves the pages in service among the `nr` from `start` on, which the arrays have room for. Tells
-    /// how many have moved, and whether large folios have to be split before more of them can.
-    fn evict_window(
-        &self,
-        start: PageOffset,
-        nr: NrPages,
-        entries: Entries<'_>,
-    ) -> Result<(NrPages, bool)> {
+    /// Moves the pages in service in `pieces`, which the buffer has room for, and gives the number of those
+    /// that have moved.
+    fn evict_pieces(&self, pieces: &Pieces, buffer: &mut MigrateBuffer) -> Result<NrPages> {
+        let (moved, large) = self.evict_once(pieces, buffer.entries())?;
+        let split = || {
+            pieces.iter().fold(false, |any, (start, stop)| {
+                self.split_folios(start, stop) || any
+            })
+        };
+        if large == Large::Placed || !split() {
+            return Ok(moved);
+        }
+        let (more, _) = self.evict_once(pieces, buffer.entries())?;
+        Ok(NrPages::new(moved.get().saturating_add(more.get())))
+    }
+
+    /// As [`DevPagemap::evict_pieces`], but a large folio stays if there is no memory as large: tells
+    /// whether that was so.
+    fn evict_once(&self, pieces: &Pieces, entries: Entries<'_>) -> Result<(NrPages, Large)> {
         // SAFETY: The pages lie in this pagemap, which this backend has registered.
-        let flight = unsafe { Flight::from_device(self.backend(), start, nr, entries) }?;
+        let flight = unsafe { Flight::from_device(self.backend(), pieces.runs(), entries) }?;
         let (filled, large) = Collected::new(self, flight, Way::ToRam).fill_whole();
-        let starved = large == Large::NoPlace;
-        Ok((filled.copy()?.commit().nr_moved(), starved))
+        Ok((filled.copy()?.commit().nr_moved(), large))
     }
 
     /// Splits the large folios that are still in service from `start` up to `stop`; false if there is
@@ -142,5 +210,37 @@ impl<T: DevPagemapOps> DevPagemap<T> {
             }
             next = stop;
         }
+    }
+}
+
+#[cfg(CONFIG_RUST_DPMEM_KUNIT_TEST)]
+#[kunit_tests(rust_dpmem_evict)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_fill_a_window_and_no_more() {
+        let at = PageOffset::new;
+        let window = NrPages::new(8);
+        let mut pieces = Pieces::NONE;
+        assert!(pieces.add(at(16), at(20), window));
+        assert!(pieces.add(at(3), at(6), window));
+        assert!(!pieces.add(at(100), at(102), window));
+        assert!(pieces.add(at(100), at(101), window));
+        let mut runs = pieces.runs().map(|(offset, nr)| (offset.get(), nr.get()));
+        assert!(runs.next() == Some((16, 4)));
+        assert!(runs.next() == Some((3, 3)));
+        assert!(runs.next() == Some((100, 1)));
+        assert!(runs.next().is_none());
+    }
+
+    #[test]
+    fn there_is_an_end_of_pieces() {
+        let mut pieces = Pieces::NONE;
+        let (start, stop) = (PageOffset::ZERO, PageOffset::new(1));
+        for _ in 0..PIECES {
+            assert!(pieces.add(start, stop, NrPages::new(usize::MAX)));
+        }
+        assert!(!pieces.add(start, stop, NrPages::new(usize::MAX)));
     }
 }

@@ -72,6 +72,8 @@ pub(crate) enum Select {
     System,
     /// The same, but large folios are split first.
     SystemSmall,
+    /// Pages of system memory, holes, and pages of device-private memory that belong to the owner.
+    SystemAndPeers,
     /// Pages of device-private memory that belong to the owner.
     DevicePrivate,
     /// Pages of device-coherent memory that belong to the owner.
@@ -85,6 +87,10 @@ impl Select {
             Self::System | Self::SystemSmall => {
                 bindings::migrate_vma_direction_MIGRATE_VMA_SELECT_SYSTEM
             }
+            Self::SystemAndPeers => {
+                bindings::migrate_vma_direction_MIGRATE_VMA_SELECT_SYSTEM
+                    | bindings::migrate_vma_direction_MIGRATE_VMA_SELECT_DEVICE_PRIVATE
+            }
             Self::DevicePrivate => {
                 bindings::migrate_vma_direction_MIGRATE_VMA_SELECT_DEVICE_PRIVATE
             }
@@ -93,7 +99,7 @@ impl Select {
             }
         };
         let compound = match (self, large_order()) {
-            (Self::System | Self::DevicePrivate, Some(_)) => COMPOUND,
+            (Self::System | Self::SystemAndPeers | Self::DevicePrivate, Some(_)) => COMPOUND,
             _ => 0,
         };
         // CAST: The constants come as `u32`, for a field of type `unsigned long`.
@@ -176,38 +182,43 @@ impl<'m> Flight<'m> {
         })
     }
 
-    /// Finds the pages in service among the `nr` pages of the device from `offset` on, locks and
-    /// unmaps them. Sleeps.
+    /// Finds the pages of the device that are in service in `pieces`, which begin at an offset and have so
+    /// many pages each, locks and unmaps them. Sleeps.
     ///
     /// # Errors
     ///
-    /// [`EINVAL`] if there are more than the arrays have room for.
+    /// [`EINVAL`] if there are more pages than the arrays have room for. Those before are put back.
     ///
     /// # Safety
     ///
     /// The pages must lie in the pagemap that `backend` has registered.
     pub(crate) unsafe fn from_device(
         backend: &Backend,
-        offset: PageOffset,
-        nr: NrPages,
+        pieces: impl Iterator<Item = (PageOffset, NrPages)>,
         entries: Entries<'m>,
     ) -> Result<Self> {
-        if nr.get() > entries.len() {
-            return Err(EINVAL);
-        }
+        let room = entries.len();
         let (src, dst) = entries.into_raw().ok_or(EINVAL)?;
-        // SAFETY: The array has room for the range, which was checked. The caller promises that
-        // the pages exist.
-        unsafe { backend.migrate_device_range(src.as_ptr(), offset, nr) };
-        // INVARIANT: The function wrote the sources; the destinations are empty.
-        Ok(Self {
+        // INVARIANT: There is no source yet; the destinations are empty.
+        let mut flight = Self {
             origin: Origin::Device,
             src,
             dst,
-            nr: nr.get(),
+            nr: 0,
             migrated: false,
             _entries: PhantomData,
-        })
+        };
+        for (offset, nr) in pieces {
+            let end = flight.nr.checked_add(nr.get()).filter(|end| *end <= room);
+            let end = end.ok_or(EINVAL)?;
+            // SAFETY: The array has room up to `end`, which was checked.
+            let src = unsafe { flight.src.add(flight.nr) };
+            // SAFETY: As above, and these entries are empty. The caller promises that the pages exist.
+            unsafe { backend.migrate_device_range(src.as_ptr(), offset, nr) };
+            // INVARIANT: The function wrote these sources.
+            flight.nr = end;
+        }
+        Ok(flight)
     }
 
     /// How many entries there are.

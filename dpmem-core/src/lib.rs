@@ -42,6 +42,7 @@ mod number;
 mod offsets;
 mod ops;
 mod pagemap;
+mod peers;
 #[cfg(CONFIG_RUST_DPMEM_KUNIT_TEST)]
 mod tests;
 
@@ -99,6 +100,7 @@ pub use offsets::{
 };
 pub use ops::DevPagemapOps;
 pub use pagemap::DevPagemap;
+pub use peers::PeerGroup;
 
 /// Prefix of what the crate prints.
 const __LOG_PREFIX: &[u8] = b"dpmem\0";

@@ -77,7 +77,7 @@ impl MigrateBuffer {
 /// From where to where.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Way {
-    /// From system memory to the device.
+    /// From system memory, or from a peer, to the device.
     ToDevice,
     /// From the device to system memory.
     ToRam,
@@ -88,7 +88,8 @@ pub struct MigrateVma;
 
 impl MigrateVma {
     /// Collects the pages of `range` that are in system memory, and the holes, to move them to
-    /// the device.
+    /// the device. If it belongs to a [`PeerGroup`](crate::PeerGroup), also those that are on another
+    /// device of the group.
     ///
     /// # Context
     ///
@@ -132,6 +133,7 @@ impl MigrateVma {
         let select = match way {
             // There are no large folios of coherent memory.
             Way::ToDevice if pagemap.is_coherent() => Select::SystemSmall,
+            Way::ToDevice if pagemap.has_peers() => Select::SystemAndPeers,
             Way::ToDevice => Select::System,
             Way::ToRam if pagemap.is_coherent() => Select::DeviceCoherent,
             Way::ToRam => Select::DevicePrivate,
@@ -163,14 +165,14 @@ impl<T: DevPagemapOps> Step<'_, T> {
     /// Whether entry `i` is to be given a destination.
     fn may_move(&self, i: usize) -> bool {
         let src = self.flight.source(i);
-        // The owner was asked for, and it is this pagemap alone; but a page that is not of this
-        // pagemap could not be copied, and so must not move.
+        // The owner was asked for, and may have several pagemaps: what comes home is ours, and what
+        // comes to the device is not there already.
         let ours = || {
             let page = src.page()?;
             // SAFETY: The flight holds a reference to its source.
             unsafe { self.pagemap.offset_of(page) }
         };
-        src.is_migrating() && (self.way == Way::ToDevice || ours().is_some())
+        src.is_migrating() && (self.way == Way::ToRam) == ours().is_some()
     }
 
     /// Finds a folio of `order` for entry `i`.
@@ -296,7 +298,7 @@ impl<'m, T: DevPagemapOps> Filled<'m, T> {
     /// The migration is then undone.
     pub fn copy(self) -> Result<Copied<'m, T>> {
         let step = self.0;
-        let mut batch = Batch::new(&step.flight, step.pagemap.backend(), step.way);
+        let mut batch = Batch::new::<T>(&step.flight, step.way);
         step.pagemap.ops().engine().submit(&mut batch)?.wait()?;
         if batch.next().is_some() {
             return Err(EIO);

@@ -70,7 +70,8 @@ use crate::{
         UserRange, //
     },
     ops::DevPagemapOps,
-    pagemap::DevPagemap, //
+    pagemap::DevPagemap,
+    peers::pagemap_of, //
 };
 
 use table::{
@@ -92,12 +93,14 @@ pub enum Access {
     Write,
 }
 
-/// Where a page of a process is. `P` is what may be done with a page of system memory.
-pub enum Location<P> {
+/// Where a page of a process is. `P` is what may be done with a page of system memory, and `T` what the
+/// driver has supplied for its pagemaps.
+pub enum Location<'v, P, T> {
     /// In system memory.
     Ram(P),
-    /// On the device, at this offset of its pagemap.
-    Device(PageOffset),
+    /// On this device, at this offset of its pagemap: on the device that was asked about, or on another
+    /// one of its [`PeerGroup`](crate::PeerGroup).
+    Device(&'v T, PageOffset),
     /// On the device, at this offset of its pagemap, where CPUs can address it as well.
     Coherent(PageOffset, P),
 }
@@ -139,7 +142,7 @@ pub enum Place {
     Zero,
     /// On the device that was asked about, at this offset of its pagemap.
     Device(PageOffset),
-    /// In coherent memory of another device.
+    /// On another device: in coherent memory, or in that of a peer.
     OtherDevice,
 }
 
@@ -400,7 +403,7 @@ impl Mirror {
     }
 
     /// The device reads: calls `visit` for the pages of `range`, in order, up to one that has no
-    /// translation. Of pages on a device, only those on `device` have one.
+    /// translation. Of pages on a device, only those on `device` and its peers have one.
     ///
     /// # Context
     ///
@@ -414,15 +417,24 @@ impl Mirror {
         &self,
         range: UserRange,
         device: Option<&DevPagemap<T>>,
-        mut visit: impl FnMut(UserAddr, Location<RamPage<'_>>) -> Result,
+        mut visit: impl FnMut(UserAddr, Location<'_, RamPage<'_>, T>) -> Result,
     ) -> Result<Visited> {
         self.visit(range, Access::Read, device, |addr, target| {
             let location = match target {
                 // SAFETY: The page is not freed while the table is locked, by the type invariants,
                 // and `visit` cannot keep it.
                 Target::Ram(page) => Location::Ram(unsafe { RamPage::from_raw(page) }),
-                Target::Device { offset, mapped, .. } => match mapped {
-                    None => Location::Device(offset),
+                Target::Device {
+                    pgmap,
+                    offset,
+                    mapped,
+                } => match mapped {
+                    // SAFETY: The pagemap has the owner of `device`: see `visit()`. It is there for as long
+                    // as the page is not freed.
+                    None => Location::Device(
+                        unsafe { DevPagemap::from_raw(pgmap.as_ptr()) }.ops(),
+                        offset,
+                    ),
                     // SAFETY: As above.
                     Some(page) => Location::Coherent(offset, unsafe { RamPage::from_raw(page) }),
                 },
@@ -432,14 +444,14 @@ impl Mirror {
     }
 
     /// The device writes: calls `visit` for the pages of `range`, in order, up to one that has no
-    /// translation which allows that. Of pages on a device, only those on `device` have one.
+    /// translation which allows that. Of pages on a device, only those on `device` and its peers have one.
     ///
     /// Context and errors are those of [`Mirror::read`].
     pub fn write<T: DevPagemapOps>(
         &self,
         range: UserRange,
         device: Option<&DevPagemap<T>>,
-        mut visit: impl FnMut(UserAddr, Location<RamPageMut<'_>>) -> Result,
+        mut visit: impl FnMut(UserAddr, Location<'_, RamPageMut<'_>, T>) -> Result,
     ) -> Result<Visited> {
         self.visit(range, Access::Write, device, |addr, target| {
             let location = match target {
@@ -453,8 +465,17 @@ impl Mirror {
                     // SAFETY: As above, the translation is writable, and `visit` cannot keep it.
                     Location::Ram(unsafe { RamPageMut::from_raw(page) })
                 }
-                Target::Device { offset, mapped, .. } => match mapped {
-                    None => Location::Device(offset),
+                Target::Device {
+                    pgmap,
+                    offset,
+                    mapped,
+                } => match mapped {
+                    // SAFETY: The pagemap has the owner of `device`: see `visit()`. It is there for as long
+                    // as the page is not freed.
+                    None => Location::Device(
+                        unsafe { DevPagemap::from_raw(pgmap.as_ptr()) }.ops(),
+                        offset,
+                    ),
                     Some(page) => {
                         // SAFETY: As above.
                         Location::Coherent(offset, unsafe { RamPageMut::from_raw(page) })
@@ -479,7 +500,11 @@ impl Mirror {
                 .filter(|t| t.writable || access == Access::Read)
                 .filter(|t| match t.target {
                     Target::Ram(_) => true,
-                    Target::Device { owner, .. } => device.is_some_and(|d| d.owner() == owner),
+                    // SAFETY: The page is not freed while the table is locked, by the type invariants, and
+                    // so its pagemap is there.
+                    Target::Device { pgmap, .. } => {
+                        device.is_some_and(|d| unsafe { d.reaches(pgmap) })
+                    }
                 });
             match found {
                 Some(translation) => visit(addr, translation.target)?,
@@ -685,14 +710,9 @@ unsafe fn state_of<T: DevPagemapOps>(pfn: c_ulong, device: Option<&DevPagemap<T>
         return PageState::None;
     };
     // SAFETY: The page is mapped, as the caller promises, and so is not freed.
-    let place = if unsafe { bindings::is_device_private_page(page.as_ptr()) } {
-        // SAFETY: As above.
-        match device.and_then(|device| unsafe { device.offset_of(page) }) {
-            Some(offset) => Place::Device(offset),
-            None => return PageState::None,
-        }
+    let private = unsafe { bindings::is_device_private_page(page.as_ptr()) };
     // SAFETY: As above.
-    } else if unsafe { bindings::is_device_coherent_page(page.as_ptr()) } {
+    let place = if private || unsafe { bindings::is_device_coherent_page(page.as_ptr()) } {
         // SAFETY: As above.
         match device.and_then(|device| unsafe { device.offset_of(page) }) {
             Some(offset) => Place::Device(offset),
@@ -764,23 +784,27 @@ fn update<T: DevPagemapOps>(
             continue;
         };
         // SAFETY: The page is not freed while we hold the lock.
-        let offset = device.and_then(|device| unsafe { device.offset_of(page) });
-        // SAFETY: As above.
         let private = unsafe { bindings::is_device_private_page(page.as_ptr()) };
-        let (target, nr) = match (device, offset) {
-            (Some(device), Some(offset)) => {
+        let on_device = match device {
+            // SAFETY: As above. The kernel tells of such a page only if its owner is that of `device`.
+            Some(_) if private => unsafe { pagemap_of::<T>(page) },
+            // SAFETY: As above.
+            Some(device) => unsafe { device.offset_of(page) }.map(|offset| (device, offset)),
+            None => None,
+        };
+        let (target, nr) = match on_device {
+            Some((pagemap, offset)) => {
                 let target = Target::Device {
-                    owner: device.owner(),
+                    pgmap: NonNull::new(pagemap.as_raw()).ok_or(EINVAL)?,
                     offset,
                     mapped: (!private).then_some(page),
                 };
                 // What comes behind the end belongs to somebody else.
-                let left = device.nr_pages().get().saturating_sub(offset.get());
+                let left = pagemap.nr_pages().get().saturating_sub(offset.get());
                 (target, nr.min(NrPages::new(left)))
             }
-            // The kernel says so only of pages of the owner that was asked for.
-            _ if private => continue,
-            _ => {
+            None if private => continue,
+            None => {
                 // SAFETY: The kernel has told of all pages of the run, whose numbers follow each other.
                 let last = unsafe { nth_page(page, nr.get().saturating_sub(1)) };
                 // SAFETY: As above, they are not freed while we hold the lock.

@@ -14,7 +14,10 @@ use kernel::{
     prelude::*,
     static_lock_class,
     str::CStr,
-    sync::Mutex,
+    sync::{
+        Arc,
+        Mutex, //
+    },
     time::{
         delay::fsleep,
         Delta, //
@@ -39,7 +42,8 @@ use crate::{
     ops::{
         DevPagemapOps,
         PagemapVTable, //
-    }, //
+    },
+    peers::PeerGroup, //
 };
 
 /// How many pages an eviction takes out of service at a time, unless a large folio has more.
@@ -64,12 +68,13 @@ static LOCK_NAME: &CStr = c"dpmem::evict_buffer";
 ///
 /// - `inner` is a registered pagemap of type `MEMORY_DEVICE_PRIVATE` or `MEMORY_DEVICE_COHERENT`, with
 ///   the table of `T`, and `backend` is the one that registered it.
-/// - It is its own owner: `inner.owner` is the address of `inner`.
+/// - `inner.owner` is the address of `group`, or that of `inner` if there is none.
 #[pin_data(PinnedDrop)]
 pub struct DevPagemap<T: DevPagemapOps> {
     #[pin]
     ops: T,
     backend: Backend,
+    group: Option<Arc<PeerGroup<T>>>,
     #[pin]
     evict_buffer: Mutex<MigrateBuffer>,
     #[pin]
@@ -104,7 +109,24 @@ impl<T: DevPagemapOps> DevPagemap<T> {
     {
         // SAFETY: `init()` gives a pagemap that is pinned beside the backend.
         let backend = move |pgmap| unsafe { Backend::private(name, nr, pgmap) };
-        Self::init(bindings::memory_type_MEMORY_DEVICE_PRIVATE, backend, ops)
+        let kind = bindings::memory_type_MEMORY_DEVICE_PRIVATE;
+        Self::init(kind, None, backend, ops)
+    }
+
+    /// As [`DevPagemap::new`], for a device that belongs to `group`.
+    pub fn new_in<E>(
+        group: Arc<PeerGroup<T>>,
+        name: &'static CStr,
+        nr: NrPages,
+        ops: impl PinInit<T, E>,
+    ) -> impl PinInit<Self, Error>
+    where
+        Error: From<E>,
+    {
+        // SAFETY: As in `new()`.
+        let backend = move |pgmap| unsafe { Backend::private(name, nr, pgmap) };
+        let kind = bindings::memory_type_MEMORY_DEVICE_PRIVATE;
+        Self::init(kind, Some(group), backend, ops)
     }
 
     /// Registers memory of the device that CPUs can address as well, at `range`, on the local NUMA
@@ -124,12 +146,14 @@ impl<T: DevPagemapOps> DevPagemap<T> {
     {
         // SAFETY: As in `new()`.
         let backend = move |pgmap| unsafe { Backend::coherent(range, pgmap) };
-        Self::init(bindings::memory_type_MEMORY_DEVICE_COHERENT, backend, ops)
+        let kind = bindings::memory_type_MEMORY_DEVICE_COHERENT;
+        Self::init(kind, None, backend, ops)
     }
 
     /// Registers what the backend that `backend` makes for a pagemap has.
     fn init<E>(
         kind: bindings::memory_type,
+        group: Option<Arc<PeerGroup<T>>>,
         backend: impl FnOnce(NonNull<bindings::dev_pagemap>) -> Result<Backend>,
         ops: impl PinInit<T, E>,
     ) -> impl PinInit<Self, Error>
@@ -143,6 +167,7 @@ impl<T: DevPagemapOps> DevPagemap<T> {
                 let inner = unsafe { &raw mut (*this.as_ptr()).inner };
                 backend(NonNull::new(inner.cast()).ok_or(EINVAL)?)?
             },
+            group,
             evict_buffer <- Mutex::new(
                 MigrateBuffer::new(large_order().map_or(EVICT_WINDOW, |large| {
                     EVICT_WINDOW.max(large.nr_pages())
@@ -157,10 +182,12 @@ impl<T: DevPagemapOps> DevPagemap<T> {
                 // SAFETY: As above, and zeroes are a valid `dev_pagemap`. Nobody else knows it.
                 let pgmap = unsafe { &mut *slot };
                 pgmap.type_ = kind;
-                pgmap.owner = slot.cast();
                 pgmap.ops = PagemapVTable::<T>::build();
                 // SAFETY: The fields above are initialised in the order in which they stand, so
-                // the backend is there.
+                // the group is there.
+                let group = unsafe { &(*this.as_ptr()).group };
+                pgmap.owner = group.as_ref().map_or(slot.cast(), PeerGroup::owner);
+                // SAFETY: As above.
                 let backend = unsafe { &(*this.as_ptr()).backend };
                 // SAFETY: All fields but those just set are zero.
                 unsafe { backend.register(bindings::NUMA_NO_NODE) }
@@ -197,7 +224,33 @@ impl<T: DevPagemapOps> DevPagemap<T> {
     #[inline]
     pub(crate) fn owner(&self) -> *mut c_void {
         // By the type invariants.
-        self.inner.get().cast()
+        match &self.group {
+            Some(group) => PeerGroup::owner(group),
+            None => self.as_raw().cast(),
+        }
+    }
+
+    /// The C structure, which is valid for as long as the value lives.
+    #[inline]
+    pub(crate) fn as_raw(&self) -> *mut bindings::dev_pagemap {
+        self.inner.get()
+    }
+
+    /// Whether `pgmap` is this pagemap, or one of its group.
+    ///
+    /// # Safety
+    ///
+    /// `pgmap` must be registered for as long as this takes.
+    #[inline]
+    pub(crate) unsafe fn reaches(&self, pgmap: NonNull<bindings::dev_pagemap>) -> bool {
+        // SAFETY: The caller promises a registered pagemap, whose owner does not change.
+        unsafe { (*pgmap.as_ptr()).owner == self.owner() }
+    }
+
+    /// Whether the pagemap belongs to a group, so that there may be peers.
+    #[inline]
+    pub(crate) fn has_peers(&self) -> bool {
+        self.group.is_some()
     }
 
     /// What the driver supplied.

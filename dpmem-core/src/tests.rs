@@ -29,7 +29,7 @@ struct Idle;
 impl CopyEngine for Idle {
     type Fence = ();
 
-    fn submit(&self, batch: &mut Batch<'_>) -> Result {
+    fn submit(&self, batch: &mut Batch<'_, Self>) -> Result {
         match batch.count() {
             0 => Ok(()),
             _ => Err(EIO),

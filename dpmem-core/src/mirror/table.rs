@@ -36,9 +36,8 @@ pub(super) enum Target {
     Ram(NonNull<bindings::page>),
     /// To a device.
     Device {
-        /// The owner, only to be compared: a pagemap that exists has one of its own, and the
-        /// translations of one that does not exist any more are gone.
-        owner: *mut c_void,
+        /// The pagemap that the page belongs to. It is there for as long as the page is not freed.
+        pgmap: NonNull<bindings::dev_pagemap>,
         offset: PageOffset,
         /// The page, if CPUs can address it.
         mapped: Option<NonNull<bindings::page>>,
@@ -53,11 +52,11 @@ impl Target {
         Some(match self {
             Self::Ram(page) => Self::Ram(nth(page)?),
             Self::Device {
-                owner,
+                pgmap,
                 offset,
                 mapped,
             } => Self::Device {
-                owner,
+                pgmap,
                 offset: offset.checked_add(NrPages::new(n))?,
                 mapped: match mapped {
                     Some(page) => Some(nth(page)?),
@@ -88,8 +87,8 @@ pub(super) struct Run {
     first: Translation,
 }
 
-// SAFETY: A page is not bound to a thread. What keeps it from being freed is the notifier. The owner
-// is not looked at.
+// SAFETY: A page is not bound to a thread, nor is its pagemap. What keeps it from being freed is the
+// notifier.
 unsafe impl Send for Run {}
 
 /// Room for a run.
@@ -182,8 +181,6 @@ impl Table {
 mod tests {
     use super::*;
 
-    use core::ptr::null_mut;
-
     const PAGES: usize = 64;
 
     fn addr(page: usize) -> Result<UserAddr> {
@@ -193,7 +190,7 @@ mod tests {
     fn to_device(offset: usize) -> Translation {
         Translation {
             target: Target::Device {
-                owner: null_mut(),
+                pgmap: NonNull::dangling(),
                 offset: PageOffset::new(offset),
                 mapped: None,
             },

@@ -14,6 +14,7 @@ use kernel::{
 use dpmem::{
     DevPagemap,
     NrPages,
+    PeerGroup,
     PhysRange, //
 };
 
@@ -23,18 +24,17 @@ use crate::memory::Memory;
 pub(crate) type Pagemap = DevPagemap<Memory>;
 
 /// What memory a device has.
-#[derive(Clone, Copy)]
 pub(crate) enum Kind {
-    /// So many pages that no CPU can address.
-    Private(NrPages),
+    /// So many pages that no CPU can address, but the other devices of the group, if there is one.
+    Private(NrPages, Option<Arc<PeerGroup<Memory>>>),
     /// Pages that CPUs can address as well.
     Coherent(PhysRange),
 }
 
 impl Kind {
-    fn nr_pages(self) -> NrPages {
+    fn nr_pages(&self) -> NrPages {
         match self {
-            Self::Private(nr) => nr,
+            Self::Private(nr, _) => *nr,
             Self::Coherent(range) => range.nr_pages(),
         }
     }
@@ -88,11 +88,17 @@ impl Device {
         let size = self.kind.nr_pages();
         let mib = size.to_bytes().ok_or(EINVAL)? >> 20;
         let memory = Memory::new(size);
-        let pagemap = match self.kind {
-            Kind::Private(_) => {
+        let pagemap = match &self.kind {
+            Kind::Private(_, None) => {
                 Arc::pin_init(DevPagemap::new(c"dmirror", size, memory), GFP_KERNEL)
             }
-            Kind::Coherent(range) => Arc::pin_init(DevPagemap::coherent(range, memory), GFP_KERNEL),
+            Kind::Private(_, Some(group)) => Arc::pin_init(
+                DevPagemap::new_in(group.clone(), c"dmirror", size, memory),
+                GFP_KERNEL,
+            ),
+            Kind::Coherent(range) => {
+                Arc::pin_init(DevPagemap::coherent(*range, memory), GFP_KERNEL)
+            }
         };
         let pagemap =
             pagemap.inspect_err(|err| pr_err!("{} MiB of device memory: {:?}\n", mib, err))?;

@@ -32,6 +32,7 @@ use kernel::{
 use dpmem::{
     ModuleSlot,
     NrPages,
+    PeerGroup,
     PhysRange,
     Published, //
 };
@@ -46,6 +47,7 @@ use device::{
     Kind, //
 };
 use file::DmirrorFile;
+use memory::Memory;
 
 module! {
     type: Dmirror,
@@ -57,6 +59,10 @@ module! {
         memory_mib: usize {
             default: 256,
             description: "How much private memory a device has, in MiB",
+        },
+        peers: u8 {
+            default: 0,
+            description: "Whether the devices with private memory reach each other's (0 or 1)",
         },
         spm_addr_dev0: u64 {
             default: 0,
@@ -91,9 +97,13 @@ struct Dmirror {
 
 impl kernel::InPlaceModule for Dmirror {
     fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
+        let group = match is_set(module_parameters::peers.value()) {
+            true => PeerGroup::new().map(Some),
+            false => Ok(None),
+        };
         try_pin_init!(Self {
-            _private0 <- Node::new(c"hmm_dmirror0", module, private()?),
-            _private1 <- Node::new(c"hmm_dmirror1", module, private()?),
+            _private0 <- Node::new(c"hmm_dmirror0", module, private(&group)?),
+            _private1 <- Node::new(c"hmm_dmirror1", module, private(&group)?),
             _coherent0: Node::coherent(
                 c"hmm_dmirror2",
                 module,
@@ -151,11 +161,18 @@ impl<const N: usize> Node<N> {
     }
 }
 
-/// What private memory the parameter says that a device has.
-fn private() -> Result<Kind> {
+/// Whether a parameter of 0 or 1 is set; as in [`Node::coherent`], it may come by reference.
+fn is_set(value: impl Borrow<u8>) -> bool {
+    *value.borrow() != 0
+}
+
+/// What private memory the parameters say that a device has.
+fn private(group: &Result<Option<Arc<PeerGroup<Memory>>>>) -> Result<Kind> {
+    let group = group.clone()?;
+
     let mib = module_parameters::memory_mib.value();
     match mib.checked_mul(PAGES_PER_MIB) {
-        Some(pages) if pages > 0 => Ok(Kind::Private(NrPages::new(pages))),
+        Some(pages) if pages > 0 => Ok(Kind::Private(NrPages::new(pages), group)),
         _ => {
             pr_err!(
                 "memory_mib={}: a device has some memory, and less than all there is\n",

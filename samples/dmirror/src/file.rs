@@ -138,7 +138,7 @@ impl<const N: usize> DmirrorFile<N> {
         for window in command.range.windows(BOUNCE) {
             self.access(command, window, Access::Read, pagemap, |todo| {
                 self.mirror.read(todo, pagemap, |addr, location| {
-                    load(slot(&mut bounce, window, addr)?, location, pagemap)
+                    load(slot(&mut bounce, window, addr)?, location)
                 })
             })?;
             hand_out(command, window, &bounce)?;
@@ -157,7 +157,7 @@ impl<const N: usize> DmirrorFile<N> {
             command.buffer(window)?.reader().read_slice(bytes)?;
             self.access(command, window, Access::Write, pagemap, |todo| {
                 self.mirror.write(todo, pagemap, |addr, location| {
-                    store(slot(&mut bounce, window, addr)?, location, pagemap)
+                    store(slot(&mut bounce, window, addr)?, location)
                 })
             })?;
         }
@@ -182,7 +182,7 @@ impl<const N: usize> DmirrorFile<N> {
         self.read_what_is_there(command, |location| match location {
             // It has not moved: it is shared, say, or somebody is using it.
             Location::Ram(_) => false,
-            Location::Device(_) | Location::Coherent(..) => true,
+            Location::Device(..) | Location::Coherent(..) => true,
         })
     }
 
@@ -191,7 +191,7 @@ impl<const N: usize> DmirrorFile<N> {
     fn read_what_is_there(
         &self,
         command: &mut Command,
-        there: impl Fn(&Location<RamPage<'_>>) -> bool,
+        there: impl Fn(&Location<'_, RamPage<'_>, Memory>) -> bool,
     ) -> Result {
         let pagemap = self.device.pagemap();
         let pagemap = pagemap.as_deref();
@@ -201,7 +201,7 @@ impl<const N: usize> DmirrorFile<N> {
                 if !there(&location) {
                     return Err(ENOENT);
                 }
-                load(slot(&mut bounce, window, addr)?, location, pagemap)
+                load(slot(&mut bounce, window, addr)?, location)
             })?;
             if visited != Visited::All {
                 return Err(ENOENT);
@@ -331,18 +331,18 @@ fn slot(bounce: &mut [u8], window: UserRange, addr: UserAddr) -> Result<&mut [u8
 }
 
 /// Reads the page at `location`.
-fn load(to: &mut [u8], location: Location<RamPage<'_>>, pagemap: Option<&Pagemap>) -> Result {
+fn load(to: &mut [u8], location: Location<'_, RamPage<'_>, Memory>) -> Result {
     match location {
         Location::Ram(page) | Location::Coherent(_, page) => page.read(to),
-        Location::Device(offset) => pagemap.ok_or(EIO)?.ops().cells().read(offset, to),
+        Location::Device(memory, offset) => memory.cells().read(offset, to),
     }
 }
 
 /// Writes the page at `location`.
-fn store(from: &[u8], location: Location<RamPageMut<'_>>, pagemap: Option<&Pagemap>) -> Result {
+fn store(from: &[u8], location: Location<'_, RamPageMut<'_>, Memory>) -> Result {
     match location {
         Location::Ram(page) | Location::Coherent(_, page) => page.write(from),
-        Location::Device(offset) => pagemap.ok_or(EIO)?.ops().cells().write(offset, from),
+        Location::Device(memory, offset) => memory.cells().write(offset, from),
     }
 }
 

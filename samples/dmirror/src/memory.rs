@@ -103,6 +103,19 @@ impl Cells {
         Some((missing, blocks.has_block(missing)))
     }
 
+    /// Copies from the memory of another device. The pages go through system memory one by one, so that
+    /// the locks of two devices are never held at once.
+    fn copy_from(&self, peer: &Self, src: &DevicePages<'_>, dst: &DevicePages<'_>) -> Result {
+        self.populate(dst)?;
+        let mut bounce = Page::alloc_page(GFP_KERNEL)?;
+        for (src, dst) in src.offsets().zip(dst.offsets()) {
+            let to = RamPageMut::of(&mut bounce);
+            to.copy_from(&RamPage::of(peer.blocks.lock().page(src)?));
+            RamPageMut::of(self.blocks.lock().page(dst)?).copy_from(&to);
+        }
+        Ok(())
+    }
+
     /// Reads the page at `offset`; [`EIO`] if nothing was ever written there.
     pub(crate) fn read(&self, offset: PageOffset, to: &mut [u8]) -> Result {
         RamPage::of(self.blocks.lock().page(offset)?).read(to)
@@ -169,7 +182,7 @@ impl CopyEngine for Cells {
     // The CPU copies, so everything is done when `submit` returns.
     type Fence = ();
 
-    fn submit(&self, batch: &mut Batch<'_>) -> Result {
+    fn submit(&self, batch: &mut Batch<'_, Self>) -> Result {
         for transfer in batch {
             match transfer {
                 Transfer::ToDevice { src, mut dst } => match dst.mapped_mut() {
@@ -192,6 +205,7 @@ impl CopyEngine for Cells {
                         }
                     }
                 },
+                Transfer::FromPeer { peer, src, dst } => self.copy_from(peer, &src, &dst)?,
                 Transfer::ToRam { src, dst } => match src.mapped() {
                     Some(src) => copy(src, dst),
                     None => {
