@@ -6,10 +6,12 @@
 //! scenario is a test, and each of them says what it found wrong.
 
 mod device;
+mod failures;
 mod huge;
 mod kernel_bugs;
 mod mapping;
 mod pagemap;
+mod peers;
 mod process;
 mod scenarios;
 mod storm;
@@ -33,6 +35,12 @@ struct Options {
     /// With `--ktap`, leave out what a kernel without the series cannot do.
     #[arg(long, requires = "ktap")]
     stock: bool,
+    /// With `--ktap`, run what is there for devices that reach each other's memory instead.
+    #[arg(long, requires = "ktap", conflicts_with = "stock")]
+    peers: bool,
+    /// With `--ktap`, let each allocation fail in turn instead; the kernel must be able to.
+    #[arg(long, requires = "ktap", conflicts_with_all = ["stock", "peers"])]
+    failures: bool,
     /// Try to show a bug of the kernel's core, and print the result as KTAP.
     #[arg(long, value_name = "NAME", conflicts_with = "ktap")]
     kernel_bug: Option<String>,
@@ -45,7 +53,11 @@ struct Options {
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    let good = if options.ktap {
+    let good = if options.failures {
+        all(failures::ALL, &options)
+    } else if options.peers {
+        all(peers::ALL, &options)
+    } else if options.ktap {
         all(
             &[scenarios::ALL, huge::ALL, storm::all(options.stock)].concat(),
             &options,

@@ -18,12 +18,21 @@ const BOUND: Duration = Duration::from_secs(120);
 /// How much memory the demo's devices have: more than a machine with 36 physical address bits has addresses for.
 const MEMORY_MIB: u64 = 64 * 1024;
 
-/// Boots, and runs the program with these options; the driver has these parameters.
+/// A run of the program.
+pub(super) struct Run<'a> {
+    /// What it is called.
+    pub(super) name: &'a str,
+    /// Its options.
+    pub(super) options: &'a [&'a str],
+    /// The parameters of the driver.
+    pub(super) parameters: &'a [String],
+}
+
+/// Boots, and runs the program so often, each time with the driver loaded anew.
 pub(super) fn boot(
     context: &Context<'_>,
     suite: &str,
-    options: &[&str],
-    parameters: &[String],
+    runs: &[Run<'_>],
     report: &mut Report,
 ) -> Result<Booted> {
     let builder = context.builder;
@@ -46,14 +55,16 @@ pub(super) fn boot(
         Profile::Plain => BOUND,
         Profile::Debug => BOUND * 8,
     };
-    let mut command = vec![format!("/tests/{}", programs::DEMO)];
-    command.extend(options.iter().map(|option| (*option).to_owned()));
-    command.push(driver::DEVICE.to_owned());
     boot.run(context, report, |machine| {
         let mut plan = Plan::new();
-        driver::load_with(&mut plan, machine, context.driver, parameters);
-        plan.program(programs::DEMO, bound, &command);
-        driver::unload(&mut plan, context.driver);
+        for run in runs {
+            let mut command = vec![format!("/tests/{}", programs::DEMO)];
+            command.extend(run.options.iter().map(|option| (*option).to_owned()));
+            command.push(driver::DEVICE.to_owned());
+            driver::load_with(&mut plan, machine, context.driver, run.parameters);
+            plan.program(run.name, bound, &command);
+            driver::unload(&mut plan, context.driver);
+        }
         plan
     })
 }
@@ -61,7 +72,16 @@ pub(super) fn boot(
 /// Runs it; what it says goes to stdout.
 pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
     let suite = context.suite("demo");
-    let booted = boot(context, &suite, &[], &[memory()], report)?;
+    let booted = boot(
+        context,
+        &suite,
+        &[Run {
+            name: programs::DEMO,
+            options: &[],
+            parameters: &[memory()],
+        }],
+        report,
+    )?;
     let verdict = match booted.program(programs::DEMO) {
         None => Err("did not run: the machine ended before it".to_owned()),
         Some(output) => {
@@ -87,7 +107,12 @@ fn memory() -> String {
 /// Runs the driver on a kernel that has no room for its memory, and shows what a user sees.
 pub(crate) fn refused(context: &Context<'_>, report: &mut Report) -> Result<()> {
     let suite = context.suite("demo-stock");
-    let booted = boot(context, &suite, &["--try-it"], &[memory()], report)?;
+    let run = Run {
+        name: programs::DEMO,
+        options: &["--try-it"],
+        parameters: &[memory()],
+    };
+    let booted = boot(context, &suite, &[run], report)?;
     let said = booted
         .outcome
         .console

@@ -5,9 +5,15 @@
 use anyhow::Result;
 
 use super::{demo, Context};
-use crate::cli::KernelChoice;
+use crate::cli::{KernelChoice, Profile};
 use crate::guest::programs;
 use crate::report::Report;
+
+/// The program again, for devices that reach each other's memory.
+const PEERS: &str = "peers";
+
+/// And again, with each allocation failing in turn.
+const FAILURES: &str = "failures";
 
 /// Runs the suite.
 pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
@@ -16,10 +22,33 @@ pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
         KernelChoice::Dpmem => &["--ktap"][..],
         KernelChoice::Stock => &["--ktap", "--stock"],
     };
-    let booted = demo::boot(context, &suite, options, &[], report)?;
-    for test in booted.tests(&suite, programs::DEMO, None) {
-        if context.filter.takes(&test.name) {
-            report.add(test)?;
+    let peers = ["peers=1".to_owned()];
+    let mut runs = vec![
+        demo::Run {
+            name: programs::DEMO,
+            options,
+            parameters: &[],
+        },
+        demo::Run {
+            name: PEERS,
+            options: &["--ktap", "--peers"],
+            parameters: &peers,
+        },
+    ];
+    // The kernel with all checks can fail on purpose.
+    if context.kernel.profile == Profile::Debug {
+        runs.push(demo::Run {
+            name: FAILURES,
+            options: &["--ktap", "--failures"],
+            parameters: &[],
+        });
+    }
+    let booted = demo::boot(context, &suite, &runs, report)?;
+    for run in &runs {
+        for test in booted.tests(&suite, run.name, None) {
+            if context.filter.takes(&test.name) {
+                report.add(test)?;
+            }
         }
     }
     booted.finish(context, &suite, report)

@@ -1,0 +1,303 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Each allocation that the kernel makes for a request of ours fails, one after the other: for a kernel
+//! that can fail on purpose (`CONFIG_FAULT_INJECTION`).
+//!
+//! Whatever the request answers, no byte may be lost, and the same request must work afterwards.
+
+use std::{
+    fs,
+    path::Path, //
+};
+
+use anyhow::{
+    ensure,
+    Context as _,
+    Result, //
+};
+use nix::errno::Errno;
+
+use crate::{
+    device::{
+        Device,
+        Request, //
+    },
+    mapping::{
+        page_size,
+        Mapping, //
+    },
+    scenarios::{
+        check,
+        fill,
+        migrate,
+        pattern,
+        Scenario, //
+    }, //
+};
+
+/// All of them, with their names.
+pub(crate) const ALL: &[(&str, Scenario)] = &[
+    ("failing_to_open", failing_to_open),
+    ("failing_to_migrate", failing_to_migrate),
+    ("failing_to_migrate_huge", failing_to_migrate_huge),
+    ("failing_to_migrate_a_hole", failing_to_migrate_a_hole),
+    ("failing_to_come_home", failing_to_come_home),
+    ("failing_to_come_home_huge", failing_to_come_home_huge),
+    ("failing_to_fault", failing_to_fault),
+    ("failing_to_fault_huge", failing_to_fault_huge),
+    ("failing_to_read", failing_to_read),
+    ("failing_to_write", failing_to_write),
+    ("failing_to_write_to_a_hole", failing_to_write_to_a_hole),
+    ("failing_to_release", failing_to_release),
+    ("failing_to_release_huge", failing_to_release_huge),
+];
+
+/// Where a task says which of its allocations is to fail, counted from the next one.
+const NTH: &str = "/proc/thread-self/fail-nth";
+
+/// Which allocations can fail: all, and without a word.
+const SETTINGS: &[(&str, &str)] = &[
+    ("/sys/kernel/debug/failslab/ignore-gfp-wait", "N"),
+    ("/sys/kernel/debug/failslab/verbose", "0"),
+    ("/sys/kernel/debug/fail_page_alloc/ignore-gfp-wait", "N"),
+    ("/sys/kernel/debug/fail_page_alloc/ignore-gfp-highmem", "N"),
+    ("/sys/kernel/debug/fail_page_alloc/min-order", "0"),
+    ("/sys/kernel/debug/fail_page_alloc/verbose", "0"),
+];
+
+/// Few, so that there are not too many allocations.
+const PAGES: usize = 4;
+
+/// More allocations than any of the requests makes.
+const MANY: usize = 3000;
+
+/// Runs `attempt` again and again, with the first allocation failing, then the second, and so on, until
+/// there are no more; between the runs it is for `attempt` to bring about what was before. At least
+/// `least` allocations must have failed: otherwise nothing was tested.
+fn for_each_failure(
+    least: usize,
+    mut attempt: impl FnMut(&mut Injector) -> Result<()>,
+) -> Result<()> {
+    for (file, value) in SETTINGS {
+        fs::write(file, value).with_context(|| format!("cannot write {file}"))?;
+    }
+    for nth in 1..MANY {
+        let mut injector = Injector { nth, failed: None };
+        attempt(&mut injector).with_context(|| format!("allocation {nth} failed"))?;
+        match injector.failed {
+            Some(true) => {}
+            Some(false) => {
+                ensure!(nth > least, "only {} allocations were made", nth - 1);
+                return Ok(());
+            }
+            None => anyhow::bail!("the attempt did not inject anything"),
+        }
+    }
+    anyhow::bail!("there is no end of allocations");
+}
+
+/// What makes one allocation fail.
+struct Injector {
+    nth: usize,
+    failed: Option<bool>,
+}
+
+impl Injector {
+    /// Does `what`, of which one allocation fails, if it makes so many.
+    fn run<R>(&mut self, what: impl FnOnce() -> R) -> Result<R> {
+        fs::write(NTH, self.nth.to_string()).with_context(|| format!("cannot write {NTH}"))?;
+        let result = what();
+        // What is left of the count: nothing, once the allocation has failed.
+        let left = fs::read_to_string(NTH).with_context(|| format!("cannot read {NTH}"))?;
+        fs::write(NTH, "0").with_context(|| format!("cannot write {NTH}"))?;
+        self.failed = Some(left.trim() == "0");
+        Ok(result)
+    }
+
+    /// As [`Injector::run`], for a request; if no allocation failed, neither may the request.
+    fn ask(&mut self, what: impl FnOnce() -> Result<(), Errno>) -> Result<()> {
+        let result = self.run(what)?;
+        ensure!(
+            result.is_ok() || self.failed == Some(true),
+            "{result:?}, and nothing had failed"
+        );
+        Ok(())
+    }
+}
+
+/// Asks `device` for `request` on all of `memory`, without a word about what it answers but that.
+fn ask(
+    device: &Device,
+    request: Request,
+    memory: &Mapping,
+    buffer: &mut [u8],
+) -> Result<(), Errno> {
+    device
+        .ask(request, memory, memory.pages(), buffer)
+        .map(|_| ())
+}
+
+/// A buffer for `memory`, which is there: the kernel does not have to find pages for it.
+fn buffer(memory: &Mapping) -> Vec<u8> {
+    vec![1; memory.pages() * page_size()]
+}
+
+/// Memory with pattern `seed`.
+fn filled(mut memory: Mapping, seed: usize) -> Mapping {
+    fill(memory.bytes_mut(), seed);
+    memory
+}
+
+/// As single pages.
+fn small() -> Result<Mapping> {
+    Mapping::private(PAGES)
+}
+
+fn failing_to_open(path: &Path) -> Result<()> {
+    for_each_failure(2, |injector| {
+        let opened = injector.run(|| Device::open(path))?;
+        ensure!(
+            opened.is_ok() || injector.failed == Some(true),
+            "the device cannot be opened, and nothing had failed"
+        );
+        Ok(())
+    })
+}
+
+/// Memory that `make` makes goes to the device.
+fn to_device(path: &Path, least: usize, make: fn() -> Result<Mapping>) -> Result<()> {
+    let device = Device::open(path)?;
+    for_each_failure(least, |injector| {
+        let memory = filled(make()?, 1);
+        let mut buffer = buffer(&memory);
+        injector.ask(|| ask(&device, Request::MigrateToDevice, &memory, &mut buffer))?;
+        check(memory.bytes(), |page| pattern(page, 1))?;
+        check(&migrate(&device, &memory)?, |page| pattern(page, 1))?;
+        check(memory.bytes(), |page| pattern(page, 1))
+    })
+}
+
+fn failing_to_migrate(path: &Path) -> Result<()> {
+    to_device(path, 2, small)
+}
+
+fn failing_to_migrate_huge(path: &Path) -> Result<()> {
+    to_device(path, 2, Mapping::huge)
+}
+
+fn failing_to_migrate_a_hole(path: &Path) -> Result<()> {
+    let device = Device::open(path)?;
+    for_each_failure(2, |injector| {
+        let memory = small()?;
+        let mut buffer = buffer(&memory);
+        injector.ask(|| ask(&device, Request::MigrateToDevice, &memory, &mut buffer))?;
+        check(&migrate(&device, &memory)?, |_| 0)?;
+        check(memory.bytes(), |_| 0)
+    })
+}
+
+/// Memory that `make` makes comes home on request.
+fn to_ram(path: &Path, least: usize, make: fn() -> Result<Mapping>) -> Result<()> {
+    let device = Device::open(path)?;
+    for_each_failure(least, |injector| {
+        let memory = filled(make()?, 2);
+        migrate(&device, &memory)?;
+        let mut buffer = buffer(&memory);
+        injector.ask(|| ask(&device, Request::MigrateToRam, &memory, &mut buffer))?;
+        check(memory.bytes(), |page| pattern(page, 2))
+    })
+}
+
+fn failing_to_come_home(path: &Path) -> Result<()> {
+    to_ram(path, PAGES, small)
+}
+
+fn failing_to_come_home_huge(path: &Path) -> Result<()> {
+    to_ram(path, 2, Mapping::huge)
+}
+
+/// A CPU touches memory that `make` makes.
+fn fault(path: &Path, least: usize, make: fn() -> Result<Mapping>) -> Result<()> {
+    let device = Device::open(path)?;
+    for_each_failure(least, |injector| {
+        let memory = filled(make()?, 3);
+        migrate(&device, &memory)?;
+        // The kernel lets the CPU try again.
+        let byte = injector.run(|| memory.bytes().first().copied())?;
+        ensure!(byte == Some(pattern(0, 3)), "{byte:?} was read");
+        check(memory.bytes(), |page| pattern(page, 3))
+    })
+}
+
+fn failing_to_fault(path: &Path) -> Result<()> {
+    fault(path, 1, small)
+}
+
+fn failing_to_fault_huge(path: &Path) -> Result<()> {
+    fault(path, 1, Mapping::huge)
+}
+
+fn failing_to_read(path: &Path) -> Result<()> {
+    let device = Device::open(path)?;
+    for_each_failure(2, |injector| {
+        let memory = filled(small()?, 4);
+        let mut buffer = buffer(&memory);
+        injector.ask(|| ask(&device, Request::Read, &memory, &mut buffer))?;
+        ask(&device, Request::Read, &memory, &mut buffer)?;
+        check(&buffer, |page| pattern(page, 4))?;
+        check(memory.bytes(), |page| pattern(page, 4))
+    })
+}
+
+fn failing_to_write(path: &Path) -> Result<()> {
+    let device = Device::open(path)?;
+    for_each_failure(2, |injector| {
+        let memory = filled(small()?, 5);
+        migrate(&device, &memory)?;
+        let mut buffer = buffer(&memory);
+        fill(&mut buffer, 6);
+        injector.ask(|| ask(&device, Request::Write, &memory, &mut buffer))?;
+        // A request that failed may have been done in part, but each page is old or new.
+        for (page, bytes) in memory.bytes().chunks(page_size()).enumerate() {
+            let first = bytes.first().copied().unwrap_or(0);
+            ensure!(
+                [pattern(page, 5), pattern(page, 6)].contains(&first)
+                    && bytes.iter().all(|byte| *byte == first),
+                "page {page} is torn"
+            );
+        }
+        ask(&device, Request::Write, &memory, &mut buffer)?;
+        check(memory.bytes(), |page| pattern(page, 6))
+    })
+}
+
+fn failing_to_write_to_a_hole(path: &Path) -> Result<()> {
+    let device = Device::open(path)?;
+    for_each_failure(4, |injector| {
+        let memory = small()?;
+        let mut buffer = buffer(&memory);
+        fill(&mut buffer, 7);
+        injector.ask(|| ask(&device, Request::Write, &memory, &mut buffer))?;
+        ask(&device, Request::Write, &memory, &mut buffer)?;
+        check(memory.bytes(), |page| pattern(page, 7))
+    })
+}
+
+/// The device gives up memory that `make` makes, until all of it is home.
+fn release(path: &Path, least: usize, make: fn() -> Result<Mapping>) -> Result<()> {
+    let device = Device::open(path)?;
+    for_each_failure(least, |injector| {
+        let memory = filled(make()?, 8);
+        migrate(&device, &memory)?;
+        injector.ask(|| device.release())?;
+        check(memory.bytes(), |page| pattern(page, 8))
+    })
+}
+
+fn failing_to_release(path: &Path) -> Result<()> {
+    release(path, PAGES, small)
+}
+
+fn failing_to_release_huge(path: &Path) -> Result<()> {
+    release(path, 1, Mapping::huge)
+}
