@@ -94,8 +94,12 @@ pub use number::{
     UserAddr,
     UserRange, //
 };
+#[cfg(CONFIG_GPU_BUDDY = "y")]
+pub use offsets::BuddyOffsets;
 pub use offsets::{
     BitmapOffsets,
+    ChunkOffsets,
+    ChunkSource,
     OffsetAllocator, //
 };
 pub use ops::DevPagemapOps;

@@ -146,7 +146,7 @@ pub enum Place {
     OtherDevice,
 }
 
-/// The name of the lock of the table; a static for the reason that is in `offsets.rs`.
+/// The name of the lock of the table; a static for the reason that is in `offsets/bitmap.rs`.
 static LOCK_NAME: &CStr = c"dpmem::Mirror";
 
 /// Room for what the kernel says of a range, and for the translations that are made of it, to be

@@ -56,7 +56,7 @@ const EVICT_PAUSE: i64 = 512;
 /// At this pause, people are told.
 const EVICT_PATIENCE: i64 = 256;
 
-/// The name of the lock of the eviction buffer; a static for the reason that is in `offsets.rs`.
+/// The name of the lock of the eviction buffer; a static for the reason that is in `offsets/bitmap.rs`.
 static LOCK_NAME: &CStr = c"dpmem::evict_buffer";
 
 /// Memory of a device that processes have pages in, registered with the kernel.

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! KUnit tests: the numbers, the allocator, and a pagemap that is registered, used, unregistered.
+//! KUnit tests: the numbers, the allocators, and a pagemap that is registered, used, unregistered.
+
+mod offsets;
 
 use kernel::{
     page::PAGE_SIZE,
@@ -151,71 +153,6 @@ mod number {
         assert!(!entry.is_migrating());
         assert!(entry.page().is_none());
         assert!(MigratePfn::NONE.with_write(false) == MigratePfn::NONE);
-    }
-}
-
-#[kunit_tests(rust_dpmem_offsets)]
-mod offsets {
-    use super::*;
-
-    fn new(nr: usize) -> Result<Pin<KBox<BitmapOffsets>>> {
-        KBox::pin_init(BitmapOffsets::new(NrPages::new(nr)), GFP_KERNEL)
-    }
-
-    #[test]
-    fn every_page_once() -> Result {
-        let offsets = new(3)?;
-        for expected in 0..3 {
-            assert!(offsets.allocate(Order::ZERO) == Some(PageOffset::new(expected)));
-        }
-        assert!(offsets.allocate(Order::ZERO).is_none());
-        offsets.free(PageOffset::new(1), Order::ZERO);
-        assert!(offsets.allocate(Order::ZERO) == Some(PageOffset::new(1)));
-        Ok(())
-    }
-
-    #[test]
-    fn runs_are_aligned_and_fit() -> Result {
-        let offsets = new(11)?;
-        let four = Order::new(2)?;
-        assert!(offsets.allocate(Order::ZERO) == Some(PageOffset::ZERO));
-        assert!(offsets.allocate(four) == Some(PageOffset::new(4)));
-        // 8 to 10 is too short, 1 to 3 is not aligned.
-        assert!(offsets.allocate(four).is_none());
-        offsets.free(PageOffset::ZERO, Order::ZERO);
-        assert!(offsets.allocate(four) == Some(PageOffset::ZERO));
-        assert!(offsets.allocate(Order::MAX).is_none());
-        Ok(())
-    }
-
-    #[test]
-    fn what_is_low_is_found_again() -> Result {
-        let offsets = new(16)?;
-        let four = Order::new(2)?;
-        for expected in 0..5 {
-            assert!(offsets.allocate(Order::ZERO) == Some(PageOffset::new(expected)));
-        }
-        assert!(offsets.allocate(four) == Some(PageOffset::new(8)));
-        // The large run left idle pages below it.
-        assert!(offsets.allocate(Order::ZERO) == Some(PageOffset::new(5)));
-        offsets.free(PageOffset::new(2), Order::ZERO);
-        assert!(offsets.allocate(four) == Some(PageOffset::new(12)));
-        assert!(offsets.allocate(Order::ZERO) == Some(PageOffset::new(2)));
-        assert!(offsets.allocate(Order::ZERO) == Some(PageOffset::new(6)));
-        Ok(())
-    }
-
-    #[test]
-    fn a_run_may_come_back_in_pieces() -> Result {
-        let offsets = new(4)?;
-        let four = Order::new(2)?;
-        assert!(offsets.allocate(four) == Some(PageOffset::ZERO));
-        for page in 0..4 {
-            assert!(offsets.allocate(four).is_none());
-            offsets.free(PageOffset::new(page), Order::ZERO);
-        }
-        assert!(offsets.allocate(four) == Some(PageOffset::ZERO));
-        Ok(())
     }
 }
 

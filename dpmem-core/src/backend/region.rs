@@ -160,7 +160,7 @@ impl Claims {
     }
 }
 
-/// The name of the lock of the claims; a static for the reason that is in `offsets.rs`.
+/// The name of the lock of the claims; a static for the reason that is in `offsets/bitmap.rs`.
 static LOCK_NAME: &CStr = c"dpmem::claims";
 
 /// The `struct page`s of one pagemap.

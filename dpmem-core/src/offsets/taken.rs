@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Which pages of a piece of device memory are taken.
+
+use kernel::{
+    bitmap::BitmapVec,
+    prelude::*, //
+};
+
+use crate::number::Order;
+
+/// Which pages of a piece of memory are taken. Hands out the first run that fits: pages that were used before
+/// come first, for which the kernel has made everything that it needs.
+pub(super) struct Taken {
+    bits: BitmapVec,
+    /// How many pages there are.
+    nr: usize,
+    /// How many of them are taken.
+    nr_taken: usize,
+    /// All pages below this one are taken.
+    low: usize,
+}
+
+impl Taken {
+    /// `nr` pages, of which none is taken. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`].
+    pub(super) fn new(nr: usize) -> Result<Self> {
+        Ok(Self {
+            bits: BitmapVec::new(nr, GFP_KERNEL)?,
+            nr,
+            nr_taken: 0,
+            low: 0,
+        })
+    }
+
+    /// Whether no page is taken.
+    pub(super) fn is_idle(&self) -> bool {
+        self.nr_taken == 0
+    }
+
+    /// Whether all pages are taken.
+    pub(super) fn is_full(&self) -> bool {
+        self.nr_taken >= self.nr
+    }
+
+    /// Takes a run of `1 << order` pages that begins at a multiple of its size.
+    pub(super) fn take(&mut self, order: Order) -> Option<usize> {
+        let nr = order.nr_pages().get();
+        let start = self.find(nr)?;
+        let end = start.checked_add(nr)?;
+        for page in start..end {
+            self.bits.set_bit(page);
+        }
+        self.nr_taken = self.nr_taken.saturating_add(nr);
+        // A single page is the lowest that was idle.
+        if order == Order::ZERO || start == self.low {
+            self.low = end;
+        }
+        Some(start)
+    }
+
+    /// Takes back those of the `1 << order` pages from `start` on that are taken.
+    pub(super) fn give(&mut self, start: usize, order: Order) {
+        let end = start.saturating_add(order.nr_pages().get()).min(self.nr);
+        for page in start..end {
+            if self.bits.next_bit(page) == Some(page) {
+                self.bits.clear_bit(page);
+                self.nr_taken = self.nr_taken.saturating_sub(1);
+            }
+        }
+        self.low = self.low.min(start);
+    }
+
+    /// The first run of `nr` idle pages that begins at a multiple of `nr`.
+    fn find(&self, nr: usize) -> Option<usize> {
+        let mut start = self.low;
+        loop {
+            // The bitmap's own functions report an index beyond its end as a bug.
+            if start >= self.nr {
+                return None;
+            }
+            let clear = self.bits.next_zero_bit(start)?;
+            start = clear.checked_next_multiple_of(nr)?;
+            let end = start.checked_add(nr).filter(|end| *end <= self.nr)?;
+            // Not `next_bit()`: it looks as far as the next taken page, which may be none of a
+            // large device.
+            match (start..end).find(|page| self.bits.next_zero_bit(*page) != Some(*page)) {
+                Some(taken) => start = taken,
+                None => return Some(start),
+            }
+        }
+    }
+}
