@@ -18,7 +18,10 @@ use dpmem::{
     PhysRange, //
 };
 
-use crate::memory::Memory;
+use crate::{
+    memory::Memory,
+    offsets::Allocator, //
+};
 
 /// The registered memory of a device.
 pub(crate) type Pagemap = DevPagemap<Memory>;
@@ -45,17 +48,23 @@ impl Kind {
 pub(crate) struct Device {
     module: &'static ThisModule,
     kind: Kind,
+    allocator: Allocator,
     // Registered when it is first needed.
     #[pin]
     pagemap: Mutex<Option<Arc<Pagemap>>>,
 }
 
 impl Device {
-    /// A device of the driver in `module`, with memory of the kind `kind`.
-    pub(crate) fn new(module: &'static ThisModule, kind: Kind) -> impl PinInit<Self, Error> {
+    /// A device of the driver in `module`, with memory of the kind `kind` that `allocator` hands out.
+    pub(crate) fn new(
+        module: &'static ThisModule,
+        kind: Kind,
+        allocator: Allocator,
+    ) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             module,
             kind,
+            allocator,
             pagemap <- new_mutex!(None, "dmirror::pagemap"),
         })
     }
@@ -87,7 +96,7 @@ impl Device {
         }
         let size = self.kind.nr_pages();
         let mib = size.to_bytes().ok_or(EINVAL)? >> 20;
-        let memory = Memory::new(size);
+        let memory = Memory::new(size, self.allocator);
         let pagemap = match &self.kind {
             Kind::Private(_, None) => {
                 Arc::pin_init(DevPagemap::new(c"dmirror", size, memory), GFP_KERNEL)

@@ -13,7 +13,7 @@
 //! ```
 //!
 //! A driver for hardware looks the same, but that its copy engine rings a doorbell. What to read,
-//! in this order: `memory.rs`, what the driver supplies for its memory; `device.rs`, where it
+//! in this order: `memory.rs` and `offsets.rs`, what the driver supplies for its memory; `device.rs`, where it
 //! registers it; `file.rs`, how it uses it.
 
 use core::borrow::Borrow;
@@ -40,6 +40,7 @@ use dpmem::{
 mod device;
 mod file;
 mod memory;
+mod offsets;
 mod uapi;
 
 use device::{
@@ -48,6 +49,7 @@ use device::{
 };
 use file::DmirrorFile;
 use memory::Memory;
+use offsets::Allocator;
 
 module! {
     type: Dmirror,
@@ -63,6 +65,10 @@ module! {
         peers: u8 {
             default: 0,
             description: "Whether the devices with private memory reach each other's (0 or 1)",
+        },
+        allocator: u8 {
+            default: 0,
+            description: "Who hands it out: 0 is a bitmap, 1 the buddy allocator of GPUs",
         },
         spm_addr_dev0: u64 {
             default: 0,
@@ -137,7 +143,9 @@ impl<const N: usize> Node<N> {
         try_pin_init!(Self {
             _device: {
                 let slot = DEVICES.get(N).ok_or(ENODEV)?;
-                slot.publish(Arc::pin_init(Device::new(module, kind), GFP_KERNEL)?)?
+                let allocator = allocator(module_parameters::allocator.value())?;
+                let device = Device::new(module, kind, allocator);
+                slot.publish(Arc::pin_init(device, GFP_KERNEL)?)?
             },
             _misc <- MiscDeviceRegistration::register(MiscDeviceOptions { name }),
         })
@@ -164,6 +172,13 @@ impl<const N: usize> Node<N> {
 /// Whether a parameter of 0 or 1 is set; as in [`Node::coherent`], it may come by reference.
 fn is_set(value: impl Borrow<u8>) -> bool {
     *value.borrow() != 0
+}
+
+/// The allocator that the parameter names, which is given as in `Node::coherent()`.
+fn allocator(parameter: impl Borrow<u8>) -> Result<Allocator> {
+    let parameter = *parameter.borrow();
+    Allocator::from_parameter(parameter)
+        .inspect_err(|_| pr_err!("allocator={}: there is no such allocator\n", parameter))
 }
 
 /// What private memory the parameters say that a device has.

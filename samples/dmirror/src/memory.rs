@@ -15,7 +15,6 @@ use kernel::{
 
 use dpmem::{
     Batch,
-    BitmapOffsets,
     CopyEngine,
     DevPagemapOps,
     DevicePages,
@@ -28,6 +27,11 @@ use dpmem::{
     Transfer, //
 };
 
+use crate::offsets::{
+    Allocator,
+    Offsets, //
+};
+
 /// The simulated memory is kept in blocks of so many pages.
 const BLOCK: usize = 512;
 
@@ -36,18 +40,17 @@ const BLOCK: usize = 512;
 #[pin_data]
 pub(crate) struct Memory {
     #[offsets]
-    #[pin]
-    offsets: BitmapOffsets,
+    offsets: Offsets,
     #[engine]
     #[pin]
     cells: Cells,
 }
 
 impl Memory {
-    /// The memory of one device, with `size` pages.
-    pub(crate) fn new(size: NrPages) -> impl PinInit<Self, Error> {
+    /// The memory of one device, with `size` pages that `allocator` hands out.
+    pub(crate) fn new(size: NrPages, allocator: Allocator) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
-            offsets <- BitmapOffsets::new(size),
+            offsets: Offsets::new(size, allocator)?,
             cells <- Cells::new(size),
         })
     }
