@@ -12,6 +12,9 @@ use crate::report::Report;
 /// The program again, for devices that reach each other's memory.
 const PEERS: &str = "peers";
 
+/// And again, with the memory of the device in the hands of a buddy allocator.
+const BUDDY: &str = "buddy";
+
 /// And again, with each allocation failing in turn.
 const FAILURES: &str = "failures";
 
@@ -23,6 +26,7 @@ pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
         KernelChoice::Stock => &["--ktap", "--stock"],
     };
     let peers = ["peers=1".to_owned()];
+    let buddy = ["allocator=1".to_owned()];
     let mut runs = vec![
         demo::Run {
             name: programs::DEMO,
@@ -33,6 +37,11 @@ pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
             name: PEERS,
             options: &["--ktap", "--peers"],
             parameters: &peers,
+        },
+        demo::Run {
+            name: BUDDY,
+            options,
+            parameters: &buddy,
         },
     ];
     // The kernel with all checks can fail on purpose.
@@ -45,6 +54,11 @@ pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
     }
     let booted = demo::boot(context, &suite, &runs, report)?;
     for run in &runs {
+        // The same tests as in the first run.
+        let suite = match run.name {
+            BUDDY => format!("{suite}/{BUDDY}"),
+            _ => suite.clone(),
+        };
         for test in booted.tests(&suite, run.name, None) {
             if context.filter.takes(&test.name) {
                 report.add(test)?;
