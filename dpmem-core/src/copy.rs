@@ -167,6 +167,12 @@ pub struct RamPages<'a> {
 }
 
 impl<'a> RamPages<'a> {
+    /// The first of them.
+    #[inline]
+    pub(crate) fn first_page(&self) -> NonNull<bindings::page> {
+        self.first
+    }
+
     /// The `nr` pages from `first` on.
     ///
     /// # Safety
@@ -208,6 +214,12 @@ impl<'a> RamPages<'a> {
 pub struct RamPagesMut<'a>(RamPages<'a>);
 
 impl<'a> RamPagesMut<'a> {
+    /// The pages, for who sees to it that a device writes to them.
+    #[inline]
+    pub(crate) fn into_inner(self) -> RamPages<'a> {
+        self.0
+    }
+
     /// How many pages there are.
     #[inline]
     pub fn nr_pages(&self) -> NrPages {
@@ -344,6 +356,11 @@ impl<'a, E: CopyEngine> Batch<'a, E> {
         }
     }
 
+    /// How many pages the transfers that are left have.
+    pub fn nr_pages(&self) -> NrPages {
+        self.flight.nr_filled_from(self.next)
+    }
+
     /// The transfer of entry `i`, if it has one.
     fn transfer(&self, i: usize) -> Option<Transfer<'a, E>> {
         let dst = self.flight.destination(i).page()?;
@@ -417,8 +434,11 @@ impl<'a, E: CopyEngine> Iterator for Batch<'a, E> {
 
 /// What moves the bytes between system memory and the device.
 pub trait CopyEngine: Sized + Send + Sync {
-    /// What tells that a batch has been copied.
-    type Fence: Fence;
+    /// What tells that a batch has been copied. It may keep what the copy needs, such as a
+    /// [`DmaMapped`](crate::DmaMapped).
+    type Fence<'a>: Fence
+    where
+        Self: 'a;
 
     /// Starts the transfers of `batch`, all of them: a batch that was not taken to its end is an
     /// error, and so is not committed.
@@ -433,7 +453,7 @@ pub trait CopyEngine: Sized + Send + Sync {
     ///
     /// An error says that not everything could be started, and that nothing is going on any more.
     /// The migration is then undone.
-    fn submit(&self, batch: &mut Batch<'_, Self>) -> Result<Self::Fence>;
+    fn submit<'a>(&'a self, batch: &mut Batch<'a, Self>) -> Result<Self::Fence<'a>>;
 }
 
 /// Something that happens once: a batch has been copied.

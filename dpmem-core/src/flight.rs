@@ -406,7 +406,12 @@ impl<'m> Flight<'m> {
 
     /// How many pages have somewhere to go.
     pub(crate) fn nr_filled(&self) -> NrPages {
-        self.count(|_| true)
+        self.nr_filled_from(0)
+    }
+
+    /// How many pages have somewhere to go, of the entries from `first` on.
+    pub(crate) fn nr_filled_from(&self, first: usize) -> NrPages {
+        self.count(|i| i >= first)
     }
 
     /// How many pages have moved, once [`Flight::migrate`] has been called.

@@ -30,6 +30,7 @@ extern crate self as dpmem;
 
 mod backend;
 mod copy;
+mod dma;
 mod evict;
 mod fault;
 mod flight;
@@ -57,6 +58,11 @@ pub use copy::{
     RamPages,
     RamPagesMut,
     Transfer, //
+};
+pub use dma::{
+    DmaMap,
+    DmaMapped,
+    DmaPages, //
 };
 pub use dpmem_macros::DevPagemapOps;
 pub use fault::{

@@ -29,9 +29,9 @@ use crate::{
 struct Idle;
 
 impl CopyEngine for Idle {
-    type Fence = ();
+    type Fence<'a> = ();
 
-    fn submit(&self, batch: &mut Batch<'_, Self>) -> Result {
+    fn submit<'a>(&'a self, batch: &mut Batch<'a, Self>) -> Result {
         match batch.count() {
             0 => Ok(()),
             _ => Err(EIO),

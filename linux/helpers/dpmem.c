@@ -4,6 +4,7 @@
  * What the crate dpmem needs of static inlines and macros. Each does one thing,
  * and has the name of what it wraps.
  */
+#include <linux/dma-mapping.h>
 #include <linux/gfp.h>
 #include <linux/highmem.h>
 #include <linux/hmm.h>
@@ -246,5 +247,68 @@ __rust_helper void rust_helper_module_put(struct module *module)
 {
 	module_put(module);
 }
+
+/* include/linux/dma-mapping.h */
+
+__rust_helper int rust_helper_dma_mapping_error(struct device *dev, dma_addr_t dma_addr)
+{
+	return dma_mapping_error(dev, dma_addr);
+}
+
+__rust_helper phys_addr_t rust_helper_page_to_phys(const struct page *page)
+{
+	return page_to_phys(page);
+}
+
+__rust_helper bool rust_helper_dma_use_iova(struct dma_iova_state *state)
+{
+	return dma_use_iova(state);
+}
+
+__rust_helper size_t rust_helper_dma_iova_size(struct dma_iova_state *state)
+{
+	return dma_iova_size(state);
+}
+
+#ifndef CONFIG_IOMMU_DMA
+__rust_helper bool rust_helper_dma_iova_try_alloc(struct device *dev,
+						  struct dma_iova_state *state,
+						  phys_addr_t phys, size_t size)
+{
+	return dma_iova_try_alloc(dev, state, phys, size);
+}
+
+__rust_helper void rust_helper_dma_iova_free(struct device *dev,
+					     struct dma_iova_state *state)
+{
+	dma_iova_free(dev, state);
+}
+
+__rust_helper void rust_helper_dma_iova_destroy(struct device *dev,
+						struct dma_iova_state *state,
+						size_t mapped_len,
+						enum dma_data_direction dir,
+						unsigned long attrs)
+{
+	dma_iova_destroy(dev, state, mapped_len, dir, attrs);
+}
+
+__rust_helper int rust_helper_dma_iova_sync(struct device *dev,
+					    struct dma_iova_state *state,
+					    size_t offset, size_t size)
+{
+	return dma_iova_sync(dev, state, offset, size);
+}
+
+__rust_helper int rust_helper_dma_iova_link(struct device *dev,
+					    struct dma_iova_state *state,
+					    phys_addr_t phys, size_t offset,
+					    size_t size,
+					    enum dma_data_direction dir,
+					    unsigned long attrs)
+{
+	return dma_iova_link(dev, state, phys, offset, size, dir, attrs);
+}
+#endif
 
 #endif /* CONFIG_RUST_DPMEM */

@@ -57,10 +57,21 @@ pub(crate) enum Request {
     MigrateToRam,
     /// Give up all its memory.
     Release,
-    /// Have no place for the next large folio.
-    FailLarge,
+    /// Let something go wrong.
+    Fail,
     /// Something that it does not know.
     Unknown,
+}
+
+/// What goes wrong with a device. The numbers are flags of the ioctl.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Failure {
+    /// It has no place for a large folio.
+    Large = 1 << 0,
+    /// It breaks down during a copy.
+    BreakDown = 1 << 16,
+    /// It does not say that a copy is done.
+    TimeOut = 1 << 17,
 }
 
 /// An open device.
@@ -93,7 +104,7 @@ impl Device {
             Request::MigrateToDevice => ioctl::migrate_to_device,
             Request::MigrateToRam => ioctl::migrate_to_ram,
             Request::Release => ioctl::release,
-            Request::FailLarge => ioctl::flags,
+            Request::Fail => ioctl::flags,
             Request::Unknown => ioctl::unknown,
         };
         loop {
@@ -130,14 +141,14 @@ impl Device {
         Ok(command)
     }
 
-    /// Lets the device have no place for the next large folio.
-    pub(crate) fn fail_large(&self) -> Result<(), Errno> {
+    /// Lets something go wrong the next time.
+    pub(crate) fn fail(&self, failure: Failure) -> Result<(), Errno> {
         let mut command = Command {
-            // Where the flags are, of which this is the only one.
-            npages: 1,
+            // Where the flags are.
+            npages: failure as u64,
             ..Command::default()
         };
-        self.raw(Request::FailLarge, &mut command)
+        self.raw(Request::Fail, &mut command)
     }
 
     /// The device gives up all its memory.

@@ -36,6 +36,7 @@ use nix::{
 use crate::{
     device::{
         Device,
+        Failure,
         Request, //
     },
     mapping::{
@@ -258,7 +259,7 @@ fn split_for_one_process(path: &Path) -> Result<()> {
         std::io::Read::read_to_end(&mut gone, &mut Vec::new())?;
         check(memory.bytes(), |page| pattern(page, 6))
     })?;
-    device.fail_large()?;
+    device.fail(Failure::Large)?;
     check(&migrate(&device, &memory)?, |page| pattern(page, 6))?;
     drop(go);
     child.wait().context("what the other process sees")?;
@@ -293,7 +294,7 @@ fn exit_while_evicted(path: &Path) -> Result<()> {
         child.kill()?;
         // While it goes.
         device.release()?;
-        child.reap()?;
+        child.status()?;
     }
     Ok(())
 }

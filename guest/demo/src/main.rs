@@ -5,6 +5,7 @@
 //! Without options, it tells the story of one of them. With `--ktap` it is a test program: every
 //! scenario is a test, and each of them says what it found wrong.
 
+mod broken;
 mod device;
 mod failures;
 mod huge;
@@ -59,7 +60,13 @@ fn main() -> ExitCode {
         all(peers::ALL, &options)
     } else if options.ktap {
         all(
-            &[scenarios::ALL, huge::ALL, storm::all(options.stock)].concat(),
+            &[
+                scenarios::ALL,
+                huge::ALL,
+                broken::ALL,
+                storm::all(options.stock),
+            ]
+            .concat(),
             &options,
         )
     } else if let Some(name) = &options.kernel_bug {

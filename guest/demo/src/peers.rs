@@ -13,6 +13,7 @@ use anyhow::{
 use crate::{
     device::{
         Device,
+        Failure,
         Request, //
     },
     mapping::{
@@ -174,7 +175,7 @@ fn huge_from_peer_to_peer(path: &Path) -> Result<()> {
 fn huge_from_peer_to_peer_in_pieces(path: &Path) -> Result<()> {
     let (one, other) = open(path)?;
     let memory = huge(&one, 7)?;
-    other.fail_large()?;
+    other.fail(Failure::Large)?;
     check(&migrate(&other, &memory)?, |page| pattern(page, 7))?;
     let touched = memory.bytes().get(9 * page_size()).copied();
     ensure!(touched == Some(pattern(9, 7)), "{touched:?} after a touch");

@@ -61,9 +61,8 @@ impl Child {
         kill(self.0, Signal::SIGKILL).context("kill")
     }
 
-    /// Waits for the child, however it ends.
-    pub(crate) fn reap(self) -> Result<()> {
-        waitpid(self.0, None).context("waitpid")?;
-        Ok(())
+    /// Waits for the child, however it ends, and tells how.
+    pub(crate) fn status(self) -> Result<WaitStatus> {
+        waitpid(self.0, None).context("waitpid")
     }
 }

@@ -218,6 +218,6 @@ fn storm(path: &Path) -> Result<()> {
     })?;
     done.read_to_end(&mut Vec::new())?;
     releases.kill()?;
-    releases.reap()?;
+    releases.status()?;
     children.into_iter().try_for_each(Child::wait)
 }

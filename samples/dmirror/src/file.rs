@@ -48,7 +48,10 @@ use crate::{
         Device,
         Pagemap, //
     },
-    memory::Memory,
+    memory::{
+        Defect,
+        Memory, //
+    },
     uapi::{
         self,
         Command, //
@@ -111,6 +114,14 @@ impl<const N: usize> MiscDevice for DmirrorFile<N> {
                 let flags = command.range.nr_pages().get();
                 this.no_large
                     .store(flags & uapi::FLAG_FAIL_ALLOC != 0, Relaxed);
+                let defects = [
+                    (uapi::FLAG_BREAK_DOWN, Defect::BreakDown),
+                    (uapi::FLAG_TIME_OUT, Defect::TimeOut),
+                ];
+                for (_, defect) in defects.iter().filter(|(flag, _)| flags & flag != 0) {
+                    let pagemap = this.device.pagemap_or_register()?;
+                    pagemap.ops().cells().break_next(*defect);
+                }
             }
             _ => return Err(EINVAL),
         }

@@ -8,9 +8,13 @@
 
 use kernel::{
     new_mutex,
+    new_spinlock,
     page::Page,
     prelude::*,
-    sync::Mutex, //
+    sync::{
+        Mutex,
+        SpinLock, //
+    }, //
 };
 
 use dpmem::{
@@ -18,6 +22,7 @@ use dpmem::{
     CopyEngine,
     DevPagemapOps,
     DevicePages,
+    Fence,
     NrPages,
     PageOffset,
     RamPage,
@@ -61,9 +66,33 @@ impl Memory {
     }
 }
 
+/// What goes wrong with a batch.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Defect {
+    /// The device breaks down when the first transfer is done.
+    BreakDown,
+    /// The device does not say that it is done.
+    TimeOut,
+}
+
+/// What tells that the device has copied a batch, or what went wrong.
+pub(crate) struct CellsFence(Option<Defect>);
+
+impl Fence for CellsFence {
+    fn wait(self) -> Result {
+        match self.0 {
+            Some(_) => Err(ETIMEDOUT),
+            None => Ok(()),
+        }
+    }
+}
+
 /// What holds the bytes, and copies them.
 #[pin_data]
 pub(crate) struct Cells {
+    // What is to go wrong with the next batch.
+    #[pin]
+    defect: SpinLock<Option<Defect>>,
     // Taken with the lock of a mirror held, so nothing is allocated under it.
     #[pin]
     blocks: Mutex<Blocks>,
@@ -77,9 +106,15 @@ impl Cells {
                 blocks.push(KVec::new(), GFP_KERNEL)?;
             }
             Ok(try_pin_init!(Self {
+                defect <- new_spinlock!(None, "dmirror::defect"),
                 blocks <- new_mutex!(Blocks(blocks), "dmirror::blocks"),
             }))
         })
+    }
+
+    /// Lets the next batch go wrong.
+    pub(crate) fn break_next(&self, defect: Defect) {
+        *self.defect.lock() = Some(defect);
     }
 
     /// Makes sure that there is something behind `pages`. May sleep.
@@ -182,11 +217,15 @@ fn copy(src: RamPages<'_>, dst: RamPagesMut<'_>) {
 }
 
 impl CopyEngine for Cells {
-    // The CPU copies, so everything is done when `submit` returns.
-    type Fence = ();
+    // The CPU copies, so everything is done when `submit` returns; but the device does not always say so.
+    type Fence<'a> = CellsFence;
 
-    fn submit(&self, batch: &mut Batch<'_, Self>) -> Result {
-        for transfer in batch {
+    fn submit<'a>(&'a self, batch: &mut Batch<'a, Self>) -> Result<CellsFence> {
+        let defect = self.defect.lock().take();
+        for (i, transfer) in batch.enumerate() {
+            if i > 0 && defect == Some(Defect::BreakDown) {
+                return Err(EIO);
+            }
             match transfer {
                 Transfer::ToDevice { src, mut dst } => match dst.mapped_mut() {
                     Some(dst) => copy(src, dst),
@@ -220,6 +259,6 @@ impl CopyEngine for Cells {
                 },
             }
         }
-        Ok(())
+        Ok(CellsFence(defect))
     }
 }

@@ -49,6 +49,10 @@ pub(crate) const READ_UNLOCKED: u32 = _IOWR::<RawCommand>('H' as u32, 0x09);
 
 /// In [`FLAGS`]: there is to be no place for the next large folio.
 pub(crate) const FLAG_FAIL_ALLOC: usize = 1 << 0;
+/// In [`FLAGS`], and not of `lib/test_hmm.c`: the device breaks down during the next copy.
+pub(crate) const FLAG_BREAK_DOWN: usize = 1 << 16;
+/// The same: the device does not say that the next copy is done.
+pub(crate) const FLAG_TIME_OUT: usize = 1 << 17;
 
 /// What [`SNAPSHOT`] says of a page, as a byte, if the device's memory is `coherent` or not.
 pub(crate) fn protection(state: PageState, coherent: bool) -> u8 {

@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! System memory as a device addresses it, for copy engines that do so.
+//!
+//! Where an IOMMU allows it, all that is mapped together has addresses that follow each other: one range of them
+//! is taken for the whole batch (`dma_iova_try_alloc()`), and pages are linked into it. Elsewhere each run of pages
+//! is mapped by itself (`dma_map_page()`). A driver sees addresses, and not which of the two it was.
+//!
+//! C header: [`include/linux/dma-mapping.h`](srctree/include/linux/dma-mapping.h)
+
+use core::marker::PhantomData;
+
+use kernel::{
+    bindings,
+    device::{
+        Bound,
+        Device, //
+    },
+    dma::{
+        DataDirection,
+        DmaAddress, //
+    },
+    error::to_result,
+    prelude::*, //
+};
+
+use crate::{
+    copy::{
+        RamPages,
+        RamPagesMut, //
+    },
+    number::NrPages, //
+};
+
+/// The C structure of `device`.
+fn raw(device: &Device<Bound>) -> *mut bindings::device {
+    // CAST: A `Device` is a transparent wrapper of the C structure, which C may change at any time.
+    core::ptr::from_ref(device).cast_mut().cast()
+}
+
+mod sealed {
+    pub trait Sealed {}
+}
+
+/// Pages of system memory that a device can be given the address of: [`RamPages`], which it may read, or
+/// [`RamPagesMut`], which it is to write.
+pub trait DmaPages<'a>: sealed::Sealed {
+    /// What the device does with them.
+    #[doc(hidden)]
+    const DIRECTION: DataDirection;
+
+    /// The pages.
+    #[doc(hidden)]
+    fn pages_raw(self) -> RamPages<'a>;
+}
+
+impl sealed::Sealed for RamPages<'_> {}
+
+impl<'a> DmaPages<'a> for RamPages<'a> {
+    const DIRECTION: DataDirection = DataDirection::ToDevice;
+
+    fn pages_raw(self) -> RamPages<'a> {
+        self
+    }
+}
+
+impl sealed::Sealed for RamPagesMut<'_> {}
+
+impl<'a> DmaPages<'a> for RamPagesMut<'a> {
+    const DIRECTION: DataDirection = DataDirection::FromDevice;
+
+    fn pages_raw(self) -> RamPages<'a> {
+        self.into_inner()
+    }
+}
+
+/// System memory that is being mapped for a device, run by run: `P` is [`RamPages`] or [`RamPagesMut`].
+///
+/// All of it is unmapped when this is dropped, or what [`DmaMap::sync`] makes of it.
+///
+/// # Invariants
+///
+/// - If `iova` has a range, the first `linked` bytes of it are linked, for `device` and the direction of `P`, and
+///   `mapped` is empty. Otherwise `linked` is zero, and `mapped` has the addresses and lengths, in bytes, of what is
+///   mapped for `device` in the direction of `P`.
+/// - What is mapped is not freed during `'a`.
+pub struct DmaMap<'a, P: DmaPages<'a>> {
+    device: &'a Device<Bound>,
+    iova: bindings::dma_iova_state,
+    linked: usize,
+    mapped: KVVec<(DmaAddress, usize)>,
+    _pages: PhantomData<(P, &'a ())>,
+}
+
+impl<'a, P: DmaPages<'a>> DmaMap<'a, P> {
+    /// Nothing, yet, of `nr` pages at most that are to be mapped for `device`: see [`Batch::nr_pages`].
+    ///
+    /// # Context
+    ///
+    /// May sleep.
+    ///
+    /// # Errors
+    ///
+    /// [`EINVAL`] if there are more pages than can be.
+    ///
+    /// [`Batch::nr_pages`]: crate::Batch::nr_pages
+    pub fn new(device: &'a Device<Bound>, nr: NrPages) -> Result<Self> {
+        let size = nr.to_bytes().ok_or(EINVAL)?;
+        // INVARIANT: Nothing is linked nor mapped.
+        let mut this = Self {
+            device,
+            iova: pin_init::zeroed(),
+            linked: 0,
+            mapped: KVVec::new(),
+            _pages: PhantomData,
+        };
+        if size > 0 {
+            // That there is no range is no error: pages are then mapped one by one.
+            //
+            // SAFETY: The device is bound, the state is all zeroes, and the size is not zero.
+            unsafe { bindings::dma_iova_try_alloc(raw(device), &mut this.iova, 0, size) };
+        }
+        Ok(this)
+    }
+
+    /// Maps `pages`, and gives the address at which the device finds them once [`DmaMap::sync`] has returned.
+    ///
+    /// # Context
+    ///
+    /// May sleep.
+    ///
+    /// # Errors
+    ///
+    /// [`EINVAL`] if these are more pages than was said; [`ENOMEM`]; [`EIO`] if the device cannot address them.
+    pub fn map(&mut self, pages: P) -> Result<DmaAddress> {
+        let pages = pages.pages_raw();
+        let size = pages.nr_pages().to_bytes().ok_or(EINVAL)?;
+        // SAFETY: Reads the state.
+        if unsafe { bindings::dma_use_iova(&mut self.iova) } {
+            self.link(pages, size)
+        } else {
+            self.map_page(pages, size)
+        }
+    }
+
+    /// Links `pages`, which are so many bytes, behind what is linked already.
+    fn link(&mut self, pages: RamPages<'a>, size: usize) -> Result<DmaAddress> {
+        // SAFETY: Reads the state.
+        let room = unsafe { bindings::dma_iova_size(&mut self.iova) };
+        let end = self.linked.checked_add(size).filter(|end| *end <= room);
+        let end = end.ok_or(EINVAL)?;
+        // SAFETY: The page is valid during `'a`, by its type invariants.
+        let phys = unsafe { bindings::page_to_phys(pages.first_page().as_ptr()) };
+        // SAFETY: The range was allocated for this device, and has room for so many bytes where nothing is linked
+        // yet. The pages follow each other, and are not freed before they are unlinked.
+        to_result(unsafe {
+            bindings::dma_iova_link(
+                raw(self.device),
+                &mut self.iova,
+                phys,
+                self.linked,
+                size,
+                P::DIRECTION.into(),
+                0,
+            )
+        })?;
+        // OVERFLOW: The range has all these addresses.
+        // CAST: A `usize` is not wider than the address of a device on a machine with an IOMMU.
+        let address = self.iova.addr + self.linked as DmaAddress;
+        // INVARIANT: Just linked.
+        self.linked = end;
+        Ok(address)
+    }
+
+    /// Maps `pages`, which are so many bytes, by themselves.
+    fn map_page(&mut self, pages: RamPages<'a>, size: usize) -> Result<DmaAddress> {
+        self.mapped.reserve(1, GFP_KERNEL)?;
+        // SAFETY: The device is bound, and the pages follow each other and are not freed before they are unmapped.
+        let address = unsafe {
+            bindings::dma_map_page_attrs(
+                raw(self.device),
+                pages.first_page().as_ptr(),
+                0,
+                size,
+                P::DIRECTION.into(),
+                0,
+            )
+        };
+        // SAFETY: The address is what the function above has returned.
+        if unsafe { bindings::dma_mapping_error(raw(self.device), address) } != 0 {
+            return Err(EIO);
+        }
+        // INVARIANT: Just mapped. There is room, so this does not fail.
+        self.mapped.push_within_capacity((address, size))?;
+        Ok(address)
+    }
+
+    /// Lets the device see all that was mapped.
+    ///
+    /// # Context
+    ///
+    /// May sleep.
+    ///
+    /// # Errors
+    ///
+    /// Those of the IOMMU.
+    pub fn sync(mut self) -> Result<DmaMapped<'a, P>> {
+        if self.linked > 0 {
+            // SAFETY: So much is linked, by the type invariants.
+            to_result(unsafe {
+                bindings::dma_iova_sync(raw(self.device), &mut self.iova, 0, self.linked)
+            })?;
+        }
+        Ok(DmaMapped(self))
+    }
+}
+
+impl<'a, P: DmaPages<'a>> Drop for DmaMap<'a, P> {
+    fn drop(&mut self) {
+        let device = raw(self.device);
+        for (address, size) in &self.mapped {
+            // SAFETY: It is mapped so, by the type invariants, and nobody uses the address any more.
+            unsafe {
+                bindings::dma_unmap_page_attrs(device, *address, *size, P::DIRECTION.into(), 0)
+            };
+        }
+        if self.linked > 0 {
+            // SAFETY: So much is linked, by the type invariants, and nobody uses the addresses any more.
+            unsafe {
+                bindings::dma_iova_destroy(
+                    device,
+                    &mut self.iova,
+                    self.linked,
+                    P::DIRECTION.into(),
+                    0,
+                )
+            };
+        // SAFETY: Reads the state.
+        } else if unsafe { bindings::dma_use_iova(&mut self.iova) } {
+            // SAFETY: The range was allocated for this device, and nothing is linked.
+            unsafe { bindings::dma_iova_free(device, &mut self.iova) };
+        }
+    }
+}
+
+/// System memory that a device can address, until this is dropped: for the [`Fence`] of a copy engine to keep until
+/// the device is done.
+///
+/// [`Fence`]: crate::Fence
+pub struct DmaMapped<'a, P: DmaPages<'a>>(#[expect(dead_code)] DmaMap<'a, P>);
