@@ -17,6 +17,7 @@ use core::ptr::NonNull;
 
 use kernel::{
     bindings,
+    io::resource::Region,
     prelude::*,
     str::CStr, //
 };
@@ -24,8 +25,7 @@ use kernel::{
 use crate::number::{
     NrPages,
     Order,
-    PageOffset,
-    PhysRange, //
+    PageOffset, //
 };
 
 /// The `struct page`s of one pagemap.
@@ -75,7 +75,7 @@ impl Backend {
         }
     }
 
-    /// A backend for coherent memory at `range`. May sleep.
+    /// A backend for coherent memory at `region`. May sleep.
     ///
     /// # Errors
     ///
@@ -85,11 +85,11 @@ impl Backend {
     ///
     /// As for [`Backend::private`].
     pub(crate) unsafe fn coherent(
-        range: PhysRange,
+        region: Region,
         pgmap: NonNull<bindings::dev_pagemap>,
     ) -> Result<Self> {
         // SAFETY: The caller promises it.
-        let backend = unsafe { region::Backend::coherent(range, pgmap) };
+        let backend = unsafe { region::Backend::coherent(region, pgmap) };
         Ok(Self::Region(KBox::pin_init(backend, GFP_KERNEL)?))
     }
 

@@ -29,24 +29,32 @@
 extern crate self as dpmem;
 
 mod backend;
+mod bound;
 mod copy;
 mod dma;
 mod evict;
 mod fault;
 mod flight;
 mod folio;
+mod memory;
 mod migrate;
 mod migrate_pfn;
 mod mirror;
 mod module;
+mod node;
 mod number;
 mod offsets;
 mod ops;
 mod pagemap;
 mod peers;
+mod resource;
 #[cfg(CONFIG_RUST_DPMEM_KUNIT_TEST)]
 mod tests;
 
+pub use bound::{
+    BoundPagemap,
+    PagemapGuard, //
+};
 pub use copy::{
     Batch,
     CopyEngine,
@@ -71,6 +79,7 @@ pub use fault::{
     FaultError, //
 };
 pub use folio::RequestedFolio;
+pub use memory::DeviceMemory;
 pub use migrate::{
     Collected,
     Committed,
@@ -92,6 +101,7 @@ pub use module::{
     ModuleSlot,
     Published, //
 };
+pub use node::NumaNode;
 pub use number::{
     NrPages,
     Order,

@@ -11,6 +11,7 @@ use core::{
 
 use kernel::{
     bindings,
+    io::resource::Region,
     prelude::*,
     static_lock_class,
     str::CStr,
@@ -32,11 +33,11 @@ use crate::{
         RequestedFolio, //
     },
     migrate::MigrateBuffer,
+    node::NumaNode,
     number::{
         NrPages,
         Order,
-        PageOffset,
-        PhysRange, //
+        PageOffset, //
     },
     offsets::OffsetAllocator,
     ops::{
@@ -61,7 +62,8 @@ static LOCK_NAME: &CStr = c"dpmem::evict_buffer";
 
 /// Memory of a device that processes have pages in, registered with the kernel.
 ///
-/// It is registered exactly while the value lives. Dropping it brings all its pages home to system
+/// It is registered exactly while the value lives. A driver whose device can be unbound keeps it in a
+/// [`BoundPagemap`](crate::BoundPagemap), so that it does not live too long. Dropping it brings all its pages home to system
 /// memory first, and tries until that is done; it may sleep for long.
 ///
 /// # Invariants
@@ -88,8 +90,7 @@ unsafe impl<T: DevPagemapOps> Send for DevPagemap<T> {}
 unsafe impl<T: DevPagemapOps> Sync for DevPagemap<T> {}
 
 impl<T: DevPagemapOps> DevPagemap<T> {
-    /// Registers `nr` pages of memory that only the device can address, on the local NUMA node.
-    /// `name` is for people.
+    /// Registers `nr` pages of memory that only the device can address, on `node`. `name` is for people.
     ///
     /// # Context
     ///
@@ -102,6 +103,7 @@ impl<T: DevPagemapOps> DevPagemap<T> {
     pub fn new<E>(
         name: &'static CStr,
         nr: NrPages,
+        node: NumaNode,
         ops: impl PinInit<T, E>,
     ) -> impl PinInit<Self, Error>
     where
@@ -110,7 +112,7 @@ impl<T: DevPagemapOps> DevPagemap<T> {
         // SAFETY: `init()` gives a pagemap that is pinned beside the backend.
         let backend = move |pgmap| unsafe { Backend::private(name, nr, pgmap) };
         let kind = bindings::memory_type_MEMORY_DEVICE_PRIVATE;
-        Self::init(kind, None, backend, ops)
+        Self::init(kind, node, None, backend, ops)
     }
 
     /// As [`DevPagemap::new`], for a device that belongs to `group`.
@@ -118,6 +120,7 @@ impl<T: DevPagemapOps> DevPagemap<T> {
         group: Arc<PeerGroup<T>>,
         name: &'static CStr,
         nr: NrPages,
+        node: NumaNode,
         ops: impl PinInit<T, E>,
     ) -> impl PinInit<Self, Error>
     where
@@ -126,11 +129,11 @@ impl<T: DevPagemapOps> DevPagemap<T> {
         // SAFETY: As in `new()`.
         let backend = move |pgmap| unsafe { Backend::private(name, nr, pgmap) };
         let kind = bindings::memory_type_MEMORY_DEVICE_PRIVATE;
-        Self::init(kind, Some(group), backend, ops)
+        Self::init(kind, node, Some(group), backend, ops)
     }
 
-    /// Registers memory of the device that CPUs can address as well, at `range`, on the local NUMA
-    /// node. Nothing else may use these addresses, for as long as the pagemap lives.
+    /// Registers memory of the device that CPUs can address as well, at `region`, on `node`. The driver has requested
+    /// the addresses, so that nobody else uses them, and leaves them to the pagemap.
     ///
     /// # Context
     ///
@@ -138,21 +141,26 @@ impl<T: DevPagemapOps> DevPagemap<T> {
     ///
     /// # Errors
     ///
-    /// [`EINVAL`] if the range does not begin and end at a multiple of 2 MiB; [`EINVAL`] or [`EBUSY`] if
+    /// [`EINVAL`] if the region does not begin and end at a multiple of 2 MiB; [`EINVAL`] or [`EBUSY`] if
     /// the kernel knows the addresses as something else; [`ENOMEM`]; what `ops` fails with.
-    pub fn coherent<E>(range: PhysRange, ops: impl PinInit<T, E>) -> impl PinInit<Self, Error>
+    pub fn coherent<E>(
+        region: Region,
+        node: NumaNode,
+        ops: impl PinInit<T, E>,
+    ) -> impl PinInit<Self, Error>
     where
         Error: From<E>,
     {
         // SAFETY: As in `new()`.
-        let backend = move |pgmap| unsafe { Backend::coherent(range, pgmap) };
+        let backend = move |pgmap| unsafe { Backend::coherent(region, pgmap) };
         let kind = bindings::memory_type_MEMORY_DEVICE_COHERENT;
-        Self::init(kind, None, backend, ops)
+        Self::init(kind, node, None, backend, ops)
     }
 
     /// Registers what the backend that `backend` makes for a pagemap has.
     fn init<E>(
         kind: bindings::memory_type,
+        node: NumaNode,
         group: Option<Arc<PeerGroup<T>>>,
         backend: impl FnOnce(NonNull<bindings::dev_pagemap>) -> Result<Backend>,
         ops: impl PinInit<T, E>,
@@ -190,7 +198,7 @@ impl<T: DevPagemapOps> DevPagemap<T> {
                 // SAFETY: As above.
                 let backend = unsafe { &(*this.as_ptr()).backend };
                 // SAFETY: All fields but those just set are zero.
-                unsafe { backend.register(bindings::NUMA_NO_NODE) }
+                unsafe { backend.register(node.as_raw()) }
             }),
         }? Error)
     }

@@ -2,7 +2,9 @@
 
 //! KUnit tests: the numbers, the allocators, and a pagemap that is registered, used, unregistered.
 
+mod bound;
 mod offsets;
+mod registration;
 
 use kernel::{
     page::PAGE_SIZE,
@@ -18,6 +20,7 @@ use crate::{
     DevPagemap,
     DevPagemapOps,
     NrPages,
+    NumaNode,
     OffsetAllocator,
     Order,
     PageOffset,
@@ -65,7 +68,10 @@ fn pagemap(nr: NrPages) -> Result<Pin<KBox<DevPagemap<Device<BitmapOffsets>>>>> 
         offsets <- BitmapOffsets::new(nr),
         engine: Idle,
     }? Error);
-    KBox::pin_init(DevPagemap::new(c"dpmem-kunit", nr, device), GFP_KERNEL)
+    KBox::pin_init(
+        DevPagemap::new(c"dpmem-kunit", nr, NumaNode::LOCAL, device),
+        GFP_KERNEL,
+    )
 }
 
 fn always(nr: NrPages, offset: usize) -> Result<Pin<KBox<DevPagemap<Device<Always>>>>> {
@@ -73,7 +79,10 @@ fn always(nr: NrPages, offset: usize) -> Result<Pin<KBox<DevPagemap<Device<Alway
         offsets: Always(PageOffset::new(offset)),
         engine: Idle,
     }? Error);
-    KBox::pin_init(DevPagemap::new(c"dpmem-kunit", nr, device), GFP_KERNEL)
+    KBox::pin_init(
+        DevPagemap::new(c"dpmem-kunit", nr, NumaNode::LOCAL, device),
+        GFP_KERNEL,
+    )
 }
 
 #[kunit_tests(rust_dpmem_number)]

@@ -4,6 +4,7 @@
  * What the crate dpmem needs of static inlines and macros. Each does one thing,
  * and has the name of what it wraps.
  */
+#include <linux/device.h>
 #include <linux/dma-mapping.h>
 #include <linux/gfp.h>
 #include <linux/highmem.h>
@@ -13,6 +14,7 @@
 #include <linux/mm.h>
 #include <linux/mmu_notifier.h>
 #include <linux/module.h>
+#include <linux/nodemask.h>
 #include <linux/pagemap.h>
 #include <linux/percpu-refcount.h>
 
@@ -234,6 +236,18 @@ __rust_helper bool
 rust_helper_mmu_notifier_range_blockable(const struct mmu_notifier_range *range)
 {
 	return mmu_notifier_range_blockable(range);
+}
+
+/* include/linux/device.h, include/linux/nodemask.h */
+
+__rust_helper int rust_helper_dev_to_node(struct device *dev)
+{
+	return dev_to_node(dev);
+}
+
+__rust_helper bool rust_helper_node_online(int nid)
+{
+	return node_online(nid);
 }
 
 /* include/linux/module.h */

@@ -18,6 +18,7 @@ use kernel::{
     bindings,
     bitmap::BitmapVec,
     error::from_err_ptr,
+    io::resource,
     page::PAGE_SHIFT,
     prelude::*,
     static_lock_class,
@@ -103,7 +104,7 @@ impl Drop for Region {
     }
 }
 
-/// What keeps the addresses of private memory ours. Those of coherent memory are the driver's.
+/// What keeps the addresses of private memory ours. Those of coherent memory are the driver's, who requested them.
 #[cfg(not(dpmem_offset))]
 type Ours = Option<Region>;
 #[cfg(dpmem_offset)]
@@ -178,6 +179,7 @@ pub(crate) struct Backend {
     #[pin]
     claims: SpinLock<Claims>,
     _ours: Ours,
+    _requested: Option<resource::Region>,
 }
 
 // SAFETY: The pagemap is not bound to a thread, and the rest is `Send` itself.
@@ -216,11 +218,12 @@ impl Backend {
                 coherent: false,
                 claims <- SpinLock::new(claims, LOCK_NAME, static_lock_class!()),
                 _ours: Some(region),
+                _requested: None,
             }))
         })
     }
 
-    /// A backend for the coherent memory at `range`. May sleep.
+    /// A backend for the coherent memory at `region`. May sleep.
     ///
     /// # Errors
     ///
@@ -231,10 +234,11 @@ impl Backend {
     ///
     /// `pgmap` must be pinned beside this backend, and live as long.
     pub(super) unsafe fn coherent(
-        range: PhysRange,
+        region: resource::Region,
         pgmap: NonNull<bindings::dev_pagemap>,
     ) -> impl PinInit<Self, Error> {
         pin_init::pin_init_scope(move || {
+            let range = PhysRange::of(&region)?;
             let nr = range.nr_pages();
             let bytes = nr.to_bytes().ok_or(EINVAL)?;
             // CAST: Smaller than what `u64` has.
@@ -250,6 +254,7 @@ impl Backend {
                 coherent: true,
                 claims <- SpinLock::new(claims, LOCK_NAME, static_lock_class!()),
                 _ours: Ours::default(),
+                _requested: Some(region),
             }))
         })
     }

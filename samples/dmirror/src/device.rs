@@ -5,6 +5,7 @@
 use kernel::{
     new_mutex,
     prelude::*,
+    str::CString,
     sync::{
         Arc,
         Mutex, //
@@ -13,7 +14,9 @@ use kernel::{
 
 use dpmem::{
     DevPagemap,
+    DeviceMemory,
     NrPages,
+    NumaNode,
     PeerGroup,
     PhysRange, //
 };
@@ -49,9 +52,9 @@ pub(crate) struct Device {
     module: &'static ThisModule,
     kind: Kind,
     allocator: Allocator,
-    // Registered when it is first needed.
+    // Registered when it is first needed, if there is a place for it.
     #[pin]
-    pagemap: Mutex<Option<Arc<Pagemap>>>,
+    memory: Mutex<Option<DeviceMemory<Arc<Pagemap>>>>,
 }
 
 impl Device {
@@ -65,7 +68,7 @@ impl Device {
             module,
             kind,
             allocator,
-            pagemap <- new_mutex!(None, "dmirror::pagemap"),
+            memory <- new_mutex!(None, "dmirror::memory"),
         })
     }
 
@@ -81,47 +84,58 @@ impl Device {
 
     /// The memory of the device, if it is registered.
     pub(crate) fn pagemap(&self) -> Option<Arc<Pagemap>> {
-        self.pagemap.lock().clone()
+        self.memory.lock().as_ref()?.registered().cloned()
     }
 
     /// The memory of the device, which is registered if it is not yet. May sleep.
     ///
     /// # Errors
     ///
-    /// Those of [`DevPagemap::new`].
-    pub(crate) fn pagemap_or_register(&self) -> Result<Arc<Pagemap>> {
-        let mut slot = self.pagemap.lock();
-        if let Some(pagemap) = &*slot {
-            return Ok(pagemap.clone());
+    /// Those of [`DevPagemap::new`], but for those that say that the machine has no place for it.
+    pub(crate) fn memory(&self) -> Result<DeviceMemory<Arc<Pagemap>>> {
+        let mut slot = self.memory.lock();
+        if let Some(memory) = &*slot {
+            return Ok(memory.clone());
         }
+        let mib = self.kind.nr_pages().to_bytes().ok_or(EINVAL)? >> 20;
+        let memory = DeviceMemory::of(self.register())
+            .inspect_err(|err| pr_err!("{} MiB of device memory: {:?}\n", mib, err))?;
+        match &memory {
+            DeviceMemory::Registered(_) => pr_info!("{} MiB of device memory\n", mib),
+            DeviceMemory::Unavailable(err) => {
+                pr_notice!("no place for {} MiB of device memory: {:?}\n", mib, err)
+            }
+        }
+        *slot = Some(memory.clone());
+        Ok(memory)
+    }
+
+    /// Registers the memory. No node is nearer to an imaginary device than another.
+    fn register(&self) -> Result<Arc<Pagemap>> {
         let size = self.kind.nr_pages();
-        let mib = size.to_bytes().ok_or(EINVAL)? >> 20;
+        let node = NumaNode::LOCAL;
         let memory = Memory::new(size, self.allocator);
-        let pagemap = match &self.kind {
+        match &self.kind {
             Kind::Private(_, None) => {
-                Arc::pin_init(DevPagemap::new(c"dmirror", size, memory), GFP_KERNEL)
+                Arc::pin_init(DevPagemap::new(c"dmirror", size, node, memory), GFP_KERNEL)
             }
             Kind::Private(_, Some(group)) => Arc::pin_init(
-                DevPagemap::new_in(group.clone(), c"dmirror", size, memory),
+                DevPagemap::new_in(group.clone(), c"dmirror", size, node, memory),
                 GFP_KERNEL,
             ),
             Kind::Coherent(range) => {
-                Arc::pin_init(DevPagemap::coherent(*range, memory), GFP_KERNEL)
+                let region = range.request(CString::try_from(c"dmirror")?)?;
+                Arc::pin_init(DevPagemap::coherent(region, node, memory), GFP_KERNEL)
             }
-        };
-        let pagemap =
-            pagemap.inspect_err(|err| pr_err!("{} MiB of device memory: {:?}\n", mib, err))?;
-        pr_info!("{} MiB of device memory\n", mib);
-        *slot = Some(pagemap.clone());
-        Ok(pagemap)
+        }
     }
 
     /// Brings all pages home, and gives up the memory; it is registered anew when it is needed
     /// again. May sleep. If another request is using the memory just now, that one does it in the
     /// end.
     pub(crate) fn release(&self) {
-        let pagemap = self.pagemap.lock().take();
+        let memory = self.memory.lock().take();
         // Not under the lock: this waits for processes.
-        drop(pagemap);
+        drop(memory);
     }
 }

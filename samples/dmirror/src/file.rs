@@ -29,6 +29,7 @@ use kernel::{
 use dpmem::{
     Access,
     Collected,
+    DeviceMemory,
     Filled,
     HmmBuffer,
     Location,
@@ -178,7 +179,10 @@ impl<const N: usize> DmirrorFile<N> {
     /// Memory of the process migrates to the device, which then reads it and hands it to the
     /// process.
     fn migrate_to_device(&self, command: &mut Command) -> Result {
-        let pagemap = self.device.pagemap_or_register()?;
+        let pagemap = match self.device.memory()? {
+            DeviceMemory::Registered(pagemap) => pagemap,
+            DeviceMemory::Unavailable(err) => return Err(err),
+        };
         let mut buffer = MigrateBuffer::new(WINDOW)?;
         self.for_each_vma(command.range, |mmap, window| {
             let pages = MigrateVma::to_device(&pagemap, mmap, window, &mut buffer)?;
