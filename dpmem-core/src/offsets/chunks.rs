@@ -140,7 +140,8 @@ impl<S: ChunkSource> Chunks<S> {
 
     /// Takes a run of pages out of the chunks that are there.
     fn take(&self, order: Order) -> Option<PageOffset> {
-        let mut next = Some(0);
+        // A run that is a whole chunk is not in one of which pages are taken.
+        let mut next = (order < self.order).then_some(0);
         while let Some(from) = next {
             // The lock is held for the search of one chunk at a time.
             match self.table.lock().take_partial(from, order) {
@@ -243,6 +244,9 @@ impl<S: ChunkSource> ChunkOffsets<S> {
 
     /// Calls `f` with the chunk that `offset` lies in, and how far into it that is; `None` if there is no chunk. What it
     /// says of a page that is not out is true only for as long as `f` runs.
+    ///
+    /// An engine that has to ask this is the value that has the allocator as well: it implements both `CopyEngine` and
+    /// [`DevPagemapOps`](crate::DevPagemapOps), whose `Engine` is `Self`.
     ///
     /// # Context
     ///

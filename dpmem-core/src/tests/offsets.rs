@@ -31,10 +31,16 @@ use kernel::{
 #[cfg(CONFIG_GPU_BUDDY = "y")]
 use crate::BuddyOffsets;
 use crate::{
+    folio::large_order,
+    Batch,
     BitmapOffsets,
     ChunkOffsets,
     ChunkSource,
+    CopyEngine,
+    DevPagemap,
+    DevPagemapOps,
     NrPages,
+    NumaNode,
     OffsetAllocator,
     Order,
     PageOffset, //
@@ -132,6 +138,33 @@ impl Drop for Pinned {
         }
         if self.log.pinned.fetch_sub(1, Relaxed) == 2 {
             self.log.one_left.complete_all();
+        }
+    }
+}
+
+/// A device whose engine wants to know what is behind a page.
+struct Chunked(ChunkOffsets<Source>);
+
+impl DevPagemapOps for Chunked {
+    type Offsets = ChunkOffsets<Source>;
+    type Engine = Self;
+
+    fn offsets(&self) -> &ChunkOffsets<Source> {
+        &self.0
+    }
+
+    fn engine(&self) -> &Self {
+        self
+    }
+}
+
+impl CopyEngine for Chunked {
+    type Fence = ();
+
+    fn submit(&self, batch: &mut Batch<'_, Self>) -> Result {
+        match batch.count() {
+            0 => Ok(()),
+            _ => Err(EIO),
         }
     }
 }
@@ -492,6 +525,41 @@ mod cases {
         })?;
         assert!(starts.get(..) == Some(&[PageOffset::ZERO, second][..]));
         assert!(offsets.for_each_chunk(|_, _| Err(EIO)) == Err(EIO));
+        Ok(())
+    }
+
+    #[test]
+    fn a_pagemap_may_be_made_of_chunks() -> Result {
+        let order = large_order().unwrap_or(Order::new(LARGE)?);
+        let nr = NrPages::new(2 * order.nr_pages().get());
+        let source = Source::new(2)?;
+        let log = source.log.clone();
+        let ops = Chunked(ChunkOffsets::new(nr, order, source)?);
+        let pagemap = DevPagemap::new(c"dpmem-kunit", nr, NumaNode::LOCAL, ops);
+        let pagemap = KBox::pin_init(pagemap, GFP_KERNEL)?;
+        assert_eq!(log.ever.load(Relaxed), 0);
+        let page = pagemap.request_folio(Order::ZERO)?;
+        assert_eq!(log.ever.load(Relaxed), 1);
+        if let Some(large) = large_order() {
+            let folio = pagemap.request_folio(large)?;
+            assert_eq!(log.ever.load(Relaxed), 2);
+            let start = folio.offset().ok_or(EINVAL)?;
+            let behind = pagemap
+                .ops()
+                .engine()
+                .0
+                .with_chunk(start, |chunk, _| chunk.start);
+            assert!(behind == Some(start));
+            assert!(pagemap.request_folio(large).err() == Some(ENOMEM));
+        }
+        // The large one is idle, and stays; then there is another idle one, and one of the two goes.
+        assert_eq!(log.pinned.load(Relaxed), log.ever.load(Relaxed));
+        drop(page);
+        if large_order().is_some() {
+            log.one_left.wait_for_completion();
+        }
+        drop(pagemap);
+        assert_eq!(log.pinned.load(Relaxed), 0);
         Ok(())
     }
 
