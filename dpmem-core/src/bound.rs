@@ -68,8 +68,12 @@ impl<T: DevPagemapOps + 'static> BoundPagemap<T> {
         device: &Device<Bound>,
         pagemap: impl PinInit<DevPagemap<T>, Error>,
     ) -> Result<Self> {
+        let pagemap = Arc::pin_init(pagemap, GFP_KERNEL)?;
+        // SAFETY: If something fails, the pagemap is dropped here, and the device has its driver until we return.
+        // Otherwise it is dropped before the driver is unbound: by `Unbind`.
+        unsafe { pagemap.set_device(device) };
         let state = State {
-            pagemap: Some(Arc::pin_init(pagemap, GFP_KERNEL)?),
+            pagemap: Some(pagemap),
             users: 0,
         };
         let slot = Arc::pin_init(

@@ -10,6 +10,10 @@ use core::{
 
 use kernel::{
     bindings,
+    device::{
+        Bound,
+        Device, //
+    },
     page::{
         Page,
         PAGE_SIZE, //
@@ -26,6 +30,7 @@ use crate::{
         PageOffset, //
     },
     ops::DevPagemapOps,
+    pagemap::DevPagemap,
     peers::pagemap_of, //
 };
 
@@ -322,6 +327,7 @@ pub enum Transfer<'a, E> {
 pub struct Batch<'a, E> {
     flight: &'a Flight<'a>,
     way: Way,
+    device: Option<&'a Device<Bound>>,
     find: FindPages<'a, E>,
     next: usize,
 }
@@ -347,13 +353,24 @@ unsafe fn find_pages<'a, T: DevPagemapOps + 'a>(
 
 impl<'a, E: CopyEngine> Batch<'a, E> {
     /// All transfers of `flight`, whose destinations are set, from or to the pagemap of a `T`.
-    pub(crate) fn new<T: DevPagemapOps<Engine = E> + 'a>(flight: &'a Flight<'a>, way: Way) -> Self {
+    pub(crate) fn new<T: DevPagemapOps<Engine = E> + 'a>(
+        flight: &'a Flight<'a>,
+        pagemap: &'a DevPagemap<T>,
+        way: Way,
+    ) -> Self {
         Self {
             flight,
             way,
+            device: pagemap.device(),
             find: find_pages::<T>,
             next: 0,
         }
+    }
+
+    /// The device that the memory belongs to: see [`DevPagemap::device`].
+    #[inline]
+    pub fn device(&self) -> Option<&'a Device<Bound>> {
+        self.device
     }
 
     /// How many pages the transfers that are left have.

@@ -298,7 +298,7 @@ impl<'m, T: DevPagemapOps> Filled<'m, T> {
     /// The migration is then undone.
     pub fn copy(self) -> Result<Copied<'m, T>> {
         let step = self.0;
-        let mut batch = Batch::new::<T>(&step.flight, step.way);
+        let mut batch = Batch::new(&step.flight, step.pagemap, step.way);
         step.pagemap.ops().engine().submit(&mut batch)?.wait()?;
         if batch.next().is_some() {
             return Err(EIO);

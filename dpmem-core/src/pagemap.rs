@@ -11,13 +11,19 @@ use core::{
 
 use kernel::{
     bindings,
+    device::{
+        Bound,
+        Device, //
+    },
     io::resource::Region,
     prelude::*,
     static_lock_class,
     str::CStr,
     sync::{
+        aref::ARef,
         Arc,
-        Mutex, //
+        Mutex,
+        SetOnce, //
     },
     time::{
         delay::fsleep,
@@ -71,12 +77,14 @@ static LOCK_NAME: &CStr = c"dpmem::evict_buffer";
 /// - `inner` is a registered pagemap of type `MEMORY_DEVICE_PRIVATE` or `MEMORY_DEVICE_COHERENT`, with
 ///   the table of `T`, and `backend` is the one that registered it.
 /// - `inner.owner` is the address of `group`, or that of `inner` if there is none.
+/// - `device`, once it is set, keeps its driver for as long as the value lives.
 #[pin_data(PinnedDrop)]
 pub struct DevPagemap<T: DevPagemapOps> {
     #[pin]
     ops: T,
     backend: Backend,
     group: Option<Arc<PeerGroup<T>>>,
+    device: SetOnce<ARef<Device>>,
     #[pin]
     evict_buffer: Mutex<MigrateBuffer>,
     #[pin]
@@ -176,6 +184,7 @@ impl<T: DevPagemapOps> DevPagemap<T> {
                 backend(NonNull::new(inner.cast()).ok_or(EINVAL)?)?
             },
             group,
+            device: SetOnce::new(),
             evict_buffer <- Mutex::new(
                 MigrateBuffer::new(large_order().map_or(EVICT_WINDOW, |large| {
                     EVICT_WINDOW.max(large.nr_pages())
@@ -259,6 +268,26 @@ impl<T: DevPagemapOps> DevPagemap<T> {
     #[inline]
     pub(crate) fn has_peers(&self) -> bool {
         self.group.is_some()
+    }
+
+    /// The device that the memory belongs to, which keeps its driver for as long as the pagemap lives; `None` unless
+    /// the pagemap is in a [`BoundPagemap`](crate::BoundPagemap).
+    #[inline]
+    pub fn device(&self) -> Option<&Device<Bound>> {
+        // SAFETY: The device has its driver for as long as `self` lives, by the type invariants.
+        self.device
+            .as_ref()
+            .map(|device| unsafe { device.as_bound() })
+    }
+
+    /// Says whose memory it is.
+    ///
+    /// # Safety
+    ///
+    /// The device must keep its driver until the pagemap has been dropped.
+    pub(crate) unsafe fn set_device(&self, device: &Device<Bound>) {
+        // INVARIANT: The caller promises it. It is set once; who does it again has lost nothing.
+        self.device.populate(ARef::from(&**device));
     }
 
     /// What the driver supplied.

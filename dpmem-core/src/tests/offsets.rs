@@ -159,9 +159,9 @@ impl DevPagemapOps for Chunked {
 }
 
 impl CopyEngine for Chunked {
-    type Fence = ();
+    type Fence<'a> = ();
 
-    fn submit(&self, batch: &mut Batch<'_, Self>) -> Result {
+    fn submit<'a>(&'a self, batch: &mut Batch<'a, Self>) -> Result {
         match batch.count() {
             0 => Ok(()),
             _ => Err(EIO),
