@@ -124,6 +124,16 @@ pub(crate) enum LinuxChoice {
     Tree(PathBuf),
 }
 
+impl LinuxChoice {
+    /// Refuses a folder that is no kernel tree, or not of a version that is supported.
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
+        match self {
+            Self::Package(_) => Ok(()),
+            Self::Tree(dir) => crate::version::Series::of_tree(dir).map(|_| ()),
+        }
+    }
+}
+
 impl std::str::FromStr for LinuxChoice {
     type Err = String;
 

@@ -54,7 +54,8 @@ pub(crate) fn run(options: &DemoOptions) -> Result<bool> {
         None,
         &mut report,
         suites::demo::run,
-    )?;
+    )
+    .map_err(|error| report.ended_by(error))?;
     println!("\nThe same driver on the same machine, with the kernel as it is:");
     let stock = KernelOptions {
         kernel: KernelChoice::Stock,
@@ -67,7 +68,8 @@ pub(crate) fn run(options: &DemoOptions) -> Result<bool> {
         None,
         &mut report,
         suites::demo::refused,
-    )?;
+    )
+    .map_err(|error| report.ended_by(error))?;
     let mut good = true;
     for test in report
         .tests()

@@ -9,12 +9,13 @@ use crate::cli::{
     CleanOptions, Driver, InstallOptions, KernelChoice, KernelOptions, LabCommand, LabTestOptions,
     MachineOptions, Profile, SeriesOptions, SetupOptions, ShellOptions, SuiteChoice,
 };
+use crate::disk;
 use crate::guest::{programs, Initramfs};
 use crate::install::{self, Installer};
 use crate::kernel::Builder;
 use crate::progress;
 use crate::repo;
-use crate::report::{Report, Test};
+use crate::report::{Logs, Report, Test};
 use crate::root::namespace;
 use crate::source::Source;
 use crate::suites::{self, Filter};
@@ -36,6 +37,7 @@ pub(crate) fn run(command: LabCommand) -> Result<bool> {
 }
 
 fn setup(options: &SetupOptions) -> Result<()> {
+    options.linux.check()?;
     let cache = Cache::open()?;
     let tools = Tools::get(&cache)?;
     let source = Source::get(&cache, &tools, &options.linux)?;
@@ -48,13 +50,14 @@ fn setup(options: &SetupOptions) -> Result<()> {
 }
 
 fn build(options: &KernelOptions) -> Result<()> {
+    options.linux.check()?;
     let cache = Cache::open()?;
-    let report = Report::new("build")?;
+    let logs = Logs::new("build")?;
     let tools = Tools::get(&cache)?;
     let builder = Builder {
         cache: &cache,
         tools: &tools,
-        logs: report.folder(),
+        logs: logs.folder(),
     };
     let kernel = builder.build(options)?;
     progress::say(format!("{}: {}", kernel.release, kernel.image().display()));
@@ -66,9 +69,9 @@ fn test(options: &LabTestOptions) -> Result<bool> {
     let outcome = test_into(options, "", &mut report);
     match outcome {
         Ok(()) => report.finish(),
-        Err(error) if report.tests().is_empty() => Err(error),
+        Err(error) if report.tests().is_empty() => Err(report.ended_by(error)),
         Err(error) => {
-            report.add(Test::new("lab", "run", Err(format!("{error:#}")), 0.0))?;
+            report.add(Test::new("lab", "run", Err(disk::explain(&error)), 0.0))?;
             report.finish()
         }
     }
@@ -99,7 +102,9 @@ pub(crate) fn with_kernel(
     report: &mut Report,
     work: impl FnOnce(&suites::Context<'_>, &mut Report) -> Result<()>,
 ) -> Result<()> {
+    // What is wrong with the options is said before anything is made that takes minutes.
     let filter = Filter::new(filter)?;
+    options.linux.check()?;
     let cache = Cache::open()?;
     let tools = Tools::get(&cache)?;
     let logs = report.folder().to_path_buf();
@@ -123,6 +128,7 @@ pub(crate) fn with_kernel(
 
 /// Builds and boots every prefix of the series, with upstream's tests of device-private memory.
 fn series(options: &SeriesOptions) -> Result<bool> {
+    options.linux.check()?;
     let cache = Cache::open()?;
     let tools = Tools::get(&cache)?;
     let source = Source::get(&cache, &tools, &options.linux)?;
@@ -167,13 +173,14 @@ fn series(options: &SeriesOptions) -> Result<bool> {
 }
 
 fn shell(options: &ShellOptions) -> Result<()> {
+    options.kernel.linux.check()?;
     let cache = Cache::open()?;
-    let report = Report::new("shell")?;
+    let logs = Logs::new("shell")?;
     let tools = Tools::get(&cache)?;
     let builder = Builder {
         cache: &cache,
         tools: &tools,
-        logs: report.folder(),
+        logs: logs.folder(),
     };
     let kernel = builder.build(&options.kernel)?;
     let mut initramfs = Initramfs::new(&tools, kernel.arch)?;
@@ -188,9 +195,9 @@ fn shell(options: &ShellOptions) -> Result<()> {
         &tools,
         kernel.arch,
         programs::DEMO,
-        report.folder(),
+        logs.folder(),
     )?);
-    let initrd = report.folder().join("initramfs.cpio");
+    let initrd = logs.folder().join("initramfs.cpio");
     initramfs.write(&initrd)?;
     let machine = Machine::new(
         kernel.arch,

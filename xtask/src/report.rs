@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! What a call of the lab found: printed as KTAP while it comes, and written as JSON.
+//!
+//! The JSON is there from the beginning, and says that it is not complete until the call has ended by itself: what it says is
+//! true as well if the call is interrupted.
 
 use std::fs;
 use std::io::Write;
@@ -11,6 +14,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::cache;
+use crate::disk;
 use crate::ktap::Status;
 use crate::repo;
 
@@ -67,20 +71,22 @@ pub(crate) struct Run {
 
 #[derive(Debug, Default, Serialize)]
 struct Document {
+    /// All that was asked for was done.
+    complete: bool,
+    /// Why not, if the call could still say it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
     runs: Vec<Run>,
     tests: Vec<Test>,
 }
 
-/// Everything that a call found.
+/// A folder for what a call leaves behind.
 #[derive(Debug)]
-pub(crate) struct Report {
+pub(crate) struct Logs {
     folder: PathBuf,
-    document: Document,
-    begun: bool,
-    quiet: bool,
 }
 
-impl Report {
+impl Logs {
     /// A new folder under `target/lab/`, which `latest` names from now on.
     pub(crate) fn new(what: &str) -> Result<Self> {
         let top = repo::lab_output();
@@ -97,12 +103,39 @@ impl Report {
         );
         let link = std::os::unix::fs::symlink(&name, &new).and_then(|()| fs::rename(&new, &latest));
         link.with_context(|| format!("cannot make {}", latest.display()))?;
-        Ok(Self {
-            folder,
+        Ok(Self { folder })
+    }
+
+    /// Where it is.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+}
+
+/// Everything that a call found.
+#[derive(Debug)]
+pub(crate) struct Report {
+    logs: Logs,
+    document: Document,
+    begun: bool,
+    quiet: bool,
+}
+
+impl Report {
+    /// With a new folder.
+    pub(crate) fn new(what: &str) -> Result<Self> {
+        Self::with(Logs::new(what)?)
+    }
+
+    fn with(logs: Logs) -> Result<Self> {
+        let report = Self {
+            logs,
             document: Document::default(),
             begun: false,
             quiet: false,
-        })
+        };
+        report.save()?;
+        Ok(report)
     }
 
     /// One that prints nothing.
@@ -125,21 +158,22 @@ impl Report {
 
     /// The folder, as the user sees it.
     pub(crate) fn shown_folder(&self) -> String {
-        self.folder
+        let folder = self.folder();
+        folder
             .strip_prefix(repo::top())
-            .unwrap_or(&self.folder)
+            .unwrap_or(folder)
             .display()
             .to_string()
     }
 
     /// Where logs go.
     pub(crate) fn folder(&self) -> &Path {
-        &self.folder
+        self.logs.folder()
     }
 
     /// A folder for the logs of one part.
     pub(crate) fn subfolder(&self, name: &str) -> Result<PathBuf> {
-        let path = self.folder.join(name);
+        let path = self.folder().join(name);
         fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
         Ok(path)
     }
@@ -148,7 +182,21 @@ impl Report {
     pub(crate) fn run(&mut self, run: Run) -> Result<()> {
         self.comment(&format!("{} on {}", run.title, run.release))?;
         self.document.runs.push(run);
-        Ok(())
+        // Once a boot, and not for each of its tests.
+        self.save()
+    }
+
+    fn save(&self) -> Result<()> {
+        let text = serde_json::to_vec_pretty(&self.document).context("cannot write JSON")?;
+        cache::write_atomically(&self.folder().join("results.json"), &text)
+    }
+
+    /// Notes that an error ended the call, and hands it on.
+    pub(crate) fn ended_by(&mut self, error: anyhow::Error) -> anyhow::Error {
+        self.document.error = Some(disk::explain(&error));
+        // The error itself is what the user must see.
+        let _ = self.save();
+        error
     }
 
     /// Prints a diagnostic line.
@@ -201,9 +249,8 @@ impl Report {
 
     /// Writes the JSON and prints the last line; true if nothing failed and something ran.
     pub(crate) fn finish(mut self) -> Result<bool> {
-        let path = self.folder.join("results.json");
-        let text = serde_json::to_vec_pretty(&self.document).context("cannot write JSON")?;
-        cache::write_atomically(&path, &text)?;
+        self.document.complete = true;
+        self.save()?;
         let shown = format!("{}/results.json", self.shown_folder());
         let total = self.document.tests.len();
         let counts = Counts::of(&self.document.tests);
@@ -274,6 +321,54 @@ mod tests {
         assert!(!Counts::of(&[test(Status::Skip)]).good());
         assert!(Counts::of(&[test(Status::Skip), test(Status::Pass)]).good());
         assert!(!Counts::of(&[test(Status::Fail), test(Status::Pass)]).good());
+    }
+
+    #[test]
+    fn an_interrupted_call_has_no_complete_results() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut report = Report::with(Logs {
+            folder: dir.path().to_path_buf(),
+        })
+        .unwrap();
+        report.quiet = true;
+        let read = || -> serde_json::Value {
+            let text = fs::read(dir.path().join("results.json")).unwrap();
+            serde_json::from_slice(&text).unwrap()
+        };
+        assert_eq!(read()["complete"], false);
+
+        report.add(test(Status::Pass)).unwrap();
+        report
+            .run(Run {
+                title: "t".to_owned(),
+                kernel: "k".to_owned(),
+                release: "r".to_owned(),
+                console: Vec::new(),
+            })
+            .unwrap();
+        assert_eq!(read()["complete"], false);
+        assert_eq!(read()["tests"].as_array().unwrap().len(), 1);
+
+        let error = report.ended_by(anyhow::anyhow!("inner").context("outer"));
+        assert_eq!(format!("{error:#}"), "outer: inner");
+        assert_eq!(read()["complete"], false);
+        assert_eq!(read()["error"], "outer: inner");
+    }
+
+    #[test]
+    fn finished_results_are_complete() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut report = Report::with(Logs {
+            folder: dir.path().to_path_buf(),
+        })
+        .unwrap();
+        report.quiet = true;
+        report.add(test(Status::Pass)).unwrap();
+        assert!(report.finish().unwrap());
+        let text = fs::read(dir.path().join("results.json")).unwrap();
+        let read: serde_json::Value = serde_json::from_slice(&text).unwrap();
+        assert_eq!(read["complete"], true);
+        assert!(read.get("error").is_none());
     }
 
     #[test]

@@ -55,9 +55,9 @@ impl Source {
     }
 
     fn own(dir: &Path) -> Result<Self> {
-        let path = fs::canonicalize(dir)
-            .with_context(|| format!("there is no kernel tree at {}", dir.display()))?;
-        let series = Series::of_tree(&path)?;
+        let series = Series::of_tree(dir)?;
+        let path =
+            fs::canonicalize(dir).with_context(|| format!("cannot find {}", dir.display()))?;
         let mut hash = Sha256::new();
         hash.update(path.as_os_str().as_encoded_bytes());
         Ok(Self {

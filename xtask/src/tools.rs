@@ -36,23 +36,19 @@ pub(crate) enum Tools {
 impl Tools {
     /// Gets the tools: makes the root, unless that is impossible here and the machine has all there must be.
     pub(crate) fn get(cache: &Cache) -> Result<Self> {
-        let possible = namespace::check().and_then(|()| match Root::is_made(cache) {
-            true => Ok(()),
-            false => root::ensure_debootstrap(&cache.path("logs/root.log")),
-        });
-        let reason = match possible {
-            Ok(()) => return Root::get(cache).map(Self::Root),
-            Err(reason) => reason,
+        let reason = match no_root(cache) {
+            None => return Root::get(cache).map(Self::Root),
+            Some(reason) => reason,
         };
         let missing = missing_on_this_machine()?;
         if missing.is_empty() {
             progress::say(format!(
-                "no Debian root ({reason:#}): using the tools of this machine"
+                "no Debian root ({reason}): using the tools of this machine"
             ));
             return Ok(Self::Machine);
         }
         bail!(
-            "cannot make a Debian root ({reason:#}), and this machine itself lacks: {} (either is enough)",
+            "cannot make a Debian root ({reason}), and this machine itself lacks: {} (either is enough)",
             missing.join(", ")
         )
     }
@@ -132,6 +128,19 @@ impl Tools {
             }
             Self::Machine => machine_rust_library(),
         }
+    }
+}
+
+/// All reasons why there cannot be a Debian root here, if there are some.
+fn no_root(cache: &Cache) -> Option<String> {
+    let made = Root::is_made(cache);
+    match namespace::check() {
+        Ok(()) if made => None,
+        Ok(()) => root::ensure_debootstrap(&cache.path("logs/root.log"))
+            .err()
+            .map(|error| format!("{error:#}")),
+        Err(error) if made || root::has_debootstrap() => Some(format!("{error:#}")),
+        Err(error) => Some(format!("{error:#}; debootstrap is missing")),
     }
 }
 

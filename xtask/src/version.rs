@@ -36,6 +36,9 @@ impl Series {
 
     /// What the Makefile of a kernel tree says.
     pub(crate) fn of_tree(tree: &Path) -> Result<Self> {
+        if !tree.is_dir() {
+            bail!("there is no kernel tree at {}", tree.display());
+        }
         let path = tree.join("Makefile");
         if !path.is_file() || !tree.join("Kconfig").is_file() {
             bail!(

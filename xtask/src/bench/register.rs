@@ -61,7 +61,9 @@ pub(crate) fn run(options: &BenchOptions) -> Result<bool> {
         ("stock", KernelChoice::Stock),
         ("dpmem", KernelChoice::Dpmem),
     ] {
-        curves.insert(name, measure(options, name, choice, &mut report)?);
+        let curve =
+            measure(options, name, choice, &mut report).map_err(|error| report.ended_by(error))?;
+        curves.insert(name, curve);
     }
     let folder = repo::lab_output().join("bench");
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;

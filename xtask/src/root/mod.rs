@@ -96,16 +96,14 @@ pub(crate) fn command_in(dir: &Path, folder: &Path, binds: &[(PathBuf, PathBuf)]
     command
 }
 
+/// True if there is a debootstrap.
+pub(crate) fn has_debootstrap() -> bool {
+    which::which_in("debootstrap", Some(namespace::PATH), "/").is_ok()
+}
+
 /// Makes sure that there is a debootstrap: root on Debian and its relatives gets one.
 pub(crate) fn ensure_debootstrap(log: &Path) -> Result<()> {
-    let present = || {
-        Command::new("sh")
-            .args(["-c", "command -v debootstrap"])
-            .env("PATH", namespace::PATH)
-            .output()
-            .is_ok_and(|output| output.status.success())
-    };
-    if present() {
+    if has_debootstrap() {
         return Ok(());
     }
     if !namespace::is_root() || process::find("apt-get").is_none() {
@@ -138,7 +136,7 @@ pub(crate) fn ensure_debootstrap(log: &Path) -> Result<()> {
         install.run(&mut apt(&packages), |_| {})?;
     }
     step.finish();
-    if present() {
+    if has_debootstrap() {
         Ok(())
     } else {
         bail!("debootstrap is missing")

@@ -9,7 +9,7 @@ use std::ffi::OsStr;
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{bail, Context, Result};
 
 use crate::process;
 
@@ -84,16 +84,22 @@ pub(crate) fn script(text: &str) -> Command {
 
 /// Why namespaces cannot be had here, if they cannot.
 pub(crate) fn check() -> Result<()> {
-    for program in ["setpriv", "unshare"] {
-        process::find(program).with_context(|| format!("{program} (util-linux) is missing"))?;
+    let mut needed = vec![("setpriv", "util-linux"), ("unshare", "util-linux")];
+    if !is_root() {
+        needed.extend([("newuidmap", "uidmap"), ("newgidmap", "uidmap")]);
     }
-    process::output(isolated().arg("true")).map(|_| ()).with_context(|| {
-        if is_root() {
-            "this machine does not let root make namespaces"
-        } else {
-            "user namespaces do not work here (they need newuidmap and a line for this user in /etc/subuid and /etc/subgid)"
-        }
-    })
+    let found = |program: &str| which::which_in(program, Some(PATH), "/").is_ok();
+    if let Some((program, package)) = needed.into_iter().find(|(program, _)| !found(program)) {
+        bail!("{program} (of {package}) is missing");
+    }
+    let what = if is_root() {
+        "this machine does not let root make namespaces"
+    } else {
+        "this machine does not let this user make user namespaces"
+    };
+    process::output(isolated().arg("true"))
+        .map(|_| ())
+        .context(what)
 }
 
 /// Removes a folder with whatever is in it, files of other users of a user namespace included. Never leaves its file system,
