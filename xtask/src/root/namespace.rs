@@ -97,6 +97,11 @@ pub(crate) fn check() -> Result<()> {
     } else {
         "this machine does not let this user make user namespaces"
     };
+    if !is_root() {
+        // Without --map-auto: if there are no user namespaces, unshare(1) leaves its helper for that behind, which waits for ever.
+        let mut plain = Command::new("unshare");
+        process::output(plain.args(["--user", "true"])).context(what)?;
+    }
     process::output(isolated().arg("true"))
         .map(|_| ())
         .context(what)
