@@ -39,6 +39,10 @@ pub(crate) const STEP: Need = Need {
 /// What shells, compilers and apt say when the disk is full.
 pub(crate) const NO_SPACE: &str = "No space left on device";
 
+/// What to do when the disk is full.
+pub(crate) const ADVICE: &str =
+    "make room, or name another folder with DPMEM_CACHE, and run the command again";
+
 /// Fails if `folder`'s file system has no room for `need`.
 pub(crate) fn require(folder: &Path, need: Need) -> Result<()> {
     let free = fs4::available_space(folder)
@@ -65,7 +69,7 @@ pub(crate) fn explain(error: &anyhow::Error) -> String {
             .is_some_and(|io| io.kind() == std::io::ErrorKind::StorageFull)
     });
     if full && !text.contains("disk is full") {
-        format!("the disk is full: {text}")
+        format!("the disk is full: {text}\n  {ADVICE}")
     } else {
         text
     }
@@ -79,7 +83,12 @@ mod tests {
     fn a_full_disk_is_called_so() {
         let io = std::io::Error::from(std::io::ErrorKind::StorageFull);
         let error = anyhow::Error::new(io).context("cannot write x");
-        assert!(explain(&error).starts_with("the disk is full: cannot write x"));
+        let text = explain(&error);
+        assert!(
+            text.starts_with("the disk is full: cannot write x"),
+            "{text}"
+        );
+        assert!(text.ends_with(ADVICE), "{text}");
     }
 
     #[test]

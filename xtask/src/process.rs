@@ -147,11 +147,7 @@ impl Logged<'_> {
             describe(status),
             first_errors(&lines).join("\n"),
             self.log.display(),
-            if full {
-                "make room, or name another folder with DPMEM_CACHE, and run the command again"
-            } else {
-                self.advice
-            }
+            if full { disk::ADVICE } else { self.advice }
         )
     }
 }

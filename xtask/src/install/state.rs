@@ -11,10 +11,11 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::Patches;
-use crate::cache::write_atomically;
 
 /// The list.
 const STATE: &str = ".dpmem-installed";
+/// A file that is being written, for as long as it is not whole.
+const NEW: &str = ".dpmem-new";
 /// The changes.
 const CHANGES: &str = ".dpmem-changes";
 
@@ -66,13 +67,32 @@ fn load<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     }
 }
 
-fn remove(path: &Path) -> Result<()> {
+fn remove_if_there(path: &Path) -> std::io::Result<()> {
     match fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("cannot remove {}", path.display()))
-        }
-        _ => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        outcome => outcome,
     }
+}
+
+fn remove(path: &Path) -> Result<()> {
+    remove_if_there(path).with_context(|| format!("cannot remove {}", path.display()))
+}
+
+/// Writes a file anew, with the mode that it had: the old one can have other names, in a tree that was copied with hard links.
+fn replace(path: &Path, content: &[u8]) -> Result<()> {
+    let found = fs::canonicalize(path).ok();
+    let path = found.as_deref().unwrap_or(path);
+    // Always the same name: a run that was killed leaves it behind, and the next one takes it.
+    let new = path.with_file_name(NEW);
+    let write = || -> std::io::Result<()> {
+        remove_if_there(&new)?;
+        fs::write(&new, content)?;
+        if let Ok(old) = fs::metadata(path) {
+            fs::set_permissions(&new, old.permissions())?;
+        }
+        fs::rename(&new, path)
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))
 }
 
 impl State {
@@ -98,14 +118,15 @@ impl Changes {
             return Ok(());
         }
         let text = serde_json::to_vec(&self).context("cannot write JSON")?;
-        write_atomically(&tree.join(CHANGES), &text)?;
+        replace(&tree.join(CHANGES), &text)?;
         Self::finish(tree)
     }
 
     /// Makes the changes that are written down in the tree, if there are any.
     pub(super) fn finish(tree: &Path) -> Result<()> {
         let Some(changes) = load::<Self>(&tree.join(CHANGES))? else {
-            return Ok(());
+            // Nothing was changed before they were written down.
+            return remove(&tree.join(NEW));
         };
         for (file, content) in &changes.files {
             let path = tree.join(file);
@@ -117,16 +138,14 @@ impl Changes {
                         fs::create_dir_all(folder)
                             .with_context(|| format!("cannot make {}", folder.display()))?;
                     }
-                    // In place, so that the file keeps its mode.
-                    fs::write(&path, content)
-                        .with_context(|| format!("cannot write {}", path.display()))?;
+                    replace(&path, content)?;
                 }
             }
         }
         match &changes.state {
             Some(state) => {
                 let text = serde_json::to_vec_pretty(state).context("cannot write JSON")?;
-                write_atomically(&tree.join(STATE), &text)?;
+                replace(&tree.join(STATE), &text)?;
             }
             None => remove(&tree.join(STATE))?,
         }

@@ -3,6 +3,7 @@
 //! Installing into a small tree.
 
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use tempfile::TempDir;
@@ -134,6 +135,27 @@ fn install_and_remove_leave_nothing() {
 }
 
 #[test]
+fn another_tree_with_the_same_files_is_left_alone() {
+    let (repository, tree) = (repository(true), tree());
+    let file = tree.path().join("mm/x.c");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+    let other = tempfile::tempdir().unwrap();
+    let link = other.path().join("x.c");
+    fs::hard_link(&file, &link).unwrap();
+
+    installer(&repository)
+        .install(tree.path(), Series::Apply)
+        .unwrap();
+    assert_ne!(
+        fs::read(&file).unwrap(),
+        b"one\ntwo\nthree\n",
+        "nothing was installed"
+    );
+    assert_eq!(fs::read(&link).unwrap(), b"one\ntwo\nthree\n");
+    assert_eq!(file.metadata().unwrap().mode() & 0o777, 0o755);
+}
+
+#[test]
 fn the_series_comes_and_goes() {
     let (repository, tree) = (repository(true), tree());
     let installer = installer(&repository);
@@ -212,7 +234,7 @@ fn a_run_that_was_killed_is_finished() {
     })
     .unwrap();
     fs::write(tree.path().join(".dpmem-changes"), text).unwrap();
-    write(tree.path(), "rust/helper.c", "hel");
+    write(tree.path(), "rust/.dpmem-new", "hel");
 
     installer.install(tree.path(), Series::Apply).unwrap();
     let mut found = content(tree.path());
