@@ -62,6 +62,15 @@ pub(super) fn insert(text: &str, insertion: &Insertion) -> Result<(String, Optio
     ))
 }
 
+/// True if nothing of what [`insert`] inserted is there.
+pub(super) fn gone(text: &str, insertion: &Insertion) -> bool {
+    let ours = |line: &str| {
+        let mut all = insertion.lines.iter().filter(|of| !of.trim().is_empty());
+        all.any(|of| of == line)
+    };
+    !text.lines().any(ours)
+}
+
 /// Removes what [`insert`] inserted.
 pub(super) fn remove(text: &str, insertion: &Insertion) -> Result<String> {
     let lines: Vec<&str> = text.split_inclusive('\n').collect();

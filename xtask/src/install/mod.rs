@@ -80,8 +80,11 @@ impl Installer {
         Changes::finish(tree)?;
         let before = State::load(tree)?;
         let mut work = Work::begin(tree, &before)?;
-        if before.patches != patches {
+        let applied = !work.restored(&before.patches)?;
+        if applied && before.patches != patches {
             work.patch(&before.patches, true)?;
+        }
+        if !applied || before.patches != patches {
             work.patch(&patches, false)?;
         }
         let mut insertions = Vec::new();
@@ -89,12 +92,13 @@ impl Installer {
             insertions.extend(work.insert(insertion)?);
         }
         let folders = work.place(&self.files, &before)?;
-        work.finish(Some(State {
+        let state = State {
             copied: self.files.keys().cloned().collect(),
             folders,
             insertions,
             patches,
-        }))
+        };
+        work.finish(Some(state), BTreeSet::new())
     }
 }
 
@@ -104,34 +108,38 @@ pub(crate) fn remove(tree: &Path) -> Result<()> {
     Changes::finish(tree)?;
     let before = State::load(tree)?;
     let mut work = Work::begin(tree, &before)?;
-    work.patch(&before.patches, true)?;
-    work.place(&BTreeMap::new(), &before)?;
-    work.finish(None)?;
-    // Deepest first; a folder with something else in it stays.
-    for folder in before.folders.iter().rev() {
-        let _ = fs::remove_dir(tree.join(folder));
+    if !work.restored(&before.patches)? {
+        work.patch(&before.patches, true)?;
     }
-    Ok(())
+    work.place(&BTreeMap::new(), &before)?;
+    work.finish(None, before.folders)
 }
 
 /// The files of a tree that change, as they will be.
 struct Work<'a> {
     tree: &'a Path,
     files: BTreeMap<String, Option<Vec<u8>>>,
+    /// Somebody has restored a file.
+    restored: bool,
 }
 
 impl<'a> Work<'a> {
-    /// The tree without the lines that were inserted earlier.
+    /// The tree without the lines that were inserted earlier. If none of them are there, somebody has restored the file.
     fn begin(tree: &'a Path, before: &State) -> Result<Self> {
         let mut work = Self {
             tree,
             files: BTreeMap::new(),
+            restored: false,
         };
         for insertion in before.insertions.iter().rev() {
             let text = work.text(&insertion.file)?;
+            if lines::gone(&text, insertion) {
+                work.restored = true;
+                continue;
+            }
             let without = lines::remove(&text, insertion).with_context(|| {
                 format!(
-                    "{} was changed by hand where dpmem's lines are",
+                    "{} was changed by hand where dpmem's lines are (undo that, and run the command again)",
                     insertion.file
                 )
             })?;
@@ -172,12 +180,30 @@ impl<'a> Work<'a> {
     }
 
     fn patch(&mut self, patches: &Patches, reverse: bool) -> Result<()> {
+        let contents = self.contents(patches)?;
+        self.files.extend(patches.apply(contents, reverse)?);
+        Ok(())
+    }
+
+    /// True if these patches, which were applied earlier, are not in the tree any more: somebody has restored all files.
+    fn restored(&mut self, patches: &Patches) -> Result<bool> {
+        if !self.restored || patches.is_empty() {
+            return Ok(false);
+        }
+        let contents = self.contents(patches)?;
+        Ok(
+            patches.apply(contents.clone(), true).is_err()
+                && patches.apply(contents, false).is_ok(),
+        )
+    }
+
+    /// The files that patches are about.
+    fn contents(&mut self, patches: &Patches) -> Result<BTreeMap<String, Option<Vec<u8>>>> {
         let mut contents = BTreeMap::new();
         for file in patches.touched() {
             contents.insert(file.clone(), self.read(&file)?);
         }
-        self.files.extend(patches.apply(contents, reverse)?);
-        Ok(())
+        Ok(contents)
     }
 
     /// Puts our own files into their places, and removes those that were there earlier; returns the folders that did not
@@ -205,7 +231,7 @@ impl<'a> Work<'a> {
         Ok(folders)
     }
 
-    fn finish(self, state: Option<State>) -> Result<()> {
+    fn finish(self, state: Option<State>, folders: BTreeSet<String>) -> Result<()> {
         let mut files = BTreeMap::new();
         for (path, content) in self.files {
             let now = fs::read(self.tree.join(&path)).ok();
@@ -213,7 +239,12 @@ impl<'a> Work<'a> {
                 files.insert(path, content);
             }
         }
-        Changes { files, state }.carry_out(self.tree)
+        Changes {
+            files,
+            state,
+            folders,
+        }
+        .carry_out(self.tree)
     }
 }
 

@@ -109,6 +109,9 @@ pub(super) struct Changes {
     pub(super) files: BTreeMap<String, Option<Vec<u8>>>,
     /// What is installed afterwards.
     pub(super) state: Option<State>,
+    /// Folders that are removed then, unless there is something else in them.
+    #[serde(default)]
+    pub(super) folders: BTreeSet<String>,
 }
 
 impl Changes {
@@ -141,6 +144,10 @@ impl Changes {
                     replace(&path, content)?;
                 }
             }
+        }
+        // Deepest first.
+        for folder in changes.folders.iter().rev() {
+            let _ = fs::remove_dir(tree.join(folder));
         }
         match &changes.state {
             Some(state) => {

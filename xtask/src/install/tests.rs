@@ -135,6 +135,53 @@ fn install_and_remove_leave_nothing() {
 }
 
 #[test]
+fn a_tree_that_was_restored_is_installed_into_again_or_cleaned() {
+    let repository = repository(true);
+    let installer = installer(&repository);
+    for again in [true, false] {
+        let tree = tree();
+        let before = content(tree.path());
+        installer.install(tree.path(), Series::Apply).unwrap();
+        let installed = content(tree.path());
+        // As git reset --hard does it: what is new in the tree, and not known to git, stays.
+        write(tree.path(), "Makefile", MAKEFILE);
+        write(tree.path(), "mm/x.c", "one\ntwo\nthree\n");
+        fs::remove_file(tree.path().join("mm/new.c")).unwrap();
+        if again {
+            installer.install(tree.path(), Series::Apply).unwrap();
+            assert_eq!(content(tree.path()), installed);
+        }
+        remove(tree.path()).unwrap();
+        assert_eq!(content(tree.path()), before);
+    }
+}
+
+#[test]
+fn a_removal_that_was_killed_is_finished() {
+    let (repository, tree) = (repository(true), tree());
+    let before = content(tree.path());
+    let installer = installer(&repository);
+    installer.install(tree.path(), Series::Apply).unwrap();
+    let state = State::load(tree.path()).unwrap();
+    let files = state.copied.iter().map(|path| (path.clone(), None));
+    // All that is ours is gone, but for the folders.
+    let changes = Changes {
+        files: files.collect(),
+        state: None,
+        folders: state.folders.clone(),
+    };
+    remove(tree.path()).unwrap();
+    for folder in &state.folders {
+        fs::create_dir_all(tree.path().join(folder)).unwrap();
+    }
+    let text = serde_json::to_vec(&changes).unwrap();
+    fs::write(tree.path().join(".dpmem-changes"), text).unwrap();
+
+    remove(tree.path()).unwrap();
+    assert_eq!(content(tree.path()), before);
+}
+
+#[test]
 fn another_tree_with_the_same_files_is_left_alone() {
     let (repository, tree) = (repository(true), tree());
     let file = tree.path().join("mm/x.c");
@@ -231,6 +278,7 @@ fn a_run_that_was_killed_is_finished() {
     let text = serde_json::to_vec(&Changes {
         files,
         state: Some(state),
+        folders: BTreeSet::new(),
     })
     .unwrap();
     fs::write(tree.path().join(".dpmem-changes"), text).unwrap();
