@@ -80,7 +80,7 @@ impl Installer {
         Changes::finish(tree)?;
         let before = State::load(tree)?;
         let mut work = Work::begin(tree, &before)?;
-        let applied = !work.restored(&before.patches)?;
+        let applied = work.has(&before.patches)?;
         if applied && before.patches != patches {
             work.patch(&before.patches, true)?;
         }
@@ -108,7 +108,7 @@ pub(crate) fn remove(tree: &Path) -> Result<()> {
     Changes::finish(tree)?;
     let before = State::load(tree)?;
     let mut work = Work::begin(tree, &before)?;
-    if !work.restored(&before.patches)? {
+    if work.has(&before.patches)? {
         work.patch(&before.patches, true)?;
     }
     work.place(&BTreeMap::new(), &before)?;
@@ -185,16 +185,30 @@ impl<'a> Work<'a> {
         Ok(())
     }
 
-    /// True if these patches, which were applied earlier, are not in the tree any more: somebody has restored all files.
-    fn restored(&mut self, patches: &Patches) -> Result<bool> {
+    /// True if these patches, which were applied earlier, still are. If somebody has restored the files that they changed, those
+    /// that they made may be left over, and are not in the way.
+    fn has(&mut self, patches: &Patches) -> Result<bool> {
         if !self.restored || patches.is_empty() {
-            return Ok(false);
+            return Ok(true);
         }
-        let contents = self.contents(patches)?;
-        Ok(
-            patches.apply(contents.clone(), true).is_err()
-                && patches.apply(contents, false).is_ok(),
-        )
+        let found = self.contents(patches)?;
+        if patches.apply(found.clone(), true).is_ok() {
+            return Ok(true);
+        }
+        let made = patches.made();
+        let mut restored = found.clone();
+        for file in &made {
+            restored.insert(file.clone(), None);
+        }
+        let with = patches.apply(restored, false)?;
+        for file in made {
+            let (found, ours) = (found.get(&file), with.get(&file));
+            if found.is_some_and(Option::is_some) && found != ours {
+                bail!("the tree does not fit: {file} was changed by hand");
+            }
+            self.files.insert(file, None);
+        }
+        Ok(false)
     }
 
     /// The files that patches are about.

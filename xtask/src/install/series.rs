@@ -69,12 +69,18 @@ impl Patches {
                 line.strip_prefix("--- a/")
                     .or_else(|| line.strip_prefix("+++ b/"))
             })
-            .map(|path| {
-                path.split('\t')
-                    .next()
-                    .unwrap_or(path)
-                    .trim_end()
-                    .to_owned()
+            .map(path_of)
+            .collect()
+    }
+
+    /// The files that the patches make.
+    pub(super) fn made(&self) -> BTreeSet<String> {
+        let lines: Vec<&str> = self.0.iter().flat_map(|patch| patch.text.lines()).collect();
+        lines
+            .windows(2)
+            .filter_map(|pair| match pair {
+                ["--- /dev/null", file] => file.strip_prefix("+++ b/").map(path_of),
+                _ => None,
             })
             .collect()
     }
@@ -145,4 +151,13 @@ impl Patches {
             })
             .collect()
     }
+}
+
+/// The path in what follows `--- a/` or `+++ b/`.
+fn path_of(rest: &str) -> String {
+    rest.split('\t')
+        .next()
+        .unwrap_or(rest)
+        .trim_end()
+        .to_owned()
 }

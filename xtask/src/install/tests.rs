@@ -138,20 +138,39 @@ fn install_and_remove_leave_nothing() {
 fn a_tree_that_was_restored_is_installed_into_again_or_cleaned() {
     let repository = repository(true);
     let installer = installer(&repository);
-    for again in [true, false] {
+    for (again, clean) in [(true, true), (true, false), (false, true), (false, false)] {
         let tree = tree();
         let before = content(tree.path());
         installer.install(tree.path(), Series::Apply).unwrap();
         let installed = content(tree.path());
-        // As git reset --hard does it: what is new in the tree, and not known to git, stays.
+        // As git reset --hard does it: what git does not know stays. What was committed goes.
         write(tree.path(), "Makefile", MAKEFILE);
         write(tree.path(), "mm/x.c", "one\ntwo\nthree\n");
-        fs::remove_file(tree.path().join("mm/new.c")).unwrap();
+        if clean {
+            fs::remove_file(tree.path().join("mm/new.c")).unwrap();
+        }
         if again {
             installer.install(tree.path(), Series::Apply).unwrap();
             assert_eq!(content(tree.path()), installed);
         }
         remove(tree.path()).unwrap();
+        assert_eq!(content(tree.path()), before);
+    }
+}
+
+#[test]
+fn a_tree_that_was_restored_in_part_is_left_alone() {
+    let repository = repository(true);
+    let installer = installer(&repository);
+    for (file, text) in [("mm/x.c", "one\nzwei\nthree\n"), ("mm/new.c", "changed\n")] {
+        let tree = tree();
+        installer.install(tree.path(), Series::Apply).unwrap();
+        write(tree.path(), "Makefile", MAKEFILE);
+        write(tree.path(), "mm/x.c", "one\ntwo\nthree\n");
+        write(tree.path(), file, text);
+        let before = content(tree.path());
+        installer.install(tree.path(), Series::Apply).unwrap_err();
+        remove(tree.path()).unwrap_err();
         assert_eq!(content(tree.path()), before);
     }
 }
