@@ -5,6 +5,7 @@
 
 use std::{
     fs,
+    hint::black_box,
     io::IoSlice,
     os::fd::AsFd,
     path::Path, //
@@ -27,9 +28,15 @@ use nix::{
         PollFlags,
         PollTimeout, //
     },
-    sys::mman::{
-        MmapAdvise,
-        ProtFlags, //
+    sys::{
+        mman::{
+            MmapAdvise,
+            ProtFlags, //
+        },
+        resource::{
+            getrusage,
+            UsageWho, //
+        }, //
     },
 };
 
@@ -62,6 +69,7 @@ pub(crate) const ALL: &[(&str, Scenario)] = &[
     ("write_to_a_shared_page", write_to_a_shared_page),
     ("dontneed_on_the_way", dontneed_on_the_way),
     ("split_for_one_process", split_for_one_process),
+    ("fault_in_a_split_part", fault_in_a_split_part),
     ("exit_while_evicted", exit_while_evicted),
 ];
 
@@ -264,6 +272,43 @@ fn split_for_one_process(path: &Path) -> Result<()> {
     drop(go);
     child.wait().context("what the other process sees")?;
     check(memory.bytes(), |page| pattern(page, 6))
+}
+
+/// A page in the middle of a huge page that is mapped by PTEs: it comes home with the first fault.
+fn fault_in_a_split_part(path: &Path) -> Result<()> {
+    const PAGE: usize = 100;
+    let device = Device::open(path)?;
+    // What it takes to touch a page, so that all that is needed for it is there.
+    let mut memory = Mapping::private(2 * PAGE)?;
+    fill(memory.bytes_mut(), 7);
+    migrate(&device, &memory)?;
+    let (single, byte) = faults_of_a_read(&memory, PAGE)?;
+    ensure!(byte == pattern(PAGE, 7), "a single page has {byte:#x}");
+    ensure!(single == 1, "a single page takes {single} faults");
+
+    let memory = migrated_huge(&device, 8)?;
+    memory.protect_pages(0..1, ProtFlags::PROT_READ)?;
+    let (part, byte) = faults_of_a_read(&memory, PAGE)?;
+    ensure!(
+        byte == pattern(PAGE, 8),
+        "a part of a huge page has {byte:#x}"
+    );
+    check(memory.bytes(), |page| pattern(page, 8))?;
+    ensure!(part == 1, "a part of a huge page takes {part} faults");
+    Ok(())
+}
+
+/// How many faults this process has while it reads the first byte of `page`, and the byte.
+fn faults_of_a_read(memory: &Mapping, page: usize) -> Result<(i64, u8)> {
+    let faults = || -> Result<i64> {
+        let usage = getrusage(UsageWho::RUSAGE_SELF).context("getrusage")?;
+        Ok(usage.minor_page_faults() + usage.major_page_faults())
+    };
+    let byte = memory.bytes().get(page * page_size());
+    let byte = byte.context("no such page")?;
+    let before = faults()?;
+    let byte = black_box(*black_box(byte));
+    Ok((faults()? - before, byte))
 }
 
 /// Processes that are killed while what they have on the device is evicted.
