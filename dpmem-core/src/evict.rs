@@ -5,6 +5,7 @@
 use kernel::prelude::*;
 
 use crate::{
+    counters::Failure,
     flight::{
         Entries,
         Flight, //
@@ -148,7 +149,12 @@ impl<T: DevPagemapOps> DevPagemap<T> {
         // SAFETY: The pages lie in this pagemap, which this backend has registered.
         let flight = unsafe { Flight::from_device(self.backend(), pieces.runs(), entries) }?;
         let (filled, large) = Collected::new(self, flight, Way::ToRam).fill_whole();
-        Ok((filled.copy()?.commit().nr_moved(), large))
+        let moved = filled.copy()?.commit().nr_moved();
+        if let Some((start, _)) = pieces.iter().next() {
+            self.counters()
+                .evicted(start, NrPages::new(pieces.nr), moved);
+        }
+        Ok((moved, large))
     }
 
     /// Splits the large folios that are still in service from `start` up to `stop`; false if there is
@@ -163,7 +169,13 @@ impl<T: DevPagemapOps> DevPagemap<T> {
             // SAFETY: The pagemap is registered, by its type invariants.
             if let Some(page) = unsafe { self.backend().large_folio_at(offset) } {
                 // SAFETY: The page exists until the pagemap is unregistered.
-                any |= unsafe { split(page) }.is_ok();
+                match unsafe { split(page) } {
+                    Ok(()) => {
+                        any = true;
+                        self.counters().split(1);
+                    }
+                    Err(_) => self.counters().failed(Failure::PageBusy),
+                }
             }
             next = offset.next_window(large.nr_pages());
         }

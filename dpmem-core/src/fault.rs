@@ -13,6 +13,7 @@ use kernel::{
 };
 
 use crate::{
+    counters::Failure,
     flight::{
         Entries,
         Flight,
@@ -169,7 +170,10 @@ impl<'f, T: DevPagemapOps> Fault<'f, T> {
         let page = unsafe { (*self.vmf.as_ptr()).page };
         // SAFETY: The page is locked and has a reference, by the type invariants, and its folio is not in
         // flight any more.
-        unsafe { bindings::split_huge_page(page) };
+        match unsafe { bindings::split_huge_page(page) } {
+            0 => self.pagemap.counters().split(1),
+            _ => self.pagemap.counters().failed(Failure::PageBusy),
+        }
         Ok(())
     }
 
@@ -207,6 +211,7 @@ impl<'f, T: DevPagemapOps> Fault<'f, T> {
         let touched = range.index_of(self.address()).ok_or(EINVAL)?;
         if !flight.is_collected(touched) {
             // Somebody was faster, and moved or dropped the page, or is looking at it just now.
+            self.pagemap.counters().failed(Failure::PageBusy);
             return Ok(());
         }
         let (filled, large) = Collected::new(self.pagemap, flight, Way::ToRam).fill_whole();

@@ -419,6 +419,23 @@ impl<'m> Flight<'m> {
         self.count(|i| self.migrated && self.source(i).is_migrating())
     }
 
+    /// How many folios have stayed although they have somewhere to go, once [`Flight::migrate`] has been
+    /// called.
+    pub(crate) fn nr_refused(&self) -> usize {
+        let refused =
+            |i: &usize| self.destination(*i).is_valid() && !self.source(*i).is_migrating();
+        match self.migrated {
+            true => (0..self.nr).filter(refused).count(),
+            false => 0,
+        }
+    }
+
+    /// How many large folios were found.
+    pub(crate) fn nr_large(&self) -> usize {
+        let large = |src: MigratePfn| src.is_migrating() && src.is_valid() && src.is_compound();
+        (0..self.nr).filter(|i| large(self.source(*i))).count()
+    }
+
     /// How many pages have a destination, of those entries that `which` takes.
     fn count(&self, which: impl Fn(usize) -> bool) -> NrPages {
         let large = large_order().map_or(1, |order| order.nr_pages().get());

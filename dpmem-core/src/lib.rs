@@ -23,6 +23,8 @@
 
 #![no_std]
 #![cfg_attr(CONFIG_RUST, feature(used_with_arg))]
+// Of tracepoints. Stable since Rust 1.87.
+#![cfg_attr(CONFIG_RUST, feature(asm_goto))]
 
 // The derive macro writes `::dpmem::`, and this crate's own tests use it.
 #[allow(unused_extern_crates)]
@@ -31,6 +33,7 @@ extern crate self as dpmem;
 mod backend;
 mod bound;
 mod copy;
+mod counters;
 mod dma;
 mod evict;
 mod fault;
@@ -50,6 +53,7 @@ mod peers;
 mod resource;
 #[cfg(CONFIG_RUST_DPMEM_KUNIT_TEST)]
 mod tests;
+mod trace;
 
 pub use bound::{
     BoundPagemap,
@@ -67,6 +71,7 @@ pub use copy::{
     RamPagesMut,
     Transfer, //
 };
+pub use counters::DebugfsRoot;
 pub use dma::{
     DmaMap,
     DmaMapped,

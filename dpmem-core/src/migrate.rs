@@ -27,6 +27,7 @@ use crate::{
         CopyEngine,
         Fence, //
     },
+    counters::Failure,
     flight::{
         Entries,
         Flight,
@@ -179,11 +180,25 @@ impl<T: DevPagemapOps> Step<'_, T> {
     fn fill_one(&mut self, i: usize, order: Order) -> Result {
         let dst = match self.way {
             Way::ToDevice => self.pagemap.request_folio(order)?.into_migrate_pfn(),
-            Way::ToRam => self.flight.alloc_ram(i, order)?.into_migrate_pfn(),
+            Way::ToRam => {
+                let ram = self.flight.alloc_ram(i, order);
+                ram.inspect_err(|_| self.pagemap.counters().failed(Failure::NoMemory))?
+                    .into_migrate_pfn()
+            }
         };
         // SAFETY: The folio that became `dst` gave it its lock and its reference.
         unsafe { self.flight.set_destination(i, dst) };
         Ok(())
+    }
+
+    /// Gives everything back, and finds it again in single pages; false if that is not possible.
+    fn collect_small(&mut self) -> bool {
+        let large = self.flight.nr_large();
+        let again = self.flight.collect_small();
+        if again && large > 0 {
+            self.pagemap.counters().split(large);
+        }
+        again
     }
 
     /// Finds a folio for each entry.
@@ -232,7 +247,7 @@ impl<'m, T: DevPagemapOps> Collected<'m, T> {
     /// May sleep.
     pub fn fill(self) -> Filled<'m, T> {
         let mut step = self.0;
-        if step.fill() == Large::NoPlace && step.flight.collect_small() {
+        if step.fill() == Large::NoPlace && step.collect_small() {
             step.fill();
         }
         Filled(step)
@@ -242,7 +257,7 @@ impl<'m, T: DevPagemapOps> Collected<'m, T> {
     /// them just now.
     pub fn fill_split(self) -> Filled<'m, T> {
         let mut step = self.0;
-        if step.flight.collect_small() {
+        if step.collect_small() {
             step.fill();
         }
         Filled(step)
@@ -299,10 +314,14 @@ impl<'m, T: DevPagemapOps> Filled<'m, T> {
     pub fn copy(self) -> Result<Copied<'m, T>> {
         let step = self.0;
         let mut batch = Batch::new(&step.flight, step.pagemap, step.way);
-        step.pagemap.ops().engine().submit(&mut batch)?.wait()?;
-        if batch.next().is_some() {
-            return Err(EIO);
-        }
+        let fence = step.pagemap.ops().engine().submit(&mut batch);
+        let copied = fence
+            .and_then(Fence::wait)
+            .and_then(|()| match batch.next() {
+                None => Ok(()),
+                Some(_) => Err(EIO),
+            });
+        copied.inspect_err(|err| step.pagemap.counters().failed(Failure::of_copy(*err)))?;
         Ok(Copied(step))
     }
 }
@@ -319,24 +338,35 @@ impl<'m, T: DevPagemapOps> Copied<'m, T> {
     /// May sleep.
     pub fn commit(self) -> Committed<'m> {
         let Step {
-            mut flight, way, ..
+            pagemap,
+            mut flight,
+            way,
         } = self.0;
+        let copied = flight.nr_filled();
         flight.migrate();
         if way == Way::ToRam {
             flight.mark_dirty();
         }
-        Committed { flight }
+        let moved = flight.nr_migrated();
+        let counters = pagemap.counters();
+        counters.migrated(way, copied, moved);
+        counters.failed_often(Failure::PageRefused, flight.nr_refused());
+        Committed {
+            moved,
+            _flight: flight,
+        }
     }
 }
 
 /// Pages that have moved, and are about to be seen by the process again: when this is dropped.
 pub struct Committed<'m> {
-    flight: Flight<'m>,
+    moved: NrPages,
+    _flight: Flight<'m>,
 }
 
 impl Committed<'_> {
     /// How many pages have moved.
     pub fn nr_moved(&self) -> NrPages {
-        self.flight.nr_migrated()
+        self.moved
     }
 }

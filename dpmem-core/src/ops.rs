@@ -105,6 +105,7 @@ impl<T: DevPagemapOps> PagemapVTable<T> {
             // the last reference is gone.
             unsafe { pagemap.backend().release(offset, order) };
             pagemap.ops().offsets().free(offset, order);
+            pagemap.counters().freed(offset, order);
         }
     }
 
@@ -122,7 +123,15 @@ impl<T: DevPagemapOps> PagemapVTable<T> {
         let pagemap = unsafe { DevPagemap::<T>::from_raw(pgmap) };
         // SAFETY: The caller promises all that is asked for, for as long as this function runs.
         let fault = unsafe { Fault::from_raw(vmf, pagemap) };
+        let address = fault.address();
+        // SAFETY: The caller holds a reference to the page.
+        let offset = NonNull::new(page).and_then(|page| unsafe { pagemap.offset_of(page) });
 
-        T::migrate_to_ram(fault).into_raw()
+        let answer = T::migrate_to_ram(fault).into_raw();
+        // The page is there until the caller puts its reference, and so is the pagemap.
+        if let Some(offset) = offset {
+            pagemap.counters().fault(address, offset, answer);
+        }
+        answer
     }
 }

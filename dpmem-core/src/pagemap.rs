@@ -34,6 +34,10 @@ use kernel::{
 
 use crate::{
     backend::Backend,
+    counters::{
+        Counters,
+        Failure, //
+    },
     folio::{
         large_order,
         RequestedFolio, //
@@ -43,7 +47,8 @@ use crate::{
     number::{
         NrPages,
         Order,
-        PageOffset, //
+        PageOffset,
+        PhysRange, //
     },
     offsets::OffsetAllocator,
     ops::{
@@ -86,6 +91,8 @@ pub struct DevPagemap<T: DevPagemapOps> {
     group: Option<Arc<PeerGroup<T>>>,
     device: SetOnce<ARef<Device>>,
     #[pin]
+    counters: Counters,
+    #[pin]
     evict_buffer: Mutex<MigrateBuffer>,
     #[pin]
     inner: Opaque<bindings::dev_pagemap>,
@@ -98,7 +105,8 @@ unsafe impl<T: DevPagemapOps> Send for DevPagemap<T> {}
 unsafe impl<T: DevPagemapOps> Sync for DevPagemap<T> {}
 
 impl<T: DevPagemapOps> DevPagemap<T> {
-    /// Registers `nr` pages of memory that only the device can address, on `node`. `name` is for people.
+    /// Registers `nr` pages of memory that only the device can address, on `node`. `name` is for people, and for a
+    /// directory in debugfs.
     ///
     /// # Context
     ///
@@ -120,7 +128,7 @@ impl<T: DevPagemapOps> DevPagemap<T> {
         // SAFETY: `init()` gives a pagemap that is pinned beside the backend.
         let backend = move |pgmap| unsafe { Backend::private(name, nr, pgmap) };
         let kind = bindings::memory_type_MEMORY_DEVICE_PRIVATE;
-        Self::init(kind, node, None, backend, ops)
+        Self::init(name, nr, kind, node, None, backend, ops)
     }
 
     /// As [`DevPagemap::new`], for a device that belongs to `group`.
@@ -137,11 +145,11 @@ impl<T: DevPagemapOps> DevPagemap<T> {
         // SAFETY: As in `new()`.
         let backend = move |pgmap| unsafe { Backend::private(name, nr, pgmap) };
         let kind = bindings::memory_type_MEMORY_DEVICE_PRIVATE;
-        Self::init(kind, node, Some(group), backend, ops)
+        Self::init(name, nr, kind, node, Some(group), backend, ops)
     }
 
     /// Registers memory of the device that CPUs can address as well, at `region`, on `node`. The driver has requested
-    /// the addresses, so that nobody else uses them, and leaves them to the pagemap.
+    /// the addresses, so that nobody else uses them, and leaves them to the pagemap. `name` is as above.
     ///
     /// # Context
     ///
@@ -152,6 +160,7 @@ impl<T: DevPagemapOps> DevPagemap<T> {
     /// [`EINVAL`] if the region does not begin and end at a multiple of 2 MiB; [`EINVAL`] or [`EBUSY`] if
     /// the kernel knows the addresses as something else; [`ENOMEM`]; what `ops` fails with.
     pub fn coherent<E>(
+        name: &'static CStr,
         region: Region,
         node: NumaNode,
         ops: impl PinInit<T, E>,
@@ -159,14 +168,18 @@ impl<T: DevPagemapOps> DevPagemap<T> {
     where
         Error: From<E>,
     {
+        // Where these are no pages, the backend says so.
+        let nr = PhysRange::of(&region).map_or(NrPages::ZERO, PhysRange::nr_pages);
         // SAFETY: As in `new()`.
         let backend = move |pgmap| unsafe { Backend::coherent(region, pgmap) };
         let kind = bindings::memory_type_MEMORY_DEVICE_COHERENT;
-        Self::init(kind, node, None, backend, ops)
+        Self::init(name, nr, kind, node, None, backend, ops)
     }
 
-    /// Registers what the backend that `backend` makes for a pagemap has.
+    /// Registers what the backend that `backend` makes for a pagemap has, which is `nr` pages.
     fn init<E>(
+        name: &'static CStr,
+        nr: NrPages,
         kind: bindings::memory_type,
         node: NumaNode,
         group: Option<Arc<PeerGroup<T>>>,
@@ -185,6 +198,7 @@ impl<T: DevPagemapOps> DevPagemap<T> {
             },
             group,
             device: SetOnce::new(),
+            counters <- Counters::new(name, nr),
             evict_buffer <- Mutex::new(
                 MigrateBuffer::new(large_order().map_or(EVICT_WINDOW, |large| {
                     EVICT_WINDOW.max(large.nr_pages())
@@ -229,6 +243,12 @@ impl<T: DevPagemapOps> DevPagemap<T> {
     #[inline]
     pub(crate) fn backend(&self) -> &Backend {
         &self.backend
+    }
+
+    /// What has happened.
+    #[inline]
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.counters
     }
 
     /// What evictions keep their arrays in.
@@ -333,17 +353,25 @@ impl<T: DevPagemapOps> DevPagemap<T> {
         if order != Order::ZERO && Some(order) != large {
             return Err(EINVAL);
         }
-        let offset = self.ops.offsets().allocate(order).ok_or(ENOMEM)?;
+        let Some(offset) = self.ops.offsets().allocate(order) else {
+            self.counters.failed(Failure::NoRoom);
+            return Err(ENOMEM);
+        };
         // SAFETY: The pagemap is registered, by the type invariants.
         let folio = unsafe { self.backend.request_folio(offset, order) };
         match folio {
-            // SAFETY: The folio was just requested, and it is ours.
-            Ok(folio) => Ok(unsafe { RequestedFolio::from_raw(self, folio) }),
+            Ok(folio) => {
+                self.counters.requested(offset, order);
+                // SAFETY: The folio was just requested, and it is ours.
+                Ok(unsafe { RequestedFolio::from_raw(self, folio) })
+            }
             Err(err @ (EINVAL | EBUSY)) => {
+                self.counters.failed(Failure::BadOffset);
                 pr_err!("the driver's allocator offers {:?}: {:?}\n", offset, err);
                 Err(err)
             }
             Err(err) => {
+                self.counters.failed(Failure::NoMemory);
                 self.ops.offsets().free(offset, order);
                 Err(err)
             }

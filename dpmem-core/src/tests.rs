@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// An engine for pages that nobody maps.
-struct Idle;
+pub(crate) struct Idle;
 
 impl CopyEngine for Idle {
     type Fence<'a> = ();
@@ -44,7 +44,7 @@ impl CopyEngine for Idle {
 
 #[derive(DevPagemapOps)]
 #[pin_data]
-struct Device<A: OffsetAllocator> {
+pub(crate) struct Device<A: OffsetAllocator> {
     #[offsets]
     #[pin]
     offsets: A,
@@ -53,7 +53,7 @@ struct Device<A: OffsetAllocator> {
 }
 
 /// An allocator without a memory: always offers the same page.
-struct Always(PageOffset);
+pub(crate) struct Always(PageOffset);
 
 impl OffsetAllocator for Always {
     fn allocate(&self, _order: Order) -> Option<PageOffset> {
@@ -63,7 +63,7 @@ impl OffsetAllocator for Always {
     fn free(&self, _offset: PageOffset, _order: Order) {}
 }
 
-fn pagemap(nr: NrPages) -> Result<Pin<KBox<DevPagemap<Device<BitmapOffsets>>>>> {
+pub(crate) fn pagemap(nr: NrPages) -> Result<Pin<KBox<DevPagemap<Device<BitmapOffsets>>>>> {
     let device = try_pin_init!(Device {
         offsets <- BitmapOffsets::new(nr),
         engine: Idle,
@@ -74,7 +74,7 @@ fn pagemap(nr: NrPages) -> Result<Pin<KBox<DevPagemap<Device<BitmapOffsets>>>>> 
     )
 }
 
-fn always(nr: NrPages, offset: usize) -> Result<Pin<KBox<DevPagemap<Device<Always>>>>> {
+pub(crate) fn always(nr: NrPages, offset: usize) -> Result<Pin<KBox<DevPagemap<Device<Always>>>>> {
     let device = try_pin_init!(Device {
         offsets: Always(PageOffset::new(offset)),
         engine: Idle,

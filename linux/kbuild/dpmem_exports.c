@@ -5,11 +5,7 @@
  * does for the crates that are always built in.
  */
 #include <linux/export.h>
-#include <linux/module.h>
 
 #define EXPORT_SYMBOL_RUST_GPL(sym) extern int sym; EXPORT_SYMBOL_GPL(sym)
 
 #include "exports_dpmem_generated.h"
-
-MODULE_DESCRIPTION("Device-private memory for Rust drivers");
-MODULE_LICENSE("GPL");

@@ -41,6 +41,7 @@ mod ioctl {
     ioctl_readwrite!(migrate_to_ram, b'H', 0x03, Command);
     ioctl_readwrite!(release, b'H', 0x07, Command);
     ioctl_readwrite!(flags, b'H', 0x08, Command);
+    ioctl_readwrite!(evict, b'H', 0x40, Command);
     ioctl_readwrite!(unknown, b'H', 0x7f, Command);
 }
 
@@ -59,6 +60,8 @@ pub(crate) enum Request {
     Release,
     /// Let something go wrong.
     Fail,
+    /// Let all its memory go, and keep it registered.
+    Evict,
     /// Something that it does not know.
     Unknown,
 }
@@ -105,6 +108,7 @@ impl Device {
             Request::MigrateToRam => ioctl::migrate_to_ram,
             Request::Release => ioctl::release,
             Request::Fail => ioctl::flags,
+            Request::Evict => ioctl::evict,
             Request::Unknown => ioctl::unknown,
         };
         loop {
@@ -149,6 +153,16 @@ impl Device {
             ..Command::default()
         };
         self.raw(Request::Fail, &mut command)
+    }
+
+    /// Moves all of the device's memory home, and gives the number of pages that have moved.
+    pub(crate) fn evict(&self) -> Result<u64, Errno> {
+        let mut command = Command {
+            npages: 1,
+            ..Command::default()
+        };
+        self.raw(Request::Evict, &mut command)?;
+        Ok(command.cpages)
     }
 
     /// The device gives up all its memory.

@@ -6,6 +6,8 @@
 //! scenario is a test, and each of them says what it found wrong.
 
 mod broken;
+mod counters;
+mod debugfs;
 mod device;
 mod failures;
 mod huge;
@@ -17,6 +19,7 @@ mod process;
 mod scenarios;
 mod storm;
 mod story;
+mod trace;
 
 use std::{
     path::PathBuf,
@@ -42,6 +45,9 @@ struct Options {
     /// With `--ktap`, let each allocation fail in turn instead; the kernel must be able to.
     #[arg(long, requires = "ktap", conflicts_with_all = ["stock", "peers"])]
     failures: bool,
+    /// With `--ktap`, look at the trace as well: the kernel can do that.
+    #[arg(long, requires = "ktap")]
+    trace: bool,
     /// Try to show a bug of the kernel's core, and print the result as KTAP.
     #[arg(long, value_name = "NAME", conflicts_with = "ktap")]
     kernel_bug: Option<String>,
@@ -59,16 +65,18 @@ fn main() -> ExitCode {
     } else if options.peers {
         all(peers::ALL, &options)
     } else if options.ktap {
-        all(
-            &[
-                scenarios::ALL,
-                huge::ALL,
-                broken::ALL,
-                storm::all(options.stock),
-            ]
-            .concat(),
-            &options,
-        )
+        let mut scenarios = [
+            scenarios::ALL,
+            huge::ALL,
+            broken::ALL,
+            counters::ALL,
+            storm::all(options.stock),
+        ]
+        .concat();
+        if options.trace {
+            scenarios.extend(trace::ALL);
+        }
+        all(&scenarios, &options)
     } else if let Some(name) = &options.kernel_bug {
         let Some(bug) = kernel_bugs::ALL.iter().find(|(known, _)| known == name) else {
             println!("# {name}: no such bug is known");

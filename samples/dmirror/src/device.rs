@@ -17,6 +17,7 @@ use dpmem::{
     DeviceMemory,
     NrPages,
     NumaNode,
+    PageOffset,
     PeerGroup,
     PhysRange, //
 };
@@ -125,8 +126,24 @@ impl Device {
             ),
             Kind::Coherent(range) => {
                 let region = range.request(CString::try_from(c"dmirror")?)?;
-                Arc::pin_init(DevPagemap::coherent(region, node, memory), GFP_KERNEL)
+                Arc::pin_init(
+                    DevPagemap::coherent(c"dmirror", region, node, memory),
+                    GFP_KERNEL,
+                )
             }
+        }
+    }
+
+    /// Brings pages home, as many as will go, and gives their number: what a driver does before its device
+    /// sleeps. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`DevPagemap::evict`].
+    pub(crate) fn evict(&self) -> Result<NrPages> {
+        match self.pagemap() {
+            Some(pagemap) => pagemap.evict(PageOffset::ZERO, pagemap.nr_pages()),
+            None => Ok(NrPages::ZERO),
         }
     }
 

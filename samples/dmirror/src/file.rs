@@ -111,6 +111,7 @@ impl<const N: usize> MiscDevice for DmirrorFile<N> {
                 }
             }
             uapi::RELEASE => this.device.release(),
+            uapi::EVICT => command.cpages = this.device.evict()?.get(),
             uapi::FLAGS => {
                 let flags = command.range.nr_pages().get();
                 this.no_large

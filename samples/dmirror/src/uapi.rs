@@ -47,6 +47,9 @@ pub(crate) const FLAGS: u32 = _IOWR::<RawCommand>('H' as u32, 0x08);
 /// The device reads memory of the process that may have to come from a userfaultfd. Since 7.3.
 pub(crate) const READ_UNLOCKED: u32 = _IOWR::<RawCommand>('H' as u32, 0x09);
 
+/// The device's memory migrates home, whoever uses it, and stays registered. This one is not upstream's.
+pub(crate) const EVICT: u32 = _IOWR::<RawCommand>('H' as u32, 0x40);
+
 /// In [`FLAGS`]: there is to be no place for the next large folio.
 pub(crate) const FLAG_FAIL_ALLOC: usize = 1 << 0;
 /// In [`FLAGS`], and not of `lib/test_hmm.c`: the device breaks down during the next copy.

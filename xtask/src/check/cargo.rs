@@ -75,7 +75,11 @@ fn step(
 }
 
 /// The crates that Kbuild builds, and cargo does not know.
-const KERNEL_CRATES: [&str; 2] = ["dpmem-core/src/lib.rs", "samples/dmirror/src/dmirror.rs"];
+const KERNEL_CRATES: [&str; 3] = [
+    "dpmem-core/src/lib.rs",
+    "linux/kbuild/dpmem_main.rs",
+    "samples/dmirror/src/dmirror.rs",
+];
 
 /// The format.
 pub(super) fn format(report: &mut Report) -> Result<()> {

@@ -21,16 +21,19 @@ const FAILURES: &str = "failures";
 /// Runs the suite.
 pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
     let suite = context.suite("dpmem");
-    let options = match context.options.kernel {
-        KernelChoice::Dpmem => &["--ktap"][..],
-        KernelChoice::Stock => &["--ktap", "--stock"],
-    };
+    let mut options = vec!["--ktap"];
+    if context.options.kernel == KernelChoice::Stock {
+        options.push("--stock");
+    }
+    if context.kernel.profile == Profile::Debug {
+        options.push("--trace");
+    }
     let peers = ["peers=1".to_owned()];
     let buddy = ["allocator=1".to_owned()];
     let mut runs = vec![
         demo::Run {
             name: programs::DEMO,
-            options,
+            options: &options,
             parameters: &[],
         },
         demo::Run {
