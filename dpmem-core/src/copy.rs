@@ -22,6 +22,10 @@ use kernel::{
 };
 
 use crate::{
+    data::{
+        self,
+        FolioData, //
+    },
     flight::Flight,
     folio::nth_page,
     migrate::Way,
@@ -238,14 +242,21 @@ impl<'a> RamPagesMut<'a> {
     }
 }
 
-/// A run of pages of the device.
-pub struct DevicePages<'a> {
+/// A run of pages of the device: a page, or a large folio.
+///
+/// # Invariants
+///
+/// `first` points to the first page of a folio of a pagemap whose data is `D`, and the folio is not freed
+/// during `'a`.
+pub struct DevicePages<'a, D: FolioData = ()> {
     offset: PageOffset,
     nr: NrPages,
     mapped: Option<RamPages<'a>>,
+    first: NonNull<bindings::page>,
+    _data: PhantomData<D>,
 }
 
-impl<'a> DevicePages<'a> {
+impl<'a, D: FolioData> DevicePages<'a, D> {
     /// Where the run begins.
     #[inline]
     pub fn offset(&self) -> PageOffset {
@@ -263,6 +274,12 @@ impl<'a> DevicePages<'a> {
         self.offset.pages().take(self.nr.get())
     }
 
+    /// What the driver keeps with the pages, if it gave them anything.
+    pub fn data(&self) -> Option<D::Borrowed<'a>> {
+        // SAFETY: By the type invariants.
+        unsafe { data::borrow::<D>(self.first) }
+    }
+
     /// The pages as a CPU sees them, if it can: if the memory is coherent.
     pub fn mapped(&self) -> Option<RamPages<'a>> {
         self.mapped
@@ -270,9 +287,9 @@ impl<'a> DevicePages<'a> {
 }
 
 /// [`DevicePages`] that are to be written to.
-pub struct DevicePagesMut<'a>(DevicePages<'a>);
+pub struct DevicePagesMut<'a, D: FolioData = ()>(DevicePages<'a, D>);
 
-impl<'a> DevicePagesMut<'a> {
+impl<'a, D: FolioData> DevicePagesMut<'a, D> {
     /// As [`DevicePages::mapped`].
     pub fn mapped_mut(&mut self) -> Option<RamPagesMut<'_>> {
         // INVARIANT: Nobody has the pages yet, and this borrow of them is exclusive.
@@ -280,29 +297,29 @@ impl<'a> DevicePagesMut<'a> {
     }
 }
 
-impl<'a> Deref for DevicePagesMut<'a> {
-    type Target = DevicePages<'a>;
+impl<'a, D: FolioData> Deref for DevicePagesMut<'a, D> {
+    type Target = DevicePages<'a, D>;
 
     #[inline]
-    fn deref(&self) -> &DevicePages<'a> {
+    fn deref(&self) -> &DevicePages<'a, D> {
         &self.0
     }
 }
 
 /// A run of pages to be moved, which follow each other on the device, and in system memory. Source and
 /// destination have the same number of pages.
-pub enum Transfer<'a, E> {
+pub enum Transfer<'a, E: CopyEngine> {
     /// From system memory to the device.
     ToDevice {
         /// What to copy.
         src: RamPages<'a>,
         /// Where to. All of it must be written.
-        dst: DevicePagesMut<'a>,
+        dst: DevicePagesMut<'a, E::Data>,
     },
     /// The process had nothing here yet, so the device's pages are to be all zeroes.
     Zero {
         /// What to clear.
-        dst: DevicePagesMut<'a>,
+        dst: DevicePagesMut<'a, E::Data>,
     },
     /// From another device to the device. Only the devices of a [`PeerGroup`](crate::PeerGroup) have
     /// such transfers.
@@ -310,14 +327,14 @@ pub enum Transfer<'a, E> {
         /// The copy engine of the other device.
         peer: &'a E,
         /// What to copy, in the memory of the other device.
-        src: DevicePages<'a>,
+        src: DevicePages<'a, E::Data>,
         /// Where to. All of it must be written.
-        dst: DevicePagesMut<'a>,
+        dst: DevicePagesMut<'a, E::Data>,
     },
     /// From the device to system memory.
     ToRam {
         /// What to copy.
-        src: DevicePages<'a>,
+        src: DevicePages<'a, E::Data>,
         /// Where to. All of it must be written.
         dst: RamPagesMut<'a>,
     },
@@ -423,14 +440,22 @@ impl<'a, E: CopyEngine> Batch<'a, E> {
         &self,
         first: NonNull<bindings::page>,
         nr: NrPages,
-    ) -> Option<(&'a E, DevicePages<'a>)> {
+    ) -> Option<(&'a E, DevicePages<'a, E::Data>)> {
         // SAFETY: The caller promises a reference, and the owner.
         let (engine, offset, coherent) = unsafe { (self.find)(first) }?;
         let mapped = coherent.then(|| {
             // SAFETY: As above, and a CPU can address them.
             unsafe { RamPages::from_raw(first, nr) }
         });
-        Some((engine, DevicePages { offset, nr, mapped }))
+        // INVARIANT: As above. The data of the pagemap is that of its engine.
+        let pages = DevicePages {
+            offset,
+            nr,
+            mapped,
+            first,
+            _data: PhantomData,
+        };
+        Some((engine, pages))
     }
 }
 
@@ -456,6 +481,9 @@ pub trait CopyEngine: Sized + Send + Sync {
     type Fence<'a>: Fence
     where
         Self: 'a;
+
+    /// What the driver keeps with each folio, which the engine may want to see: `()` if nothing.
+    type Data: FolioData;
 
     /// Starts the transfers of `batch`, all of them: a batch that was not taken to its end is an
     /// error, and so is not committed.

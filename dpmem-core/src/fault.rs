@@ -9,11 +9,13 @@ use core::ptr::NonNull;
 use kernel::{
     bindings,
     mm::virt::VmaRef,
-    prelude::*, //
+    prelude::*,
+    types::ForeignOwnable, //
 };
 
 use crate::{
     counters::Failure,
+    data,
     flight::{
         Entries,
         Flight,
@@ -102,6 +104,18 @@ impl<'f, T: DevPagemapOps> Fault<'f, T> {
     pub fn address(&self) -> UserAddr {
         // SAFETY: The fault is valid, by the type invariants.
         UserAddr::containing(unsafe { (*self.vmf.as_ptr()).__bindgen_anon_1.address })
+    }
+
+    /// What the driver keeps with the folio that was touched, if it gave it anything.
+    ///
+    /// # Context
+    ///
+    /// Does not sleep.
+    pub fn data(&self) -> Option<<T::Data as ForeignOwnable>::Borrowed<'_>> {
+        // SAFETY: The fault is valid, by the type invariants.
+        let page = NonNull::new(unsafe { (*self.vmf.as_ptr()).page })?;
+        // SAFETY: It is a page of the pagemap, which has a reference for as long as the fault.
+        unsafe { data::borrow::<T::Data>(page) }
     }
 
     /// Brings the page home. A large folio comes as a whole, if all of it is mapped here.

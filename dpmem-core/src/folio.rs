@@ -17,10 +17,12 @@ use kernel::{
     bindings,
     error::to_result,
     page::PAGE_SHIFT,
-    prelude::*, //
+    prelude::*,
+    types::ForeignOwnable, //
 };
 
 use crate::{
+    data,
     migrate_pfn::MigratePfn,
     number::{
         Order,
@@ -241,6 +243,22 @@ impl<'p, T: DevPagemapOps> RequestedFolio<'p, T> {
     /// How large the folio is.
     pub fn order(&self) -> Order {
         self.folio.order()
+    }
+
+    /// What is kept with the folio, if anything.
+    pub fn data(&self) -> Option<<T::Data as ForeignOwnable>::Borrowed<'_>> {
+        // SAFETY: It is a folio of the pagemap, and the reference to it is ours.
+        unsafe { data::borrow::<T::Data>(self.folio.0.cast()) }
+    }
+
+    /// Keeps `data` with the folio; what it had is dropped.
+    pub fn set_data(&mut self, data: T::Data) {
+        let folio = self.folio.0.cast();
+        // SAFETY: A folio begins with its first page. It was initialised when it was requested, is locked,
+        // and nobody uses it but us.
+        drop(unsafe { data::take::<T::Data>(folio) });
+        // SAFETY: As above.
+        unsafe { data::put(folio, data) };
     }
 
     /// Makes the folio the destination of an entry of a migration.

@@ -34,6 +34,7 @@ mod backend;
 mod bound;
 mod copy;
 mod counters;
+mod data;
 mod dma;
 mod evict;
 mod fault;
@@ -72,6 +73,7 @@ pub use copy::{
     Transfer, //
 };
 pub use counters::DebugfsRoot;
+pub use data::FolioData;
 pub use dma::{
     DmaMap,
     DmaMapped,

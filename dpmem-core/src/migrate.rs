@@ -33,6 +33,7 @@ use crate::{
         Flight,
         Select, //
     },
+    folio::RequestedFolio,
     number::{
         NrPages,
         Order,
@@ -177,9 +178,15 @@ impl<T: DevPagemapOps> Step<'_, T> {
     }
 
     /// Finds a folio of `order` for entry `i`.
-    fn fill_one(&mut self, i: usize, order: Order) -> Result {
+    fn fill_one(&mut self, i: usize, order: Order, data: &mut NewData<'_, T>) -> Result {
         let dst = match self.way {
-            Way::ToDevice => self.pagemap.request_folio(order)?.into_migrate_pfn(),
+            Way::ToDevice => {
+                let mut folio = self.pagemap.request_folio(order)?;
+                if let Some(data) = data(&folio) {
+                    folio.set_data(data);
+                }
+                folio.into_migrate_pfn()
+            }
             Way::ToRam => {
                 let ram = self.flight.alloc_ram(i, order);
                 ram.inspect_err(|_| self.pagemap.counters().failed(Failure::NoMemory))?
@@ -202,12 +209,12 @@ impl<T: DevPagemapOps> Step<'_, T> {
     }
 
     /// Finds a folio for each entry.
-    fn fill(&mut self) -> Large {
+    fn fill(&mut self, data: &mut NewData<'_, T>) -> Large {
         let mut large = Large::Placed;
         let mut i = 0usize;
         while i < self.flight.len() {
             let order = self.flight.order(i);
-            if self.may_move(i) && self.fill_one(i, order).is_err() && order > Order::ZERO {
+            if self.may_move(i) && self.fill_one(i, order, data).is_err() && order > Order::ZERO {
                 large = Large::NoPlace;
             }
             i = i.saturating_add(order.nr_pages().get());
@@ -215,6 +222,9 @@ impl<T: DevPagemapOps> Step<'_, T> {
         large
     }
 }
+
+/// What is to be kept with a folio of the device, if anything.
+type NewData<'a, T> = dyn FnMut(&RequestedFolio<'_, T>) -> Option<<T as DevPagemapOps>::Data> + 'a;
 
 /// What became of the large folios of a migration.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -246,9 +256,25 @@ impl<'m, T: DevPagemapOps> Collected<'m, T> {
     ///
     /// May sleep.
     pub fn fill(self) -> Filled<'m, T> {
+        self.fill_from(&mut |_| None)
+    }
+
+    /// As [`Collected::fill`], and keeps what `data` gives for each folio of the device with it.
+    ///
+    /// # Context
+    ///
+    /// May sleep; so may `data`, with the mmap lock of the process and the locks of folios held.
+    pub fn fill_with(
+        self,
+        mut data: impl FnMut(&RequestedFolio<'_, T>) -> T::Data,
+    ) -> Filled<'m, T> {
+        self.fill_from(&mut |folio| Some(data(folio)))
+    }
+
+    fn fill_from(self, data: &mut NewData<'_, T>) -> Filled<'m, T> {
         let mut step = self.0;
-        if step.fill() == Large::NoPlace && step.collect_small() {
-            step.fill();
+        if step.fill(data) == Large::NoPlace && step.collect_small() {
+            step.fill(data);
         }
         Filled(step)
     }
@@ -256,9 +282,21 @@ impl<'m, T: DevPagemapOps> Collected<'m, T> {
     /// As [`Collected::fill`], but large folios are split in any case: for a device that has no use for
     /// them just now.
     pub fn fill_split(self) -> Filled<'m, T> {
+        self.fill_split_from(&mut |_| None)
+    }
+
+    /// As [`Collected::fill_split`], with data as [`Collected::fill_with`] has it.
+    pub fn fill_split_with(
+        self,
+        mut data: impl FnMut(&RequestedFolio<'_, T>) -> T::Data,
+    ) -> Filled<'m, T> {
+        self.fill_split_from(&mut |folio| Some(data(folio)))
+    }
+
+    fn fill_split_from(self, data: &mut NewData<'_, T>) -> Filled<'m, T> {
         let mut step = self.0;
         if step.collect_small() {
-            step.fill();
+            step.fill(data);
         }
         Filled(step)
     }
@@ -267,7 +305,7 @@ impl<'m, T: DevPagemapOps> Collected<'m, T> {
     /// there was one.
     pub(crate) fn fill_whole(self) -> (Filled<'m, T>, Large) {
         let mut step = self.0;
-        let large = step.fill();
+        let large = step.fill(&mut |_| None);
         (Filled(step), large)
     }
 

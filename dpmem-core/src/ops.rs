@@ -13,6 +13,10 @@ use kernel::bindings;
 
 use crate::{
     copy::CopyEngine,
+    data::{
+        self,
+        FolioData, //
+    },
     fault::{
         Fault,
         FaultAnswer, //
@@ -43,8 +47,11 @@ pub trait DevPagemapOps: Sized + Send + Sync {
     /// Who decides which page is handed out.
     type Offsets: OffsetAllocator;
 
+    /// What is kept with each folio.
+    type Data: FolioData;
+
     /// What moves the bytes.
-    type Engine: CopyEngine;
+    type Engine: CopyEngine<Data = Self::Data>;
 
     /// The allocator of offsets.
     fn offsets(&self) -> &Self::Offsets;
@@ -75,8 +82,13 @@ impl<T: DevPagemapOps> PagemapVTable<T> {
         migrate_to_ram: Some(Self::migrate_to_ram),
         // Absent: the kernel then reports that it cannot handle the failure, and does nothing.
         memory_failure: None,
-        // Absent: the kernel then gives the parts their pagemap, which is all there is to do.
-        folio_split: None,
+        // Absent if there is no data: the kernel then gives the parts their pagemap, which is all there is
+        // to do.
+        folio_split: if data::is_kept::<T::Data>() {
+            Some(Self::folio_split)
+        } else {
+            None
+        },
     };
 
     /// The table.
@@ -100,6 +112,11 @@ impl<T: DevPagemapOps> PagemapVTable<T> {
         let order = NonNull::new(folio).map_or(Order::ZERO, |folio| unsafe { order_of(folio) });
         // SAFETY: As above.
         let offset = NonNull::new(page).and_then(|page| unsafe { pagemap.offset_of(page) });
+        // Before the page is idle, which somebody may then request.
+        //
+        // SAFETY: A folio begins with its first page. Every folio of the pagemap was initialised, and nobody
+        // has a reference to this one any more.
+        let data = NonNull::new(page).and_then(|page| unsafe { data::take::<T::Data>(page) });
         if let Some(offset) = offset {
             // SAFETY: Every folio of the pagemap comes from its backend, and the caller promises that
             // the last reference is gone.
@@ -107,6 +124,24 @@ impl<T: DevPagemapOps> PagemapVTable<T> {
             pagemap.ops().offsets().free(offset, order);
             pagemap.counters().freed(offset, order);
         }
+        drop(data);
+    }
+
+    /// # Safety
+    ///
+    /// `head` must be a folio of a pagemap with this table that the kernel is splitting, and `tail` null, or a
+    /// part of it that nobody knows yet.
+    unsafe extern "C" fn folio_split(head: *mut bindings::folio, tail: *mut bindings::folio) {
+        let (Some(head), Some(tail)) = (NonNull::new(head), NonNull::new(tail)) else {
+            // This is the head's turn, which keeps what it has.
+            return;
+        };
+        // What the kernel does where this function is absent.
+        //
+        // SAFETY: The caller promises it.
+        unsafe { bindings::zone_device_folio_inherit(tail.as_ptr(), head.as_ptr()) };
+        // SAFETY: As above. Folios begin with their first pages.
+        unsafe { data::share::<T::Data>(head.cast(), tail.cast()) };
     }
 
     /// # Safety

@@ -38,6 +38,7 @@ use crate::{
         Counters,
         Failure, //
     },
+    data,
     folio::{
         large_order,
         RequestedFolio, //
@@ -362,6 +363,8 @@ impl<T: DevPagemapOps> DevPagemap<T> {
         match folio {
             Ok(folio) => {
                 self.counters.requested(offset, order);
+                // SAFETY: The folio, which begins with its first page, is locked, and nobody knows it yet.
+                unsafe { data::init::<T::Data>(folio.cast()) };
                 // SAFETY: The folio was just requested, and it is ours.
                 Ok(unsafe { RequestedFolio::from_raw(self, folio) })
             }

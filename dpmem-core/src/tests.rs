@@ -8,7 +8,14 @@ mod registration;
 
 use kernel::{
     page::PAGE_SIZE,
-    prelude::*, //
+    prelude::*,
+    sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
+        Arc, //
+    }, //
 };
 
 use crate::{
@@ -33,6 +40,7 @@ pub(crate) struct Idle;
 
 impl CopyEngine for Idle {
     type Fence<'a> = ();
+    type Data = ();
 
     fn submit<'a>(&'a self, batch: &mut Batch<'a, Self>) -> Result {
         match batch.count() {
@@ -42,14 +50,38 @@ impl CopyEngine for Idle {
     }
 }
 
+/// The same, of a driver that keeps something with each folio.
+struct Keeping;
+
+impl CopyEngine for Keeping {
+    type Fence<'a> = ();
+    type Data = Arc<Kept>;
+
+    fn submit(&self, batch: &mut Batch<'_, Self>) -> Result {
+        match batch.count() {
+            0 => Ok(()),
+            _ => Err(EIO),
+        }
+    }
+}
+
+/// What is kept: it counts those that are gone.
+struct Kept(Arc<Atomic<usize>>);
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.0.add(1, Relaxed);
+    }
+}
+
 #[derive(DevPagemapOps)]
 #[pin_data]
-pub(crate) struct Device<A: OffsetAllocator> {
+pub(crate) struct Device<A: OffsetAllocator, E: CopyEngine = Idle> {
     #[offsets]
     #[pin]
     offsets: A,
     #[engine]
-    engine: Idle,
+    engine: E,
 }
 
 /// An allocator without a memory: always offers the same page.
@@ -288,6 +320,91 @@ mod pagemap_life {
         let beyond = NrPages::new(1025);
         assert!(pagemap.evict(PageOffset::ZERO, beyond).err() == Some(EINVAL));
         assert!(pagemap.evict(PageOffset::new(usize::MAX), beyond).is_err());
+        Ok(())
+    }
+}
+
+#[kunit_tests(rust_dpmem_data)]
+mod data {
+    use super::*;
+
+    type Pagemap = DevPagemap<Device<BitmapOffsets, Keeping>>;
+
+    fn keeping(nr: NrPages) -> Result<Pin<KBox<Pagemap>>> {
+        let device = try_pin_init!(Device {
+            offsets <- BitmapOffsets::new(nr),
+            engine: Keeping,
+        }? Error);
+        KBox::pin_init(DevPagemap::new(c"dpmem-kunit", nr, device), GFP_KERNEL)
+    }
+
+    fn kept(gone: &Arc<Atomic<usize>>) -> Result<Arc<Kept>> {
+        Ok(Arc::new(Kept(gone.clone()), GFP_KERNEL)?)
+    }
+
+    #[test]
+    fn a_folio_drops_its_data_once() -> Result {
+        let gone = Arc::new(Atomic::new(0), GFP_KERNEL)?;
+        let pagemap = keeping(NrPages::new(4))?;
+        for round in 0..3 {
+            let mut folio = pagemap.request_folio(Order::ZERO)?;
+            // The page has a past, but no data of it.
+            assert!(folio.data().is_none());
+            folio.set_data(kept(&gone)?);
+            assert!(folio.data().is_some());
+            assert_eq!(gone.load(Relaxed), round);
+            drop(folio);
+            assert_eq!(gone.load(Relaxed), round + 1);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn other_data_takes_the_place_of_the_old() -> Result {
+        let gone = Arc::new(Atomic::new(0), GFP_KERNEL)?;
+        let pagemap = keeping(NrPages::new(4))?;
+        let mut folio = pagemap.request_folio(Order::ZERO)?;
+        folio.set_data(kept(&gone)?);
+        folio.set_data(kept(&gone)?);
+        assert_eq!(gone.load(Relaxed), 1);
+        drop(folio);
+        assert_eq!(gone.load(Relaxed), 2);
+        Ok(())
+    }
+
+    #[test]
+    fn folios_share_what_is_kept() -> Result {
+        let gone = Arc::new(Atomic::new(0), GFP_KERNEL)?;
+        let pagemap = keeping(NrPages::new(4))?;
+        let data = kept(&gone)?;
+        let mut one = pagemap.request_folio(Order::ZERO)?;
+        let mut two = pagemap.request_folio(Order::ZERO)?;
+        one.set_data(data.clone());
+        two.set_data(data);
+        drop(one);
+        assert_eq!(gone.load(Relaxed), 0);
+        assert!(two.data().is_some());
+        drop(two);
+        assert_eq!(gone.load(Relaxed), 1);
+        Ok(())
+    }
+
+    #[test]
+    fn a_large_folio_drops_its_data_once() -> Result {
+        let Some(large) = large_order() else {
+            return Ok(());
+        };
+        let gone = Arc::new(Atomic::new(0), GFP_KERNEL)?;
+        let pagemap = keeping(large.nr_pages())?;
+        let mut folio = pagemap.request_folio(large)?;
+        folio.set_data(kept(&gone)?);
+        drop(folio);
+        assert_eq!(gone.load(Relaxed), 1);
+        // Its first page, and one that was in the middle of it.
+        let one = pagemap.request_folio(Order::ZERO)?;
+        let two = pagemap.request_folio(Order::ZERO)?;
+        assert!(one.data().is_none());
+        assert!(two.data().is_none());
         Ok(())
     }
 }

@@ -93,6 +93,7 @@ pub(crate) fn derive(input: DeriveInput) -> Result<TokenStream> {
         #[automatically_derived]
         impl #impl_generics ::dpmem::DevPagemapOps for #name #ty_generics #where_clause {
             type Offsets = #offsets_ty;
+            type Data = <#engine_ty as ::dpmem::CopyEngine>::Data;
             type Engine = #engine_ty;
 
             #offsets_fn
@@ -132,7 +133,7 @@ mod tests {
         assert_eq!(path.segments[1].ident, "DevPagemapOps");
         assert_eq!(imp.generics.params.len(), 1);
         assert!(imp.generics.where_clause.is_some());
-        assert_eq!(imp.items.len(), 4);
+        assert_eq!(imp.items.len(), 5);
     }
 
     #[test]

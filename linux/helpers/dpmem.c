@@ -49,6 +49,29 @@ __rust_helper void rust_helper_zone_device_folio_init(struct folio *folio,
 	zone_device_folio_init(folio, pgmap, order);
 }
 
+/* The pagemap of a folio, and what it maps, for a part of it that was split off. */
+__rust_helper void rust_helper_zone_device_folio_inherit(struct folio *folio,
+							 const struct folio *from)
+{
+	folio->pgmap = from->pgmap;
+	folio->page.mapping = from->page.mapping;
+}
+
+/*
+ * include/linux/mm_types.h. The functions of memremap.h are for private memory
+ * only.
+ */
+
+__rust_helper void *rust_helper_page_zone_device_data(const struct page *page)
+{
+	return page->zone_device_data;
+}
+
+__rust_helper void rust_helper_set_page_zone_device_data(struct page *page, void *data)
+{
+	page->zone_device_data = data;
+}
+
 /* include/linux/percpu-refcount.h */
 
 __rust_helper bool rust_helper_percpu_ref_tryget_live(struct percpu_ref *ref)

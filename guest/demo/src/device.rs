@@ -42,6 +42,7 @@ mod ioctl {
     ioctl_readwrite!(release, b'H', 0x07, Command);
     ioctl_readwrite!(flags, b'H', 0x08, Command);
     ioctl_readwrite!(evict, b'H', 0x40, Command);
+    ioctl_readwrite!(usage, b'H', 0x41, Command);
     ioctl_readwrite!(unknown, b'H', 0x7f, Command);
 }
 
@@ -62,6 +63,8 @@ pub(crate) enum Request {
     Fail,
     /// Let all its memory go, and keep it registered.
     Evict,
+    /// Tell what has become of the memory that it has taken for this file.
+    Usage,
     /// Something that it does not know.
     Unknown,
 }
@@ -75,6 +78,17 @@ pub(crate) enum Failure {
     BreakDown = 1 << 16,
     /// It does not say that a copy is done.
     TimeOut = 1 << 17,
+}
+
+/// What the driver keeps with the memory that a file has moved to the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Usage {
+    /// How many pages were copied home.
+    pub(crate) came_home: u64,
+    /// How many CPU faults there were.
+    pub(crate) faults: u64,
+    /// How many files there are, of all devices, with those of which only memory is left.
+    pub(crate) clients: u64,
 }
 
 /// An open device.
@@ -109,6 +123,7 @@ impl Device {
             Request::Release => ioctl::release,
             Request::Fail => ioctl::flags,
             Request::Evict => ioctl::evict,
+            Request::Usage => ioctl::usage,
             Request::Unknown => ioctl::unknown,
         };
         loop {
@@ -163,6 +178,20 @@ impl Device {
         };
         self.raw(Request::Evict, &mut command)?;
         Ok(command.cpages)
+    }
+
+    /// What has become of the memory that this file has moved to the device.
+    pub(crate) fn usage(&self) -> Result<Usage, Errno> {
+        let mut command = Command {
+            npages: 1,
+            ..Command::default()
+        };
+        self.raw(Request::Usage, &mut command)?;
+        Ok(Usage {
+            came_home: command.cpages,
+            faults: command.faults,
+            clients: command.ptr,
+        })
     }
 
     /// The device gives up all its memory.

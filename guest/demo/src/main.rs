@@ -7,6 +7,7 @@
 
 mod broken;
 mod counters;
+mod data;
 mod debugfs;
 mod device;
 mod failures;
@@ -70,6 +71,7 @@ fn main() -> ExitCode {
             huge::ALL,
             broken::ALL,
             counters::ALL,
+            data::ALL,
             storm::all(options.stock),
         ]
         .concat();

@@ -37,6 +37,7 @@ use dpmem::{
     Published, //
 };
 
+mod client;
 mod device;
 mod file;
 mod memory;

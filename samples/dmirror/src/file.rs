@@ -45,6 +45,7 @@ use dpmem::{
 };
 
 use crate::{
+    client::Client,
     device::{
         Device,
         Pagemap, //
@@ -70,6 +71,7 @@ const BOUNCE: NrPages = NrPages::new(4);
 #[pin_data]
 pub(crate) struct DmirrorFile<const N: usize> {
     device: Arc<Device>,
+    client: Arc<Client>,
     #[pin]
     mirror: Mirror,
     // Whether there is to be no place for the next large folio.
@@ -88,6 +90,7 @@ impl<const N: usize> MiscDevice for DmirrorFile<N> {
             try_pin_init!(Self {
                 mirror <- Mirror::new(mm, device.module()),
                 device,
+                client: Client::new()?,
                 no_large: Atomic::new(false),
             }),
             GFP_KERNEL,
@@ -112,6 +115,12 @@ impl<const N: usize> MiscDevice for DmirrorFile<N> {
             }
             uapi::RELEASE => this.device.release(),
             uapi::EVICT => command.cpages = this.device.evict()?.get(),
+            uapi::USAGE => {
+                command.cpages = this.client.came_home();
+                command.faults = this.client.faults();
+                // CAST: A count.
+                command.ptr = Client::count() as u64;
+            }
             uapi::FLAGS => {
                 let flags = command.range.nr_pages().get();
                 this.no_large
@@ -245,8 +254,8 @@ impl<const N: usize> DmirrorFile<N> {
     /// Finds places for `pages`: not for large folios, if that is to fail once.
     fn fill<'m>(&self, pages: Collected<'m, Memory>) -> Filled<'m, Memory> {
         match self.no_large.xchg(false, Relaxed) {
-            true => pages.fill_split(),
-            false => pages.fill(),
+            true => pages.fill_split_with(|_| self.client.clone()),
+            false => pages.fill_with(|_| self.client.clone()),
         }
     }
 

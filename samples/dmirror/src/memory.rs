@@ -12,6 +12,7 @@ use kernel::{
     page::Page,
     prelude::*,
     sync::{
+        Arc,
         Mutex,
         SpinLock, //
     }, //
@@ -22,6 +23,8 @@ use dpmem::{
     CopyEngine,
     DevPagemapOps,
     DevicePages,
+    Fault,
+    FaultAnswer,
     Fence,
     NrPages,
     PageOffset,
@@ -32,23 +35,48 @@ use dpmem::{
     Transfer, //
 };
 
-use crate::offsets::{
-    Allocator,
-    Offsets, //
+use crate::{
+    client::Client,
+    offsets::{
+        Allocator,
+        Offsets, //
+    }, //
 };
+
+/// Pages of a device.
+type Pages<'a> = DevicePages<'a, Arc<Client>>;
 
 /// The simulated memory is kept in blocks of so many pages.
 const BLOCK: usize = 512;
 
 /// What the driver supplies for its pagemap.
-#[derive(DevPagemapOps)]
 #[pin_data]
 pub(crate) struct Memory {
-    #[offsets]
     offsets: Offsets,
-    #[engine]
     #[pin]
     cells: Cells,
+}
+
+// By hand, and not derived, because it has a word to say about faults.
+impl DevPagemapOps for Memory {
+    type Offsets = Offsets;
+    type Data = Arc<Client>;
+    type Engine = Cells;
+
+    fn offsets(&self) -> &Offsets {
+        &self.offsets
+    }
+
+    fn engine(&self) -> &Cells {
+        &self.cells
+    }
+
+    fn migrate_to_ram(fault: Fault<'_, Self>) -> FaultAnswer {
+        if let Some(client) = fault.data() {
+            client.faulted();
+        }
+        fault.migrate()
+    }
 }
 
 impl Memory {
@@ -118,7 +146,7 @@ impl Cells {
     }
 
     /// Makes sure that there is something behind `pages`. May sleep.
-    fn populate(&self, pages: &DevicePages<'_>) -> Result {
+    fn populate(&self, pages: &Pages<'_>) -> Result {
         let mut rest = pages.offsets();
         while let Some((missing, has_block)) = self.next_missing(&mut rest) {
             if !has_block {
@@ -143,7 +171,7 @@ impl Cells {
 
     /// Copies from the memory of another device. The pages go through system memory one by one, so that
     /// the locks of two devices are never held at once.
-    fn copy_from(&self, peer: &Self, src: &DevicePages<'_>, dst: &DevicePages<'_>) -> Result {
+    fn copy_from(&self, peer: &Self, src: &Pages<'_>, dst: &Pages<'_>) -> Result {
         self.populate(dst)?;
         let mut bounce = Page::alloc_page(GFP_KERNEL)?;
         for (src, dst) in src.offsets().zip(dst.offsets()) {
@@ -219,6 +247,7 @@ fn copy(src: RamPages<'_>, dst: RamPagesMut<'_>) {
 impl CopyEngine for Cells {
     // The CPU copies, so everything is done when `submit` returns; but the device does not always say so.
     type Fence<'a> = CellsFence;
+    type Data = Arc<Client>;
 
     fn submit<'a>(&'a self, batch: &mut Batch<'a, Self>) -> Result<CellsFence> {
         let defect = self.defect.lock().take();
@@ -248,15 +277,20 @@ impl CopyEngine for Cells {
                     }
                 },
                 Transfer::FromPeer { peer, src, dst } => self.copy_from(peer, &src, &dst)?,
-                Transfer::ToRam { src, dst } => match src.mapped() {
-                    Some(src) => copy(src, dst),
-                    None => {
-                        let mut blocks = self.blocks.lock();
-                        for (src, dst) in src.offsets().zip(dst.pages()) {
-                            dst.copy_from(&RamPage::of(blocks.page(src)?));
+                Transfer::ToRam { src, dst } => {
+                    if let Some(client) = src.data() {
+                        client.comes_home(src.nr_pages());
+                    }
+                    match src.mapped() {
+                        Some(src) => copy(src, dst),
+                        None => {
+                            let mut blocks = self.blocks.lock();
+                            for (src, dst) in src.offsets().zip(dst.pages()) {
+                                dst.copy_from(&RamPage::of(blocks.page(src)?));
+                            }
                         }
                     }
-                },
+                }
             }
         }
         Ok(CellsFence(defect))
