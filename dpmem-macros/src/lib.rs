@@ -13,7 +13,8 @@ use syn::{
 /// Makes a struct what a driver supplies for its device memory.
 ///
 /// Implements [`DevPagemapOps`] for a struct of which one field is the allocator of offsets, marked
-/// with `#[offsets]`, and one the copy engine, marked with `#[engine]`.
+/// with `#[offsets]`, and one the copy engine, marked with `#[engine]`. A driver that has a word to say about CPU
+/// faults names a function for them: `#[migrate_to_ram(Self::fault)]`, above the struct.
 ///
 /// # Examples
 ///
@@ -28,7 +29,7 @@ use syn::{
 /// ```
 ///
 /// [`DevPagemapOps`]: ../dpmem/trait.DevPagemapOps.html
-#[proc_macro_derive(DevPagemapOps, attributes(offsets, engine))]
+#[proc_macro_derive(DevPagemapOps, attributes(offsets, engine, migrate_to_ram))]
 pub fn derive_dev_pagemap_ops(input: TokenStream) -> TokenStream {
     let input = parse_macro_input!(input as DeriveInput);
     pagemap_ops::derive(input)

@@ -16,6 +16,7 @@ use syn::{
     Fields,
     Member,
     Meta,
+    Path,
     Result, //
 };
 
@@ -51,6 +52,31 @@ fn marked<'a>(input: &DeriveInput, fields: &'a Fields, name: &str) -> Result<(Me
     })
 }
 
+/// The function that `#[migrate_to_ram(path)]` names, if there is one.
+fn fault_handler(input: &DeriveInput) -> Result<Option<Path>> {
+    let mut found = None;
+    for attr in input
+        .attrs
+        .iter()
+        .filter(|attr| attr.path().is_ident("migrate_to_ram"))
+    {
+        if found.is_some() {
+            return Err(Error::new_spanned(
+                attr,
+                "only one function can be `#[migrate_to_ram]`",
+            ));
+        }
+        let path = attr.parse_args::<Path>().map_err(|_| {
+            Error::new_spanned(
+                attr,
+                "`#[migrate_to_ram]` takes a function: `#[migrate_to_ram(Self::fault)]`",
+            )
+        })?;
+        found = Some(path);
+    }
+    Ok(found)
+}
+
 /// The implementation for `input`, or what is wrong with it.
 pub(crate) fn derive(input: DeriveInput) -> Result<TokenStream> {
     let Data::Struct(data) = &input.data else {
@@ -70,6 +96,17 @@ pub(crate) fn derive(input: DeriveInput) -> Result<TokenStream> {
         }
         (Err(err), _) | (_, Err(err)) => return Err(err),
     };
+
+    let fault_fn = fault_handler(&input)?.map(|path| {
+        // The span of the path, so that a function of the wrong type is reported there.
+        let call = quote_spanned!(path.span()=> #path(fault));
+        quote! {
+            #[inline]
+            fn migrate_to_ram(fault: ::dpmem::Fault<'_, Self>) -> ::dpmem::FaultAnswer {
+                #call
+            }
+        }
+    });
 
     let accessor = |name: &str, (member, field): (Member, &Field)| {
         let ty = &field.ty;
@@ -99,6 +136,8 @@ pub(crate) fn derive(input: DeriveInput) -> Result<TokenStream> {
             #offsets_fn
 
             #engine_fn
+
+            #fault_fn
         }
     })
 }
@@ -144,6 +183,32 @@ mod tests {
         .expect("the input is right");
         assert!(tokens.to_string().contains("self . 0"));
         assert!(tokens.to_string().contains("self . 1"));
+    }
+
+    #[test]
+    fn a_function_may_answer_faults() {
+        let tokens = derive(parse_quote! {
+            #[migrate_to_ram(Self::fault)]
+            struct Vram(#[offsets] Buddy, #[engine] Ring);
+        })
+        .expect("the input is right");
+        let imp: syn::ItemImpl = syn::parse2(tokens).expect("the output is an impl block");
+        assert_eq!(imp.items.len(), 6);
+    }
+
+    #[test]
+    fn what_answers_faults_is_one_function() {
+        let errors = error(parse_quote! {
+            #[migrate_to_ram]
+            struct Vram(#[offsets] Buddy, #[engine] Ring);
+        });
+        assert!(errors[0].contains("takes a function"), "{errors:?}");
+        let errors = error(parse_quote! {
+            #[migrate_to_ram(a)]
+            #[migrate_to_ram(b)]
+            struct Vram(#[offsets] Buddy, #[engine] Ring);
+        });
+        assert!(errors[0].contains("only one function"), "{errors:?}");
     }
 
     #[test]

@@ -18,6 +18,7 @@ use crate::{
     debugfs::Counters,
     device::{
         Device,
+        Failure,
         Request, //
     },
     mapping::{

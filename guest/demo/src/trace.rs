@@ -18,7 +18,10 @@ use anyhow::{
 
 use crate::{
     debugfs::Counters,
-    device::Device,
+    device::{
+        Device,
+        Failure, //
+    },
     mapping::Mapping,
     scenarios::{
         fill,

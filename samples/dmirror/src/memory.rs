@@ -50,33 +50,15 @@ type Pages<'a> = DevicePages<'a, Arc<Client>>;
 const BLOCK: usize = 512;
 
 /// What the driver supplies for its pagemap.
+#[derive(DevPagemapOps)]
+#[migrate_to_ram(Self::fault)]
 #[pin_data]
 pub(crate) struct Memory {
+    #[offsets]
     offsets: Offsets,
+    #[engine]
     #[pin]
     cells: Cells,
-}
-
-// By hand, and not derived, because it has a word to say about faults.
-impl DevPagemapOps for Memory {
-    type Offsets = Offsets;
-    type Data = Arc<Client>;
-    type Engine = Cells;
-
-    fn offsets(&self) -> &Offsets {
-        &self.offsets
-    }
-
-    fn engine(&self) -> &Cells {
-        &self.cells
-    }
-
-    fn migrate_to_ram(fault: Fault<'_, Self>) -> FaultAnswer {
-        if let Some(client) = fault.data() {
-            client.faulted();
-        }
-        fault.migrate()
-    }
 }
 
 impl Memory {
@@ -86,6 +68,14 @@ impl Memory {
             offsets: Offsets::new(size, allocator)?,
             cells <- Cells::new(size),
         })
+    }
+
+    /// A CPU has touched a page: its owner takes note, and the page comes home.
+    fn fault(fault: Fault<'_, Self>) -> FaultAnswer {
+        if let Some(client) = fault.data() {
+            client.faulted();
+        }
+        fault.migrate()
     }
 
     /// What holds the bytes.

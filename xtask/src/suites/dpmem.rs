@@ -43,7 +43,7 @@ pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
         },
         demo::Run {
             name: BUDDY,
-            options,
+            options: &options,
             parameters: &buddy,
         },
     ];
