@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `kmalloc()`, `vmalloc()` and relatives.
+//!
+//! Real: each allocation is one of the host's, may be made to fail, and is to be freed. Not simulated: caches, nodes,
+//! limits, and whether memory is physically contiguous.
+
+use std::alloc::{alloc_zeroed, dealloc, Layout};
+
+use ffi::*;
+
+use crate::{
+    consts::{gfp_t, ___GFP_DIRECT_RECLAIM},
+    machine::{might_sleep, with},
+    pages::page,
+    report::fatal,
+};
+
+unsafe fn reallocate(
+    old: *const c_void,
+    size: usize,
+    align: usize,
+    flags: gfp_t,
+    what: &'static str,
+) -> *mut c_void {
+    if flags & ___GFP_DIRECT_RECLAIM != 0 && size > 0 {
+        might_sleep(what);
+    }
+    let align = align.max(8);
+    let new = if size == 0 {
+        std::ptr::null_mut()
+    } else {
+        if with(|m| m.fails(what)) {
+            return std::ptr::null_mut();
+        }
+        // What is not asked to be zero is not, lest somebody believe so.
+        let layout = Layout::from_size_align(size, align).unwrap_or_else(|_| fatal("a size that no memory has"));
+        let new = unsafe { alloc_zeroed(layout) };
+        if new.is_null() {
+            return std::ptr::null_mut();
+        }
+        if flags & crate::consts::__GFP_ZERO == 0 {
+            unsafe { new.write_bytes(0x6b, size) };
+        }
+        with(|m| m.allocations.insert(new as usize, (size, align)));
+        new
+    };
+    if !old.is_null() {
+        let Some((old_size, old_align)) = with(|m| m.allocations.remove(&(old as usize))) else {
+            fatal("memory is freed that was not allocated, or is freed twice");
+        };
+        let old = old.cast_mut().cast::<u8>();
+        if !new.is_null() {
+            unsafe { new.copy_from_nonoverlapping(old, old_size.min(size)) };
+        }
+        unsafe { dealloc(old, Layout::from_size_align_unchecked(old_size, old_align)) };
+    }
+    new.cast()
+}
+
+pub unsafe extern "C" fn krealloc_node_align(
+    objp: *const c_void,
+    new_size: usize,
+    align: c_ulong,
+    flags: gfp_t,
+    _nid: c_int,
+) -> *mut c_void {
+    unsafe { reallocate(objp, new_size, align, flags, "kmalloc") }
+}
+
+pub unsafe extern "C" fn vrealloc_node_align(
+    p: *const c_void,
+    size: usize,
+    align: c_ulong,
+    flags: gfp_t,
+    _nid: c_int,
+) -> *mut c_void {
+    unsafe { reallocate(p, size, align, flags, "vmalloc") }
+}
+
+pub unsafe extern "C" fn kvrealloc_node_align(
+    p: *const c_void,
+    size: usize,
+    align: c_ulong,
+    flags: gfp_t,
+    _nid: c_int,
+) -> *mut c_void {
+    unsafe { reallocate(p, size, align, flags, "kvmalloc") }
+}
+
+pub unsafe extern "C" fn is_vmalloc_addr(_x: *const c_void) -> bool {
+    false
+}
+
+not_simulated! {
+    fn vmalloc_to_page(*const c_void) -> *mut page;
+}
+
+/// Zeroed memory of the host that is not one of the kernel's allocations.
+pub(crate) fn host_zeroed(size: usize, align: usize) -> *mut u8 {
+    let layout = Layout::from_size_align(size, align).unwrap_or_else(|_| fatal("a size that no memory has"));
+    let memory = unsafe { alloc_zeroed(layout) };
+    if memory.is_null() {
+        fatal("the host has no memory");
+    }
+    memory
+}
+
+/// Frees what [`host_zeroed`] gave.
+pub(crate) unsafe fn host_free(memory: *mut u8, size: usize, align: usize) {
+    unsafe { dealloc(memory, Layout::from_size_align_unchecked(size, align)) };
+}

@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `hmm_range_fault()`, and exclusive access of a device.
+//!
+//! Real: what is told of each page, faults, the sequence number. Not simulated: huge pages, P2PDMA, the `pfn_flags_mask`
+//! of single pages, userfaultfd.
+
+use std::time::{Duration, Instant};
+
+use ffi::*;
+use pin_init::Zeroable;
+
+use crate::{
+    consts::*,
+    errno::*,
+    machine::{might_sleep, with, Locked},
+    mm::{assert_locked, mm, mm_struct, read_locked, vma_at, PAGE_SIZE},
+    mmu_notifier::*,
+    pages::{folio, get, info, page, page_to_pfn, pfn_to_page, put, trylock, unlock},
+    pgtable::{self, Found, Pte},
+    process::{err_ptr, Errno},
+};
+
+pub type hmm_pfn_flags = c_ulong;
+pub const hmm_pfn_flags_HMM_PFN_VALID: hmm_pfn_flags = 1 << 63;
+pub const hmm_pfn_flags_HMM_PFN_WRITE: hmm_pfn_flags = 1 << 62;
+pub const hmm_pfn_flags_HMM_PFN_ERROR: hmm_pfn_flags = 1 << 61;
+pub const hmm_pfn_flags_HMM_PFN_ORDER_SHIFT: hmm_pfn_flags = 53;
+pub const hmm_pfn_flags_HMM_PFN_REQ_FAULT: hmm_pfn_flags = hmm_pfn_flags_HMM_PFN_VALID;
+pub const hmm_pfn_flags_HMM_PFN_REQ_WRITE: hmm_pfn_flags = hmm_pfn_flags_HMM_PFN_WRITE;
+pub const hmm_pfn_flags_HMM_PFN_FLAGS: hmm_pfn_flags = !((1 << 53) - 1);
+pub const HMM_RANGE_DEFAULT_TIMEOUT: u32 = 1000;
+
+#[repr(C)]
+#[derive(Clone, Copy, Zeroable)]
+pub struct hmm_range {
+    pub notifier: *mut mmu_interval_notifier,
+    pub notifier_seq: c_ulong,
+    pub start: c_ulong,
+    pub end: c_ulong,
+    pub hmm_pfns: *mut c_ulong,
+    pub default_flags: c_ulong,
+    pub pfn_flags_mask: c_ulong,
+    pub dev_private_owner: *mut c_void,
+}
+
+pub unsafe extern "C" fn hmm_pfn_to_page(hmm_pfn: c_ulong) -> *mut page {
+    unsafe { pfn_to_page(hmm_pfn & !hmm_pfn_flags_HMM_PFN_FLAGS) }
+}
+
+pub unsafe extern "C" fn hmm_pfn_to_map_order(hmm_pfn: c_ulong) -> c_uint {
+    (hmm_pfn >> hmm_pfn_flags_HMM_PFN_ORDER_SHIFT & 0x1f) as c_uint
+}
+
+/// What is told of the page at `vpn`, or that a fault is needed first; whether that is one for writing.
+unsafe fn ask(m: &mut Locked<'_>, space: *mut mm_struct, vpn: usize, range: &hmm_range) -> Result<usize, bool> {
+    let write = range.default_flags & hmm_pfn_flags_HMM_PFN_REQ_WRITE != 0;
+    let required = range.default_flags & hmm_pfn_flags_HMM_PFN_REQ_FAULT != 0;
+    let valid = |page: *mut page, writable: bool| {
+        let flag = if writable { hmm_pfn_flags_HMM_PFN_WRITE } else { 0 };
+        unsafe { page_to_pfn(page) | hmm_pfn_flags_HMM_PFN_VALID | flag }
+    };
+    let pte = unsafe { mm(space) }.table.get(&vpn).copied();
+    if let Some(Pte::Device { page, write }) = pte {
+        let owner = unsafe { (*info(m, page).pgmap).owner };
+        if owner == range.dev_private_owner {
+            return Ok(valid(page, write));
+        }
+    }
+    match (pte, pgtable::look_up(m, space, vpn << PAGE_SHIFT, write && required)) {
+        (Some(Pte::Migration { .. }), _) if required => Err(write),
+        (Some(pte), Found::Page(page)) => Ok(valid(page, pte.is_writable())),
+        _ if required => Err(write),
+        _ => Ok(0),
+    }
+}
+
+pub unsafe extern "C" fn hmm_range_fault(range: *mut hmm_range) -> c_int {
+    might_sleep("hmm_range_fault");
+    let range = unsafe { &*range };
+    let space = unsafe { (*range.notifier).mm };
+    assert_locked(space, "hmm_range_fault");
+    let required = range.default_flags & hmm_pfn_flags_HMM_PFN_REQ_FAULT != 0;
+    let first = range.start >> PAGE_SHIFT;
+    for vpn in first..range.end >> PAGE_SHIFT {
+        let told = loop {
+            if unsafe { mmu_interval_read_retry(range.notifier, range.notifier_seq) } {
+                return -(EBUSY as c_int);
+            }
+            let readable = with(|_| {
+                let vma = unsafe { vma_at(space, vpn << PAGE_SHIFT).as_ref() };
+                vma.map(|vma| (vma.may(VM_READ), vma.may(VM_WRITE)))
+            });
+            let Some((true, writable)) = readable else {
+                if required {
+                    return -(EFAULT as c_int);
+                }
+                break hmm_pfn_flags_HMM_PFN_ERROR;
+            };
+            match with(|m| unsafe { ask(m, space, vpn, range) }) {
+                Ok(told) => break told,
+                Err(true) if !writable => return -(EPERM as c_int),
+                Err(write) => {
+                    if let Err(Errno(err)) = pgtable::fault(space, vpn << PAGE_SHIFT, write) {
+                        return -(if err == ENOMEM { ENOMEM } else { EFAULT } as c_int);
+                    }
+                }
+            }
+        };
+        unsafe { *range.hmm_pfns.add(vpn - first) = told };
+    }
+    0
+}
+
+pub unsafe extern "C" fn hmm_range_fault_unlocked_timeout(range: *mut hmm_range, timeout: c_ulong) -> c_int {
+    let begun = Instant::now();
+    let space = unsafe { (*(*range).notifier).mm };
+    loop {
+        unsafe { (*range).notifier_seq = mmu_interval_read_begin((*range).notifier) };
+        let result = read_locked(space, || unsafe { hmm_range_fault(range) });
+        let late = begun.elapsed() > Duration::from_millis(timeout as u64);
+        if result != -(EBUSY as c_int) || late {
+            return result;
+        }
+    }
+}
+
+pub unsafe extern "C" fn make_device_exclusive(
+    space: *mut mm_struct,
+    addr: c_ulong,
+    owner: *mut c_void,
+    foliop: *mut *mut folio,
+) -> *mut page {
+    assert_locked(space, "make_device_exclusive");
+    let vpn = addr >> PAGE_SHIFT;
+    // A page that may be written to, with a reference.
+    let page = loop {
+        let found = with(|m| match pgtable::look_up(m, space, addr, true) {
+            Found::Page(page) => {
+                unsafe { get(m, page) };
+                Some(page)
+            }
+            Found::Fault => None,
+        });
+        match found {
+            Some(page) => break page,
+            None => {
+                if let Err(Errno(err)) = pgtable::fault(space, addr, true) {
+                    return err_ptr(err);
+                }
+            }
+        }
+    };
+    let locked = with(|m| unsafe { info(m, page).anon && trylock(m, page) });
+    if !locked {
+        let anon = with(|m| unsafe { info(m, page) }.anon);
+        unsafe { put(page) };
+        return err_ptr(if anon { EBUSY } else { EOPNOTSUPP });
+    }
+    let range = (addr, addr + PAGE_SIZE);
+    let taken = invalidate(space, range, mmu_notifier_event_MMU_NOTIFY_EXCLUSIVE, owner, || {
+        with(|_| {
+            let table = unsafe { &mut mm(space).table };
+            let there = table.get(&vpn) == Some(&Pte::Page { page, write: true });
+            if there {
+                table.insert(vpn, Pte::Exclusive { page });
+            }
+            there
+        })
+    });
+    if !taken {
+        with(|m| unsafe { unlock(m, page) });
+        unsafe { put(page) };
+        return err_ptr(EBUSY);
+    }
+    unsafe { *foliop = page.cast() };
+    page
+}

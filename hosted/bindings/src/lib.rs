@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The C side of the kernel, simulated: the same names and types as bindgen gives, over a model of memory management.
+//!
+//! The crate `kernel` and `dpmem` are the kernel's own files, and reach C through this crate alone. What is C's is in
+//! the files below; each says how much of it is real. What is for tests is in [`sim`].
+//!
+//! The model is strict: what would be silent corruption in a kernel is a report here, with a backtrace, and a test
+//! that has one fails. See [`sim::run`].
+
+#![feature(c_variadic)]
+#![allow(non_camel_case_types, non_snake_case, non_upper_case_globals)]
+#![allow(clippy::missing_safety_doc, clippy::too_many_arguments)]
+
+/// Declares functions of C that nothing here needs to work: calling one is the end of the test.
+macro_rules! not_simulated {
+    ($(fn $name:ident($($arg:ty),* $(,)?) $(-> $ret:ty)?;)*) => {$(
+        pub unsafe extern "C" fn $name($(_: $arg),*) $(-> $ret)? {
+            crate::report::fatal(concat!("`", stringify!($name), "()` is not simulated"))
+        }
+    )*};
+}
+
+mod alloc;
+mod atomic;
+mod bits;
+mod consts;
+mod device_private;
+mod files;
+mod hmm;
+mod locks;
+mod machine;
+mod migrate;
+mod mm;
+mod mmu_notifier;
+mod pages;
+mod pgtable;
+mod printk;
+mod process;
+mod rbtree;
+mod report;
+mod rest;
+mod task;
+mod time;
+
+/// What tests use: machines, processes, failures.
+pub mod sim {
+    pub use crate::{
+        files::OpenFile,
+        machine::{for_each_failure, run, spawn, Thread},
+        mm::PAGE_SIZE,
+        process::{Errno, Mapped, Process},
+    };
+}
+
+/// The numbers of the errors, from the kernel's headers.
+mod errno {
+    include!(concat!(env!("OUT_DIR"), "/errno.rs"));
+}
+
+pub use self::{
+    alloc::*, atomic::*, bits::*, consts::*, device_private::*, errno::*, files::*, hmm::*, locks::*, migrate::*, mm::*,
+    mmu_notifier::*, pages::*, printk::*, process::{_copy_from_user, _copy_to_user, copy_from_user, copy_to_user}, rbtree::*, rest::*, task::*, time::*,
+};

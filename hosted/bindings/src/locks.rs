@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Mutexes, spinlocks, RCU, reference counts.
+//!
+//! Real: that they exclude each other, and who may sleep. Not simulated: the order of locks, priorities, queues; a
+//! grace period is over when it begins, as nobody here runs in a read section and is preempted in it for long.
+
+use std::sync::atomic::{AtomicI32, Ordering};
+
+use ffi::*;
+use pin_init::Zeroable;
+
+use crate::{
+    machine::{atomic, might_sleep, with},
+    report::{fatal, report},
+    task::thread_id,
+};
+
+/// Who has a lock; zero is nobody. Read and written under the lock of the machine.
+#[repr(C)]
+#[derive(Clone, Copy, Zeroable)]
+pub struct mutex {
+    owner: usize,
+    _not_send: *mut c_void,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Zeroable)]
+pub struct spinlock {
+    owner: usize,
+    _not_send: *mut c_void,
+}
+pub type spinlock_t = spinlock;
+
+#[repr(C)]
+#[derive(Clone, Copy, Zeroable)]
+pub struct lock_class_key {
+    _not_send: *mut c_void,
+}
+
+pub unsafe extern "C" fn lockdep_register_key(_key: *mut lock_class_key) {}
+pub unsafe extern "C" fn lockdep_unregister_key(_key: *mut lock_class_key) {}
+pub unsafe extern "C" fn lockdep_assert_irqs_disabled() {}
+
+unsafe fn acquire(owner: *mut usize, what: &str) {
+    let me = thread_id();
+    with(|m| loop {
+        match unsafe { *owner } {
+            0 => {
+                unsafe { *owner = me };
+                return;
+            }
+            other if other == me => fatal(format!("deadlock: this thread has the {what} already")),
+            _ => m.wait(what),
+        }
+    });
+}
+
+unsafe fn try_acquire(owner: *mut usize) -> bool {
+    with(|_| unsafe {
+        let free = *owner == 0;
+        if free {
+            *owner = thread_id();
+        }
+        free
+    })
+}
+
+unsafe fn release(owner: *mut usize, what: &str) {
+    with(|m| {
+        if unsafe { *owner } != thread_id() {
+            report(format!("a {what} is unlocked by somebody who has not locked it"));
+        }
+        unsafe { *owner = 0 };
+        m.changed();
+    });
+}
+
+pub unsafe extern "C" fn __mutex_init(lock: *mut mutex, _name: *const c_char, _key: *mut lock_class_key) {
+    unsafe { lock.write(pin_init::zeroed()) };
+}
+
+pub unsafe extern "C" fn mutex_lock(lock: *mut mutex) {
+    might_sleep("mutex_lock");
+    unsafe { acquire(&raw mut (*lock).owner, "mutex") };
+}
+
+pub unsafe extern "C" fn mutex_trylock(lock: *mut mutex) -> c_int {
+    c_int::from(unsafe { try_acquire(&raw mut (*lock).owner) })
+}
+
+pub unsafe extern "C" fn mutex_unlock(lock: *mut mutex) {
+    unsafe { release(&raw mut (*lock).owner, "mutex") };
+}
+
+pub unsafe extern "C" fn mutex_assert_is_held(lock: *mut mutex) {
+    if with(|_| unsafe { (*lock).owner }) != thread_id() {
+        report("a mutex is not held that must be");
+    }
+}
+
+pub unsafe extern "C" fn __spin_lock_init(lock: *mut spinlock_t, _name: *const c_char, _key: *mut lock_class_key) {
+    unsafe { lock.write(pin_init::zeroed()) };
+}
+
+pub unsafe extern "C" fn spin_lock(lock: *mut spinlock_t) {
+    unsafe { acquire(&raw mut (*lock).owner, "spinlock") };
+    atomic(true);
+}
+
+pub unsafe extern "C" fn spin_trylock(lock: *mut spinlock_t) -> c_int {
+    let got = unsafe { try_acquire(&raw mut (*lock).owner) };
+    if got {
+        atomic(true);
+    }
+    c_int::from(got)
+}
+
+pub unsafe extern "C" fn spin_unlock(lock: *mut spinlock_t) {
+    unsafe { release(&raw mut (*lock).owner, "spinlock") };
+    atomic(false);
+}
+
+pub unsafe extern "C" fn spin_assert_is_held(lock: *mut spinlock_t) {
+    if with(|_| unsafe { (*lock).owner }) != thread_id() {
+        report("a spinlock is not held that must be");
+    }
+}
+
+// There are no interrupts.
+pub unsafe extern "C" fn spin_lock_irq_disable(lock: *mut spinlock_t) {
+    unsafe { spin_lock(lock) }
+}
+
+pub unsafe extern "C" fn spin_trylock_irq_disable(lock: *mut spinlock_t) -> c_int {
+    unsafe { spin_trylock(lock) }
+}
+
+pub unsafe extern "C" fn spin_unlock_irq_enable(lock: *mut spinlock_t) {
+    unsafe { spin_unlock(lock) }
+}
+
+pub unsafe extern "C" fn rcu_read_lock() {
+    atomic(true);
+}
+
+pub unsafe extern "C" fn rcu_read_unlock() {
+    atomic(false);
+}
+
+pub unsafe extern "C" fn synchronize_rcu() {
+    might_sleep("synchronize_rcu");
+}
+
+pub unsafe extern "C" fn rcu_barrier() {
+    might_sleep("rcu_barrier");
+}
+
+pub unsafe extern "C" fn __might_sleep(_file: *const c_char, _line: c_int) {
+    might_sleep("might_sleep");
+}
+
+pub unsafe extern "C" fn might_resched() {}
+
+#[repr(C)]
+#[derive(Clone, Copy, Default, Zeroable)]
+pub struct atomic_t {
+    pub counter: c_int,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Default, Zeroable)]
+pub struct refcount_struct {
+    pub refs: atomic_t,
+}
+pub type refcount_t = refcount_struct;
+
+unsafe fn counter<'a>(r: *mut refcount_t) -> &'a AtomicI32 {
+    unsafe { AtomicI32::from_ptr(&raw mut (*r).refs.counter) }
+}
+
+pub unsafe extern "C" fn REFCOUNT_INIT(n: c_int) -> refcount_t {
+    refcount_t {
+        refs: atomic_t { counter: n },
+    }
+}
+
+pub unsafe extern "C" fn refcount_set(r: *mut refcount_t, n: c_int) {
+    unsafe { counter(r) }.store(n, Ordering::Relaxed);
+}
+
+pub unsafe extern "C" fn refcount_inc(r: *mut refcount_t) {
+    if unsafe { counter(r) }.fetch_add(1, Ordering::Relaxed) <= 0 {
+        report("a reference count is raised from zero");
+    }
+}
+
+pub unsafe extern "C" fn refcount_dec(r: *mut refcount_t) {
+    if unsafe { counter(r) }.fetch_sub(1, Ordering::Release) <= 1 {
+        report("a reference count has fallen to zero, and nobody has noticed");
+    }
+}
+
+pub unsafe extern "C" fn refcount_dec_and_test(r: *mut refcount_t) -> bool {
+    let old = unsafe { counter(r) }.fetch_sub(1, Ordering::AcqRel);
+    if old <= 0 {
+        report("a reference count falls below zero");
+    }
+    old == 1
+}

@@ -1,0 +1,293 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The machine that a test runs on: what all its processes share.
+//!
+//! One lock protects all of it, and is never held while a driver's code runs. Whoever waits for something waits for
+//! any change at all; if all threads of a machine do that, it is a deadlock, and reported as one.
+
+use std::{
+    any::Any,
+    cell::{Cell, RefCell},
+    collections::{BTreeMap, HashMap},
+    ops::{Deref, DerefMut},
+    panic::{catch_unwind, resume_unwind, AssertUnwindSafe},
+    sync::{Arc, Condvar, Mutex, MutexGuard},
+    thread::JoinHandle,
+};
+
+use crate::{device_private::Pages, files::miscdevice, mm::mm_struct, pages::Frames, report::fatal};
+
+/// What the machine knows. Pointers in it are to what the machine keeps alive, or checks before it believes them.
+#[derive(Default)]
+pub(crate) struct State {
+    /// Pages of system memory.
+    pub(crate) frames: Frames,
+    /// Pages of devices, by their pagemaps.
+    pub(crate) pagemaps: BTreeMap<usize, Pages>,
+    /// Address spaces that have users.
+    pub(crate) mms: Vec<*mut mm_struct>,
+    /// Devices that can be opened.
+    pub(crate) devices: HashMap<String, *mut miscdevice>,
+    /// What was allocated: its size and alignment, by its address.
+    pub(crate) allocations: HashMap<usize, (usize, usize)>,
+    /// How many things have been asked for that may fail.
+    fallible: usize,
+    /// Which one of them fails.
+    fails: Option<usize>,
+    /// What the one that failed was.
+    failed: Option<&'static str>,
+    reports: Vec<String>,
+    /// How many threads there are, and how many of them wait.
+    threads: usize,
+    waiting: usize,
+    /// Counts changes that somebody may be waiting for.
+    changes: u64,
+    pub(crate) next_pid: i32,
+}
+
+// SAFETY: The pointers are used under the lock of the machine only, or by the thread that owns what they point to.
+unsafe impl Send for State {}
+
+/// A machine.
+#[derive(Default)]
+pub(crate) struct Machine {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+thread_local! {
+    static MACHINE: RefCell<Option<Arc<Machine>>> = const { RefCell::new(None) };
+    /// How many locks the thread holds under which it must not sleep.
+    static ATOMIC: Cell<usize> = const { Cell::new(0) };
+}
+
+/// The machine locked.
+pub(crate) struct Locked<'a> {
+    machine: &'a Machine,
+    state: Option<MutexGuard<'a, State>>,
+}
+
+impl Deref for Locked<'_> {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        self.state.as_ref().expect("the state is there but while waiting")
+    }
+}
+
+impl DerefMut for Locked<'_> {
+    fn deref_mut(&mut self) -> &mut State {
+        self.state.as_mut().expect("the state is there but while waiting")
+    }
+}
+
+impl Locked<'_> {
+    /// Waits until something has changed. Others run meanwhile. `what` is for people.
+    pub(crate) fn wait(&mut self, what: &str) {
+        let before = self.changes;
+        self.waiting += 1;
+        if self.waiting == self.threads {
+            fatal(format!("deadlock: this thread waits for {what}, and all others wait as well"));
+        }
+        while self.changes == before {
+            let guard = self.state.take().expect("the state is there but while waiting");
+            let guard = self.machine.changed.wait(guard);
+            self.state = Some(guard.unwrap_or_else(|poisoned| poisoned.into_inner()));
+        }
+    }
+
+    /// Wakes whoever waits.
+    pub(crate) fn changed(&mut self) {
+        self.changes += 1;
+        self.waiting = 0;
+        self.machine.changed.notify_all();
+    }
+
+    /// Whether `what`, which is asked for now, is to fail.
+    pub(crate) fn fails(&mut self, what: &'static str) -> bool {
+        let number = self.fallible;
+        self.fallible += 1;
+        let fails = self.fails == Some(number);
+        if fails {
+            self.failed = Some(what);
+        }
+        fails
+    }
+}
+
+/// The machine that this thread runs on.
+fn current() -> Option<Arc<Machine>> {
+    MACHINE.with_borrow(Clone::clone)
+}
+
+/// Calls `f` with the machine locked.
+pub(crate) fn with<R>(f: impl FnOnce(&mut Locked<'_>) -> R) -> R {
+    let Some(machine) = current() else {
+        fatal("the kernel is called outside of `sim::run()`");
+    };
+    let state = machine.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let mut locked = Locked {
+        machine: &machine,
+        state: Some(state),
+    };
+    f(&mut locked)
+}
+
+/// Notes that a test is to fail.
+pub(crate) fn note_report(what: &str) {
+    let Some(machine) = current() else { return };
+    // The lock may be held by the one who reports.
+    if let Ok(mut state) = machine.state.try_lock() {
+        state.reports.push(what.to_owned());
+    } else {
+        LATE.with_borrow_mut(|late| late.push(what.to_owned()));
+    };
+}
+
+thread_local! {
+    /// Reports that were made under the lock.
+    static LATE: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Enters or leaves a part of the code that must not sleep.
+pub(crate) fn atomic(enter: bool) {
+    ATOMIC.set(match enter {
+        true => ATOMIC.get() + 1,
+        false => ATOMIC.get().checked_sub(1).unwrap_or_else(|| fatal("a lock is given up that nobody has")),
+    });
+}
+
+/// Says that `what` may sleep, which it must not under a spinlock or in a read section of RCU.
+pub(crate) fn might_sleep(what: &str) {
+    if ATOMIC.get() > 0 {
+        crate::report::report(format!("`{what}()` may sleep, and is called in atomic context"));
+    }
+}
+
+/// What came of a run.
+struct Outcome {
+    fallible: usize,
+    failed: Option<&'static str>,
+}
+
+fn run_once<R>(fails: Option<usize>, f: impl FnOnce() -> R) -> (R, Outcome) {
+    assert!(current().is_none(), "a machine cannot run on a machine");
+    let machine = Arc::new(Machine::default());
+    {
+        let mut state = machine.state.lock().expect("nobody has the lock yet");
+        state.fails = fails;
+        state.threads = 1;
+        state.next_pid = 1;
+    }
+    MACHINE.set(Some(machine.clone()));
+    crate::task::enter_kernel_thread();
+    let result = catch_unwind(AssertUnwindSafe(f));
+    ATOMIC.set(0);
+    crate::task::leave();
+    let outcome = with(|m| {
+        if result.is_ok() {
+            m.look_for_leftovers();
+        }
+        m.reports.extend(LATE.take());
+        Outcome {
+            fallible: m.fallible,
+            failed: m.failed,
+        }
+    });
+    let reports = with(|m| std::mem::take(&mut m.reports));
+    MACHINE.set(None);
+    match result {
+        Err(panic) => resume_unwind(panic),
+        Ok(_) if !reports.is_empty() => panic!(
+            "{} (the failure was of: {})",
+            reports.join("; "),
+            outcome.failed.unwrap_or("nothing")
+        ),
+        Ok(result) => (result, outcome),
+    }
+}
+
+impl State {
+    /// Reports what a test has left behind.
+    fn look_for_leftovers(&mut self) {
+        let mut left = Vec::new();
+        left.extend(self.mms.iter().map(|_| "an address space".to_owned()));
+        left.extend(self.devices.keys().map(|name| format!("the device {name}")));
+        left.extend(self.pagemaps.values().map(|_| "a registered pagemap".to_owned()));
+        left.extend(self.frames.in_use());
+        let sizes: usize = self.allocations.values().map(|(size, _)| size).sum();
+        if sizes > 0 {
+            left.push(format!("{} allocations of {sizes} bytes", self.allocations.len()));
+        }
+        for what in left {
+            self.reports.push(format!("left over: {what}"));
+        }
+    }
+}
+
+/// Runs `f` on a machine of its own.
+///
+/// # Panics
+///
+/// If something was reported, or is left over.
+pub fn run<R>(f: impl FnOnce() -> R) -> R {
+    run_once(None, f).0
+}
+
+/// Runs `f`, each time on a new machine: without a failure, and then with each thing that may fail failing in turn:
+/// allocations, copies from and to user space, pages that cannot be locked. Gives the number of failures.
+///
+/// # Panics
+///
+/// If `f` does, or if something was reported, or is left over, whatever fails.
+pub fn for_each_failure(mut f: impl FnMut()) -> usize {
+    let (_, outcome) = run_once(None, &mut f);
+    for number in 0..outcome.fallible {
+        let what = run_once(Some(number), &mut f).1.failed;
+        assert!(what.is_some(), "failure {number} of {} did not happen", outcome.fallible);
+    }
+    outcome.fallible
+}
+
+/// A thread of the machine.
+pub struct Thread<R>(JoinHandle<Result<R, Box<dyn Any + Send>>>);
+
+/// Runs `f` in a thread of the same machine, and the same process.
+pub fn spawn<R: Send + 'static>(f: impl FnOnce() -> R + Send + 'static) -> Thread<R> {
+    let machine = current().unwrap_or_else(|| fatal("a thread belongs to a machine"));
+    let task = crate::task::inherit();
+    with(|m| m.threads += 1);
+    Thread(std::thread::spawn(move || {
+        MACHINE.set(Some(machine));
+        crate::task::enter(task);
+        let result = catch_unwind(AssertUnwindSafe(f));
+        crate::task::leave();
+        with(|m| {
+            let late = LATE.take();
+            m.reports.extend(late);
+            m.threads -= 1;
+            m.changed();
+        });
+        MACHINE.set(None);
+        result
+    }))
+}
+
+impl<R> Thread<R> {
+    /// Waits for the end of the thread.
+    pub fn join(self) -> R {
+        // A machine whose other threads wait for this one is not deadlocked.
+        with(|m| {
+            m.threads -= 1;
+            if m.threads > 0 && m.waiting == m.threads {
+                fatal("deadlock: all threads wait, the last for the end of the others");
+            }
+        });
+        let result = self.0.join();
+        with(|m| m.threads += 1);
+        match result {
+            Ok(Ok(result)) => result,
+            Ok(Err(panic)) | Err(panic) => resume_unwind(panic),
+        }
+    }
+}

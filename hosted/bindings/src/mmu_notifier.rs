@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Interval notifiers.
+//!
+//! Real: what is called before which change, sequence numbers, waiting. Not simulated: the interval tree (a list will
+//! do), notifiers of other kinds.
+
+use ffi::*;
+use pin_init::Zeroable;
+
+use crate::{
+    errno::*,
+    machine::{might_sleep, with},
+    mm::{mm, mm_struct},
+    report::report,
+};
+
+pub type mmu_notifier_event = c_uint;
+pub const mmu_notifier_event_MMU_NOTIFY_UNMAP: mmu_notifier_event = 0;
+pub const mmu_notifier_event_MMU_NOTIFY_CLEAR: mmu_notifier_event = 1;
+pub const mmu_notifier_event_MMU_NOTIFY_PROTECTION_VMA: mmu_notifier_event = 2;
+pub const mmu_notifier_event_MMU_NOTIFY_PROTECTION_PAGE: mmu_notifier_event = 3;
+pub const mmu_notifier_event_MMU_NOTIFY_SOFT_DIRTY: mmu_notifier_event = 4;
+pub const mmu_notifier_event_MMU_NOTIFY_RELEASE: mmu_notifier_event = 5;
+pub const mmu_notifier_event_MMU_NOTIFY_MIGRATE: mmu_notifier_event = 6;
+pub const mmu_notifier_event_MMU_NOTIFY_EXCLUSIVE: mmu_notifier_event = 7;
+
+pub const MMU_NOTIFIER_RANGE_BLOCKABLE: u32 = 1;
+
+#[repr(C)]
+#[derive(Clone, Copy, Zeroable)]
+pub struct mmu_notifier_range {
+    pub mm: *mut mm_struct,
+    pub start: c_ulong,
+    pub end: c_ulong,
+    pub flags: c_uint,
+    pub event: mmu_notifier_event,
+    pub owner: *mut c_void,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Zeroable)]
+pub struct mmu_interval_notifier {
+    pub start: c_ulong,
+    pub last: c_ulong,
+    pub ops: *const mmu_interval_notifier_ops,
+    pub mm: *mut mm_struct,
+    pub invalidate_seq: c_ulong,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Zeroable)]
+pub struct mmu_interval_notifier_ops {
+    pub invalidate: Option<
+        unsafe extern "C" fn(
+            interval_sub: *mut mmu_interval_notifier,
+            range: *const mmu_notifier_range,
+            cur_seq: c_ulong,
+        ) -> bool,
+    >,
+    pub invalidate_start: Option<unsafe extern "C" fn()>,
+    pub invalidate_finish: Option<unsafe extern "C" fn()>,
+}
+
+/// What an address space knows of its notifiers.
+pub(crate) struct Subscriptions {
+    list: Vec<*mut mmu_interval_notifier>,
+    /// Odd while something that somebody has subscribed to is being invalidated.
+    seq: usize,
+    /// How many invalidations are going on.
+    active: usize,
+}
+
+impl Subscriptions {
+    pub(crate) fn new() -> Self {
+        Self {
+            list: Vec::new(),
+            seq: 2,
+            active: 0,
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+}
+
+/// Tells all notifiers that `change` is about to happen to what is mapped from `start` to `end`, and lets it happen.
+pub(crate) fn invalidate<R>(
+    address_space: *mut mm_struct,
+    (start, end): (usize, usize),
+    event: mmu_notifier_event,
+    owner: *mut c_void,
+    change: impl FnOnce() -> R,
+) -> R {
+    let (subs, seq) = with(|_| {
+        let subs = unsafe { &mut mm(address_space).subscriptions };
+        subs.active += 1;
+        let concerns = |sub: &*mut mmu_interval_notifier| unsafe { (**sub).start < end && (**sub).last >= start };
+        let list: Vec<_> = subs.list.iter().copied().filter(concerns).collect();
+        if !list.is_empty() {
+            subs.seq |= 1;
+        }
+        (list, subs.seq)
+    });
+    let range = mmu_notifier_range {
+        mm: address_space,
+        start,
+        end,
+        flags: MMU_NOTIFIER_RANGE_BLOCKABLE,
+        event,
+        owner,
+    };
+    for sub in subs {
+        let ops = unsafe { (*sub).ops.as_ref() };
+        if let Some(call) = ops.and_then(|ops| ops.invalidate) {
+            if !unsafe { call(sub, &range, seq) } {
+                report("a notifier refuses what may block");
+            }
+        }
+    }
+    let result = change();
+    with(|m| {
+        let subs = unsafe { &mut mm(address_space).subscriptions };
+        subs.active -= 1;
+        if subs.active == 0 && subs.seq & 1 == 1 {
+            subs.seq += 1;
+        }
+        m.changed();
+    });
+    result
+}
+
+pub unsafe extern "C" fn mmu_interval_notifier_insert(
+    interval_sub: *mut mmu_interval_notifier,
+    address_space: *mut mm_struct,
+    start: c_ulong,
+    length: c_ulong,
+    ops: *const mmu_interval_notifier_ops,
+) -> c_int {
+    might_sleep("mmu_interval_notifier_insert");
+    if length == 0 || start.checked_add(length - 1).is_none() {
+        return -(EOVERFLOW as c_int);
+    }
+    with(|m| {
+        if m.fails("mmu_interval_notifier_insert") {
+            return -(ENOMEM as c_int);
+        }
+        let space = unsafe { mm(address_space) };
+        if space.users == 0 {
+            report("a notifier is inserted into an address space without users");
+        }
+        space.count += 1;
+        let subs = &mut space.subscriptions;
+        // Not valid before the next change is over, or before there is none going on.
+        let seq = if subs.active > 0 && subs.seq & 1 == 1 { subs.seq } else { subs.seq - 1 };
+        unsafe {
+            interval_sub.write(mmu_interval_notifier {
+                start,
+                last: start + length - 1,
+                ops,
+                mm: address_space,
+                invalidate_seq: seq,
+            })
+        };
+        subs.list.push(interval_sub);
+        0
+    })
+}
+
+pub unsafe extern "C" fn mmu_interval_notifier_remove(interval_sub: *mut mmu_interval_notifier) {
+    might_sleep("mmu_interval_notifier_remove");
+    let address_space = unsafe { (*interval_sub).mm };
+    with(|m| {
+        let subs = unsafe { &mut mm(address_space).subscriptions };
+        let before = subs.list.len();
+        subs.list.retain(|sub| *sub != interval_sub);
+        if subs.list.len() + 1 != before {
+            report("a notifier is removed that is not there");
+        }
+        // Until nobody is in its callback any more.
+        while unsafe { mm(address_space) }.subscriptions.active > 0 {
+            m.wait("notifiers that are being called");
+        }
+    });
+    unsafe { crate::mm::mmdrop(address_space) };
+}
+
+pub unsafe extern "C" fn mmu_interval_read_begin(interval_sub: *mut mmu_interval_notifier) -> c_ulong {
+    might_sleep("mmu_interval_read_begin");
+    with(|m| loop {
+        let seq = unsafe { (*interval_sub).invalidate_seq };
+        let subs = unsafe { &mm((*interval_sub).mm).subscriptions };
+        if seq != subs.seq {
+            return seq;
+        }
+        m.wait("the end of an invalidation");
+    })
+}
+
+pub unsafe extern "C" fn mmu_interval_read_retry(interval_sub: *mut mmu_interval_notifier, seq: c_ulong) -> bool {
+    with(|_| unsafe { (*interval_sub).invalidate_seq }) != seq
+}
+
+pub unsafe extern "C" fn mmu_interval_set_seq(interval_sub: *mut mmu_interval_notifier, cur_seq: c_ulong) {
+    with(|_| unsafe { (*interval_sub).invalidate_seq = cur_seq });
+}
+
+pub unsafe extern "C" fn mmu_notifier_range_blockable(range: *const mmu_notifier_range) -> bool {
+    unsafe { (*range).flags & MMU_NOTIFIER_RANGE_BLOCKABLE != 0 }
+}

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What drivers print: it goes to the standard error output.
+
+use core::ffi::CStr;
+
+use ffi::*;
+
+use crate::rest::{device, seq_file};
+
+pub const KERN_EMERG: &[u8; 3] = b"\x010\0";
+pub const KERN_ALERT: &[u8; 3] = b"\x011\0";
+pub const KERN_CRIT: &[u8; 3] = b"\x012\0";
+pub const KERN_ERR: &[u8; 3] = b"\x013\0";
+pub const KERN_WARNING: &[u8; 3] = b"\x014\0";
+pub const KERN_NOTICE: &[u8; 3] = b"\x015\0";
+pub const KERN_INFO: &[u8; 3] = b"\x016\0";
+pub const KERN_DEBUG: &[u8; 3] = b"\x017\0";
+pub const KERN_CONT: &[u8; 3] = b"\x01c\0";
+
+/// The formats of Rust have a string, which is the prefix, and what `core::fmt` has made of the rest, or that alone.
+pub unsafe extern "C" fn _printk(fmt: *const c_char, mut args: ...) -> c_int {
+    let fmt = unsafe { CStr::from_ptr(fmt.cast()) }.to_bytes();
+    let has_prefix = fmt.windows(2).any(|pair| pair == b"%s");
+    if has_prefix {
+        let prefix = unsafe { CStr::from_ptr(args.arg::<*const c_char>().cast()) };
+        eprint!("{}: ", prefix.to_string_lossy());
+    }
+    let text = unsafe { &*args.arg::<*const c_void>().cast::<core::fmt::Arguments<'_>>() };
+    eprint!("{text}");
+    0
+}
+
+pub unsafe extern "C" fn _dev_printk(_level: *const c_char, _dev: *const device, _fmt: *const c_char, mut args: ...) {
+    let text = unsafe { &*args.arg::<*const c_void>().cast::<core::fmt::Arguments<'_>>() };
+    eprint!("{text}");
+}
+
+pub unsafe extern "C" fn seq_printf(_m: *mut seq_file, _f: *const c_char, mut _args: ...) {
+    crate::report::fatal("`seq_printf()` is not simulated")
+}
+
+extern "C" {
+    /// What C calls for `%pA`. The crate `kernel` has it; here it is only what its type is compared with.
+    pub fn rust_fmt_argument(buf: *mut c_char, end: *mut c_char, ptr: *const c_void) -> *mut c_char;
+}
+
+pub unsafe extern "C" fn scnprintf(_buf: *mut c_char, _size: usize, _fmt: *const c_char, mut _args: ...) -> c_int {
+    crate::report::fatal("`scnprintf()` is not simulated")
+}

@@ -1,0 +1,324 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Processes, for tests: their system calls, and their loads and stores.
+
+use std::ptr::null_mut;
+
+use ffi::*;
+
+use crate::{
+    consts::*,
+    machine::{might_sleep, with},
+    mm::{mm, mm_struct, mmput, new_mm, read_locked, vm_area_struct, vma_at, write_locked, PAGE_SIZE},
+    mmu_notifier::*,
+    pages::{data, get, info},
+    pgtable::{self, Found, Pte},
+    task::{of_process, restore},
+};
+
+/// The number of an error, as user space knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Errno(pub u32);
+
+/// An error as a pointer.
+pub(crate) fn err_ptr<T>(err: u32) -> *mut T {
+    std::ptr::without_provenance_mut(0usize.wrapping_sub(err as usize))
+}
+
+/// Where a page of a process is, as a test may ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mapped {
+    /// Nowhere.
+    None,
+    /// It is the page of zeroes.
+    Zero,
+    /// In system memory; whether it may be written to without a fault.
+    Ram(bool),
+    /// On a device, at this offset; whether the process may write to it.
+    Device(usize, bool),
+    /// In system memory, and a device has it for itself.
+    Exclusive,
+    /// On its way.
+    Migrating,
+}
+
+/// A process. Dropping it is its exit.
+pub struct Process {
+    mm: *mut mm_struct,
+    pid: i32,
+}
+
+// SAFETY: What is behind the pointer is used under locks.
+unsafe impl Send for Process {}
+// SAFETY: As above.
+unsafe impl Sync for Process {}
+
+/// Where the first mapping of a process begins.
+const FIRST: usize = 0x7f00_0000_0000;
+
+impl Default for Process {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Process {
+    /// A process whose memory is empty.
+    pub fn new() -> Self {
+        Self::with_mm(new_mm())
+    }
+
+    fn with_mm(mm: *mut mm_struct) -> Self {
+        let pid = with(|m| {
+            m.next_pid += 1;
+            m.next_pid
+        });
+        Self { mm, pid }
+    }
+
+    /// Calls `f` as this process: `current` is its task.
+    pub fn run<R>(&self, f: impl FnOnce() -> R) -> R {
+        let before = crate::task::enter(of_process(self.mm, self.pid));
+        let result = f();
+        restore(before);
+        result
+    }
+
+    /// `mmap()` of `len` bytes of anonymous private memory, which can be read and written. Gives the address.
+    pub fn mmap(&self, len: usize) -> usize {
+        write_locked(self.mm, || {
+            with(|_| {
+                let space = unsafe { mm(self.mm) };
+                let last = space.vmas.values().next_back();
+                // With a hole between two mappings.
+                let start = last.map_or(FIRST, |vma| vma.bounds().1 + PAGE_SIZE);
+                let flags = VM_READ | VM_WRITE | VM_MAYREAD | VM_MAYWRITE;
+                let range = (start, start + len.next_multiple_of(PAGE_SIZE));
+                let vma = vm_area_struct::new(self.mm, range, flags);
+                space.vmas.insert(start, Box::new(vma));
+                start
+            })
+        })
+    }
+
+    /// Adds a mapping of a file for `call` to fill in; it is removed again if that fails.
+    pub(crate) fn mmap_file(&self, len: usize, call: impl FnOnce(*mut vm_area_struct) -> c_int) -> Result<usize, Errno> {
+        let start = self.mmap(len);
+        let vma = with(|_| unsafe { vma_at(self.mm, start) });
+        let result = write_locked(self.mm, || {
+            unsafe { (*vma).anonymous = false };
+            call(vma)
+        });
+        if result == 0 {
+            return Ok(start);
+        }
+        self.munmap(start, len);
+        Err(Errno(result.unsigned_abs()))
+    }
+
+    /// Splits mappings so that one begins at `addr`.
+    fn split_vma(&self, addr: usize) {
+        with(|_| {
+            let vma = unsafe { vma_at(self.mm, addr) };
+            let Some(vma) = (unsafe { vma.as_mut() }) else { return };
+            let (start, end) = vma.bounds();
+            if start == addr {
+                return;
+            }
+            let mut upper = *vma;
+            upper.__bindgen_anon_1.__bindgen_anon_1.vm_start = addr;
+            vma.__bindgen_anon_1.__bindgen_anon_1.vm_end = addr;
+            debug_assert!(addr < end);
+            unsafe { mm(self.mm) }.vmas.insert(addr, Box::new(upper));
+        });
+    }
+
+    fn change(&self, addr: usize, len: usize, event: mmu_notifier_event, change: impl FnOnce((usize, usize))) {
+        let range = (addr, addr + len.next_multiple_of(PAGE_SIZE));
+        write_locked(self.mm, || {
+            self.split_vma(range.0);
+            self.split_vma(range.1);
+            invalidate(self.mm, range, event, null_mut(), || change(range));
+        });
+    }
+
+    /// `munmap()`.
+    pub fn munmap(&self, addr: usize, len: usize) {
+        self.change(addr, len, mmu_notifier_event_MMU_NOTIFY_UNMAP, |(start, end)| {
+            pgtable::zap(self.mm, (start, end));
+            with(|_| unsafe { mm(self.mm) }.vmas.retain(|at, _| !(start..end).contains(at)));
+        });
+    }
+
+    /// `mprotect()`: whether the memory may be written to.
+    pub fn mprotect(&self, addr: usize, len: usize, write: bool) {
+        self.change(addr, len, mmu_notifier_event_MMU_NOTIFY_PROTECTION_VMA, |(start, end)| {
+            with(|_| {
+                let space = unsafe { mm(self.mm) };
+                for (_, vma) in space.vmas.range_mut(start..end) {
+                    let flags = unsafe { &mut vma.__bindgen_anon_2.vm_flags };
+                    *flags = if write { *flags | VM_WRITE } else { *flags & !VM_WRITE };
+                }
+                if !write {
+                    for (_, pte) in space.table.range_mut(start >> PAGE_SHIFT..end >> PAGE_SHIFT) {
+                        *pte = pte.read_only();
+                    }
+                }
+            })
+        });
+    }
+
+    /// `madvise(MADV_DONTNEED)`.
+    pub fn madvise_dontneed(&self, addr: usize, len: usize) {
+        let range = (addr, addr + len.next_multiple_of(PAGE_SIZE));
+        read_locked(self.mm, || {
+            let clear = mmu_notifier_event_MMU_NOTIFY_CLEAR;
+            invalidate(self.mm, range, clear, null_mut(), || pgtable::zap(self.mm, range));
+        });
+    }
+
+    /// `fork()`.
+    pub fn fork(&self) -> Self {
+        let child = new_mm();
+        write_locked(self.mm, || {
+            // The child gets no exclusive entries: they are everybody's again first.
+            let exclusive: Vec<_> = with(|m| {
+                let table = unsafe { &mm(self.mm).table };
+                let entries = table.iter().filter_map(|(vpn, pte)| match pte {
+                    Pte::Exclusive { page } => Some((*vpn, *page)),
+                    _ => None,
+                });
+                let entries: Vec<_> = entries.collect();
+                entries.iter().for_each(|(_, page)| unsafe { get(m, *page) });
+                entries
+            });
+            for (vpn, page) in exclusive {
+                unsafe { pgtable::share(self.mm, vpn, page) };
+                unsafe { crate::pages::put(page) };
+            }
+            let all = (0, usize::MAX);
+            let event = mmu_notifier_event_MMU_NOTIFY_PROTECTION_PAGE;
+            invalidate(self.mm, all, event, null_mut(), || with(|m| {
+                let parent = unsafe { mm(self.mm) };
+                for (start, vma) in &parent.vmas {
+                    let mut vma = vma.clone();
+                    vma.vm_mm = child;
+                    unsafe { mm(child) }.vmas.insert(*start, vma);
+                }
+                for (vpn, pte) in &mut parent.table {
+                    *pte = pte.read_only();
+                    unsafe { mm(child) }.table.insert(*vpn, *pte);
+                    if let Some(page) = pte.mapped() {
+                        unsafe { get(m, page) };
+                        unsafe { info(m, page) }.maps += 1;
+                    }
+                }
+            }));
+        });
+        Self::with_mm(child)
+    }
+
+    /// Loads from memory.
+    ///
+    /// # Errors
+    ///
+    /// `EFAULT` is a segmentation fault, `EIO` a bus error, `ENOMEM` the end of the process.
+    pub fn read(&self, addr: usize, to: &mut [u8]) -> Result<(), Errno> {
+        let left = unsafe { access(self.mm, addr, to.len(), false, to.as_mut_ptr(), &mut None) };
+        left
+    }
+
+    /// Stores to memory. Errors are those of [`Process::read`].
+    pub fn write(&self, addr: usize, from: &[u8]) -> Result<(), Errno> {
+        unsafe { access(self.mm, addr, from.len(), true, from.as_ptr().cast_mut(), &mut None) }
+    }
+
+    /// Where the page at `addr` is.
+    pub fn mapped(&self, addr: usize) -> Mapped {
+        let pte = with(|_| unsafe { mm(self.mm) }.table.get(&(addr >> PAGE_SHIFT)).copied());
+        match pte {
+            None => Mapped::None,
+            Some(Pte::Zero) => Mapped::Zero,
+            Some(Pte::Page { write, .. }) => Mapped::Ram(write),
+            Some(Pte::Device { page, write }) => {
+                Mapped::Device(unsafe { crate::device_private::device_private_page_to_offset(page) }, write)
+            }
+            Some(Pte::Exclusive { .. }) => Mapped::Exclusive,
+            Some(Pte::Migration { .. }) => Mapped::Migrating,
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        unsafe { mmput(self.mm) };
+    }
+}
+
+/// Copies between memory of a process and of the host, page by page, as a CPU does: with faults. Leaves in `done` how
+/// far it came.
+pub(crate) unsafe fn access(
+    space: *mut mm_struct,
+    addr: usize,
+    len: usize,
+    write: bool,
+    host: *mut u8,
+    done: &mut Option<usize>,
+) -> Result<(), Errno> {
+    might_sleep("an access to user space");
+    let mut at = 0;
+    while at < len {
+        *done = Some(at);
+        let here = addr + at;
+        let nr = (PAGE_SIZE - here % PAGE_SIZE).min(len - at);
+        let copied = with(|m| match pgtable::look_up(m, space, here, write) {
+            Found::Fault => false,
+            Found::Page(page) => unsafe {
+                let memory = data(m, page, "an access to user space").add(here % PAGE_SIZE);
+                match write {
+                    true => memory.copy_from_nonoverlapping(host.add(at), nr),
+                    false => host.add(at).copy_from_nonoverlapping(memory, nr),
+                }
+                true
+            },
+        });
+        if copied {
+            at += nr;
+        } else {
+            read_locked(space, || pgtable::fault(space, here, write))?;
+        }
+    }
+    *done = Some(len);
+    Ok(())
+}
+
+/// As [`access`] of the running process. Gives how many bytes were not copied.
+unsafe fn user(addr: usize, len: usize, write: bool, host: *mut u8, what: &'static str) -> usize {
+    if with(|m| m.fails(what)) {
+        return len;
+    }
+    let space = unsafe { (*crate::task::get_current()).mm };
+    if space.is_null() {
+        crate::report::report(format!("`{what}()` in a thread of the kernel"));
+        return len;
+    }
+    let mut done = Some(0);
+    let _ = unsafe { access(space, addr, len, write, host, &mut done) };
+    len - done.unwrap_or(0)
+}
+
+pub unsafe extern "C" fn copy_from_user(to: *mut c_void, from: *const c_void, n: c_ulong) -> c_ulong {
+    unsafe { user(from as usize, n, false, to.cast(), "copy_from_user") }
+}
+
+pub unsafe extern "C" fn copy_to_user(to: *mut c_void, from: *const c_void, n: c_ulong) -> c_ulong {
+    unsafe { user(to as usize, n, true, from.cast_mut().cast(), "copy_to_user") }
+}
+
+pub unsafe extern "C" fn _copy_from_user(to: *mut c_void, from: *const c_void, n: c_ulong) -> c_ulong {
+    unsafe { copy_from_user(to, from, n) }
+}
+
+pub unsafe extern "C" fn _copy_to_user(to: *mut c_void, from: *const c_void, n: c_ulong) -> c_ulong {
+    unsafe { copy_to_user(to, from, n) }
+}

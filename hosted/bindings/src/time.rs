@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Time: the host's, in jiffies of a millisecond. Timers are not simulated.
+
+use std::{sync::OnceLock, time::{Duration, Instant}};
+
+use ffi::*;
+
+use crate::machine::might_sleep;
+
+pub type ktime_t = i64;
+pub type clockid_t = c_int;
+
+pub const CLOCK_REALTIME: u32 = 0;
+pub const CLOCK_MONOTONIC: u32 = 1;
+pub const CLOCK_BOOTTIME: u32 = 7;
+pub const CLOCK_TAI: u32 = 11;
+pub const NSEC_PER_USEC: u32 = 1_000;
+pub const NSEC_PER_MSEC: u32 = 1_000_000;
+pub const NSEC_PER_SEC: u32 = 1_000_000_000;
+pub const MAX_UDELAY_MS: u32 = 5;
+
+pub unsafe extern "C" fn ktime_get() -> ktime_t {
+    static BOOT: OnceLock<Instant> = OnceLock::new();
+    let since = BOOT.get_or_init(Instant::now).elapsed();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}
+
+pub unsafe extern "C" fn ktime_to_us(kt: ktime_t) -> i64 {
+    kt / 1_000
+}
+
+pub unsafe extern "C" fn ktime_to_ms(kt: ktime_t) -> i64 {
+    kt / 1_000_000
+}
+
+pub unsafe extern "C" fn __msecs_to_jiffies(m: c_uint) -> c_ulong {
+    m as c_ulong
+}
+
+pub unsafe extern "C" fn fsleep(usecs: c_ulong) {
+    might_sleep("fsleep");
+    std::thread::sleep(Duration::from_micros(usecs as u64));
+}
+
+pub unsafe extern "C" fn udelay(usecs: c_ulong) {
+    std::thread::sleep(Duration::from_micros(usecs as u64));
+}
+
+#[repr(C)]
+pub struct hrtimer {
+    pub node: timerqueue_node,
+    _not_send: *mut c_void,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct timerqueue_node {
+    pub expires: ktime_t,
+}
+
+#[repr(transparent)]
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct hrtimer_restart(pub c_uint);
+
+impl hrtimer_restart {
+    pub const HRTIMER_NORESTART: Self = Self(0);
+    pub const HRTIMER_RESTART: Self = Self(1);
+}
+
+pub type hrtimer_mode = c_uint;
+pub const hrtimer_mode_HRTIMER_MODE_ABS: hrtimer_mode = 0;
+pub const hrtimer_mode_HRTIMER_MODE_REL: hrtimer_mode = 1;
+pub const hrtimer_mode_HRTIMER_MODE_ABS_PINNED: hrtimer_mode = 2;
+pub const hrtimer_mode_HRTIMER_MODE_REL_PINNED: hrtimer_mode = 3;
+pub const hrtimer_mode_HRTIMER_MODE_ABS_SOFT: hrtimer_mode = 4;
+pub const hrtimer_mode_HRTIMER_MODE_REL_SOFT: hrtimer_mode = 5;
+pub const hrtimer_mode_HRTIMER_MODE_ABS_PINNED_SOFT: hrtimer_mode = 6;
+pub const hrtimer_mode_HRTIMER_MODE_REL_PINNED_SOFT: hrtimer_mode = 7;
+pub const hrtimer_mode_HRTIMER_MODE_ABS_HARD: hrtimer_mode = 8;
+pub const hrtimer_mode_HRTIMER_MODE_REL_HARD: hrtimer_mode = 9;
+pub const hrtimer_mode_HRTIMER_MODE_ABS_PINNED_HARD: hrtimer_mode = 10;
+pub const hrtimer_mode_HRTIMER_MODE_REL_PINNED_HARD: hrtimer_mode = 11;
+
+not_simulated! {
+    fn ktime_get_real() -> ktime_t;
+    fn ktime_get_boottime() -> ktime_t;
+    fn ktime_get_clocktai() -> ktime_t;
+    fn hrtimer_setup(
+        *mut hrtimer,
+        Option<unsafe extern "C" fn(*mut hrtimer) -> hrtimer_restart>,
+        clockid_t,
+        hrtimer_mode,
+    );
+    fn hrtimer_start_range_ns(*mut hrtimer, ktime_t, u64, hrtimer_mode);
+    fn hrtimer_cancel(*mut hrtimer) -> c_int;
+    fn hrtimer_forward(*mut hrtimer, ktime_t, ktime_t) -> u64;
+}

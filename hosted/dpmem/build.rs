@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Says what `linux/kbuild/Kbuild.rust` says.
+
+fn main() {
+    source::cfg("CONFIG_RUST");
+    source::cfg("CONFIG_RUST_DPMEM_KUNIT_TEST");
+    // The kernel has an index space for device memory, which is what `bindings` simulates.
+    source::cfg("dpmem_offset");
+    let hmm = source::read(&source::linux().join("include/linux/hmm.h"));
+    if hmm.contains("hmm_range_fault_unlocked_timeout") {
+        source::cfg("dpmem_hmm_unlocked");
+    } else {
+        source::no_cfg("dpmem_hmm_unlocked");
+    }
+}

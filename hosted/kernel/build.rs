@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Finds the kernel's files, and chooses those that are needed.
+
+/// The modules of the crate `kernel` that are here. All others would need more of the C side.
+const MODULES: &[&str] = &[
+    "alloc",
+    "bitmap",
+    "bits",
+    "bug",
+    "build_assert",
+    "cred",
+    "device",
+    "error",
+    "fmt",
+    "fs",
+    "impl_flags",
+    "interrupt",
+    "init",
+    "interrupt",
+    "ioctl",
+    "iov",
+    "jump_label",
+    "miscdevice",
+    "mm",
+    "module",
+    "module_param",
+    "num",
+    "page",
+    "pid_namespace",
+    "prelude",
+    "print",
+    "processor",
+    "ptr",
+    "rbtree",
+    "revocable",
+    "safety",
+    "seq_file",
+    "sizes",
+    "std_vendor",
+    "str",
+    "sync",
+    "task",
+    "time",
+    "transmute",
+    "types",
+    "uaccess",
+];
+
+/// What of the kernel's configuration is switched on.
+const CONFIG: &[&str] = &[
+    "CONFIG_64BIT",
+    "CONFIG_ARCH_SUPPORTS_ATOMIC_RMW",
+    "CONFIG_MMU",
+    "CONFIG_PRINTK",
+    "CONFIG_RUST",
+    "CONFIG_RUST_BITMAP_HARDENED",
+    "CONFIG_SMP",
+];
+
+fn main() {
+    source::compiler_cfgs();
+    CONFIG.iter().for_each(|name| source::cfg(name));
+    source::Root::of_linux("rust/kernel/lib.rs")
+        .keep_modules(|name| MODULES.contains(&name))
+        // There is a standard library, which has one.
+        .replace("#[panic_handler]", "#[cfg(any())]")
+        .write();
+}
