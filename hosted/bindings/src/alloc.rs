@@ -34,7 +34,8 @@ unsafe fn reallocate(
             return std::ptr::null_mut();
         }
         // What is not asked to be zero is not, lest somebody believe so.
-        let layout = Layout::from_size_align(size, align).unwrap_or_else(|_| fatal("a size that no memory has"));
+        let layout = Layout::from_size_align(size, align)
+            .unwrap_or_else(|_| fatal("a size that no memory has"));
         let new = unsafe { alloc_zeroed(layout) };
         if new.is_null() {
             return std::ptr::null_mut();
@@ -98,7 +99,8 @@ not_simulated! {
 
 /// Zeroed memory of the host that is not one of the kernel's allocations.
 pub(crate) fn host_zeroed(size: usize, align: usize) -> *mut u8 {
-    let layout = Layout::from_size_align(size, align).unwrap_or_else(|_| fatal("a size that no memory has"));
+    let layout =
+        Layout::from_size_align(size, align).unwrap_or_else(|_| fatal("a size that no memory has"));
     let memory = unsafe { alloc_zeroed(layout) };
     if memory.is_null() {
         fatal("the host has no memory");

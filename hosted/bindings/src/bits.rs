@@ -32,11 +32,13 @@ pub unsafe extern "C" fn __clear_bit(nr: c_ulong, addr: *mut c_ulong) {
 }
 
 pub unsafe extern "C" fn set_bit(nr: c_ulong, addr: *mut c_ulong) {
-    unsafe { AtomicUsize::from_ptr(addr.add(nr / BITS)) }.fetch_or(1 << (nr % BITS), Ordering::Relaxed);
+    unsafe { AtomicUsize::from_ptr(addr.add(nr / BITS)) }
+        .fetch_or(1 << (nr % BITS), Ordering::Relaxed);
 }
 
 pub unsafe extern "C" fn clear_bit(nr: c_ulong, addr: *mut c_ulong) {
-    unsafe { AtomicUsize::from_ptr(addr.add(nr / BITS)) }.fetch_and(!(1 << (nr % BITS)), Ordering::Relaxed);
+    unsafe { AtomicUsize::from_ptr(addr.add(nr / BITS)) }
+        .fetch_and(!(1 << (nr % BITS)), Ordering::Relaxed);
 }
 
 unsafe fn find(addr: *const c_ulong, nbits: usize, start: usize, value: bool) -> usize {
@@ -54,16 +56,27 @@ unsafe fn find(addr: *const c_ulong, nbits: usize, start: usize, value: bool) ->
     nbits
 }
 
-pub unsafe extern "C" fn _find_next_bit(addr: *const c_ulong, nbits: c_ulong, start: c_ulong) -> c_ulong {
+pub unsafe extern "C" fn _find_next_bit(
+    addr: *const c_ulong,
+    nbits: c_ulong,
+    start: c_ulong,
+) -> c_ulong {
     unsafe { find(addr, nbits, start, true) }
 }
 
-pub unsafe extern "C" fn _find_next_zero_bit(addr: *const c_ulong, nbits: c_ulong, start: c_ulong) -> c_ulong {
+pub unsafe extern "C" fn _find_next_zero_bit(
+    addr: *const c_ulong,
+    nbits: c_ulong,
+    start: c_ulong,
+) -> c_ulong {
     unsafe { find(addr, nbits, start, false) }
 }
 
 pub unsafe extern "C" fn _find_last_bit(addr: *const c_ulong, size: c_ulong) -> c_ulong {
-    (0..size).rev().find(|i| unsafe { test(addr, *i) }).unwrap_or(size)
+    (0..size)
+        .rev()
+        .find(|i| unsafe { test(addr, *i) })
+        .unwrap_or(size)
 }
 
 pub unsafe extern "C" fn bitmap_copy_and_extend(

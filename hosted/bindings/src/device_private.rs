@@ -86,7 +86,12 @@ pub struct dev_pagemap_ops {
     pub folio_free: Option<unsafe extern "C" fn(folio: *mut folio)>,
     pub migrate_to_ram: Option<unsafe extern "C" fn(vmf: *mut vm_fault) -> vm_fault_t>,
     pub memory_failure: Option<
-        unsafe extern "C" fn(pgmap: *mut dev_pagemap, pfn: c_ulong, nr_pages: c_ulong, mf_flags: c_int) -> c_int,
+        unsafe extern "C" fn(
+            pgmap: *mut dev_pagemap,
+            pfn: c_ulong,
+            nr_pages: c_ulong,
+            mf_flags: c_int,
+        ) -> c_int,
     >,
     pub folio_split: Option<unsafe extern "C" fn(head: *mut folio, tail: *mut folio)>,
 }
@@ -123,7 +128,11 @@ impl Drop for Pages {
     }
 }
 
-fn pages<'a>(m: &'a mut Locked<'_>, pgmap: *const dev_pagemap, what: &str) -> Option<&'a mut Pages> {
+fn pages<'a>(
+    m: &'a mut Locked<'_>,
+    pgmap: *const dev_pagemap,
+    what: &str,
+) -> Option<&'a mut Pages> {
     let pages = m.pagemaps.get_mut(&(pgmap as usize));
     if pages.is_none() {
         report(format!("`{what}()` on a pagemap that is not registered"));
@@ -138,7 +147,10 @@ pub(crate) fn came_back(m: &mut Locked<'_>, pgmap: *mut dev_pagemap) {
     }
 }
 
-pub unsafe extern "C" fn memremap_device_private_pagemap(pgmap: *mut dev_pagemap, _nid: c_int) -> c_int {
+pub unsafe extern "C" fn memremap_device_private_pagemap(
+    pgmap: *mut dev_pagemap,
+    _nid: c_int,
+) -> c_int {
     might_sleep("memremap_device_private_pagemap");
     let (kind, nr) = unsafe { ((*pgmap).type_, (*pgmap).nr_pages) };
     if kind != memory_type_MEMORY_DEVICE_PRIVATE || nr == 0 {
@@ -232,11 +244,19 @@ unsafe fn request(
 }
 
 /// The page at `offset`, or null.
-pub(crate) fn page_at(m: &mut Locked<'_>, pgmap: *const dev_pagemap, offset: usize, what: &str) -> *mut page {
+pub(crate) fn page_at(
+    m: &mut Locked<'_>,
+    pgmap: *const dev_pagemap,
+    offset: usize,
+    what: &str,
+) -> *mut page {
     pages(m, pgmap, what).map_or(std::ptr::null_mut(), |pages| pages.get(offset))
 }
 
-pub unsafe extern "C" fn device_private_offset_to_page(pgmap: *const dev_pagemap, offset: c_ulong) -> *mut page {
+pub unsafe extern "C" fn device_private_offset_to_page(
+    pgmap: *const dev_pagemap,
+    offset: c_ulong,
+) -> *mut page {
     with(|m| page_at(m, pgmap, offset, "device_private_offset_to_page"))
 }
 
@@ -244,7 +264,9 @@ pub unsafe extern "C" fn device_private_page_to_offset(page: *const page) -> c_u
     with(|m| {
         let pgmap = unsafe { live(m, page.cast_mut(), "device_private_page_to_offset") }.pgmap;
         let first = pages(m, pgmap, "device_private_page_to_offset").map(|pages| pages.first);
-        first.map_or(0, |first| (page as usize - first as usize) / size_of::<page>())
+        first.map_or(0, |first| {
+            (page as usize - first as usize) / size_of::<page>()
+        })
     })
 }
 

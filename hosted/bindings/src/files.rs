@@ -56,7 +56,8 @@ pub struct miscdevice {
     pub this_device: *mut device,
 }
 
-pub const compat_ptr_ioctl: Option<unsafe extern "C" fn(*mut file, c_uint, c_ulong) -> c_long> = None;
+pub const compat_ptr_ioctl: Option<unsafe extern "C" fn(*mut file, c_uint, c_ulong) -> c_long> =
+    None;
 
 pub unsafe extern "C" fn misc_register(misc: *mut miscdevice) -> c_int {
     might_sleep("misc_register");
@@ -163,7 +164,8 @@ impl OpenFile<'_> {
 impl Drop for OpenFile<'_> {
     fn drop(&mut self) {
         if let Some(release) = unsafe { (*self.ops).release } {
-            self.process.run(|| unsafe { release(std::ptr::null_mut(), self.raw()) });
+            self.process
+                .run(|| unsafe { release(std::ptr::null_mut(), self.raw()) });
         }
     }
 }

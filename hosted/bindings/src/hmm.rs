@@ -53,11 +53,20 @@ pub unsafe extern "C" fn hmm_pfn_to_map_order(hmm_pfn: c_ulong) -> c_uint {
 }
 
 /// What is told of the page at `vpn`, or that a fault is needed first; whether that is one for writing.
-unsafe fn ask(m: &mut Locked<'_>, space: *mut mm_struct, vpn: usize, range: &hmm_range) -> Result<usize, bool> {
+unsafe fn ask(
+    m: &mut Locked<'_>,
+    space: *mut mm_struct,
+    vpn: usize,
+    range: &hmm_range,
+) -> Result<usize, bool> {
     let write = range.default_flags & hmm_pfn_flags_HMM_PFN_REQ_WRITE != 0;
     let required = range.default_flags & hmm_pfn_flags_HMM_PFN_REQ_FAULT != 0;
     let valid = |page: *mut page, writable: bool| {
-        let flag = if writable { hmm_pfn_flags_HMM_PFN_WRITE } else { 0 };
+        let flag = if writable {
+            hmm_pfn_flags_HMM_PFN_WRITE
+        } else {
+            0
+        };
         unsafe { page_to_pfn(page) | hmm_pfn_flags_HMM_PFN_VALID | flag }
     };
     let pte = unsafe { mm(space) }.table.get(&vpn).copied();
@@ -67,7 +76,10 @@ unsafe fn ask(m: &mut Locked<'_>, space: *mut mm_struct, vpn: usize, range: &hmm
             return Ok(valid(page, write));
         }
     }
-    match (pte, pgtable::look_up(m, space, vpn << PAGE_SHIFT, write && required)) {
+    match (
+        pte,
+        pgtable::look_up(m, space, vpn << PAGE_SHIFT, write && required),
+    ) {
         (Some(Pte::Migration { .. }), _) if required => Err(write),
         (Some(pte), Found::Page(page)) => Ok(valid(page, pte.is_writable())),
         _ if required => Err(write),
@@ -112,7 +124,10 @@ pub unsafe extern "C" fn hmm_range_fault(range: *mut hmm_range) -> c_int {
     0
 }
 
-pub unsafe extern "C" fn hmm_range_fault_unlocked_timeout(range: *mut hmm_range, timeout: c_ulong) -> c_int {
+pub unsafe extern "C" fn hmm_range_fault_unlocked_timeout(
+    range: *mut hmm_range,
+    timeout: c_ulong,
+) -> c_int {
     let begun = Instant::now();
     let space = unsafe { (*(*range).notifier).mm };
     loop {
@@ -158,16 +173,22 @@ pub unsafe extern "C" fn make_device_exclusive(
         return err_ptr(if anon { EBUSY } else { EOPNOTSUPP });
     }
     let range = (addr, addr + PAGE_SIZE);
-    let taken = invalidate(space, range, mmu_notifier_event_MMU_NOTIFY_EXCLUSIVE, owner, || {
-        with(|_| {
-            let table = unsafe { &mut mm(space).table };
-            let there = table.get(&vpn) == Some(&Pte::Page { page, write: true });
-            if there {
-                table.insert(vpn, Pte::Exclusive { page });
-            }
-            there
-        })
-    });
+    let taken = invalidate(
+        space,
+        range,
+        mmu_notifier_event_MMU_NOTIFY_EXCLUSIVE,
+        owner,
+        || {
+            with(|_| {
+                let table = unsafe { &mut mm(space).table };
+                let there = table.get(&vpn) == Some(&Pte::Page { page, write: true });
+                if there {
+                    table.insert(vpn, Pte::Exclusive { page });
+                }
+                there
+            })
+        },
+    );
     if !taken {
         with(|m| unsafe { unlock(m, page) });
         unsafe { put(page) };

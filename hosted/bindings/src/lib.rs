@@ -26,6 +26,7 @@ mod atomic;
 mod bits;
 mod consts;
 mod device_private;
+mod driver;
 mod files;
 mod hmm;
 mod locks;
@@ -46,6 +47,7 @@ mod time;
 /// What tests use: machines, processes, failures.
 pub mod sim {
     pub use crate::{
+        driver::Module,
         files::OpenFile,
         machine::{for_each_failure, run, spawn, Thread},
         mm::PAGE_SIZE,
@@ -59,6 +61,23 @@ mod errno {
 }
 
 pub use self::{
-    alloc::*, atomic::*, bits::*, consts::*, device_private::*, errno::*, files::*, hmm::*, locks::*, migrate::*, mm::*,
-    mmu_notifier::*, pages::*, printk::*, process::{_copy_from_user, _copy_to_user, copy_from_user, copy_to_user}, rbtree::*, rest::*, task::*, time::*,
+    alloc::*,
+    atomic::*,
+    bits::*,
+    consts::*,
+    device_private::*,
+    errno::*,
+    files::*,
+    hmm::*,
+    locks::*,
+    migrate::*,
+    mm::*,
+    mmu_notifier::*,
+    pages::*,
+    printk::*,
+    process::{_copy_from_user, _copy_to_user, copy_from_user, copy_to_user},
+    rbtree::*,
+    rest::*,
+    task::*,
+    time::*,
 };

@@ -69,14 +69,20 @@ unsafe fn try_acquire(owner: *mut usize) -> bool {
 unsafe fn release(owner: *mut usize, what: &str) {
     with(|m| {
         if unsafe { *owner } != thread_id() {
-            report(format!("a {what} is unlocked by somebody who has not locked it"));
+            report(format!(
+                "a {what} is unlocked by somebody who has not locked it"
+            ));
         }
         unsafe { *owner = 0 };
         m.changed();
     });
 }
 
-pub unsafe extern "C" fn __mutex_init(lock: *mut mutex, _name: *const c_char, _key: *mut lock_class_key) {
+pub unsafe extern "C" fn __mutex_init(
+    lock: *mut mutex,
+    _name: *const c_char,
+    _key: *mut lock_class_key,
+) {
     unsafe { lock.write(pin_init::zeroed()) };
 }
 
@@ -99,7 +105,11 @@ pub unsafe extern "C" fn mutex_assert_is_held(lock: *mut mutex) {
     }
 }
 
-pub unsafe extern "C" fn __spin_lock_init(lock: *mut spinlock_t, _name: *const c_char, _key: *mut lock_class_key) {
+pub unsafe extern "C" fn __spin_lock_init(
+    lock: *mut spinlock_t,
+    _name: *const c_char,
+    _key: *mut lock_class_key,
+) {
     unsafe { lock.write(pin_init::zeroed()) };
 }
 

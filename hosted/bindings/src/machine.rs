@@ -15,7 +15,9 @@ use std::{
     thread::JoinHandle,
 };
 
-use crate::{device_private::Pages, files::miscdevice, mm::mm_struct, pages::Frames, report::fatal};
+use crate::{
+    device_private::Pages, files::miscdevice, mm::mm_struct, pages::Frames, report::fatal,
+};
 
 /// What the machine knows. Pointers in it are to what the machine keeps alive, or checks before it believes them.
 #[derive(Default)]
@@ -71,13 +73,17 @@ impl Deref for Locked<'_> {
     type Target = State;
 
     fn deref(&self) -> &State {
-        self.state.as_ref().expect("the state is there but while waiting")
+        self.state
+            .as_ref()
+            .expect("the state is there but while waiting")
     }
 }
 
 impl DerefMut for Locked<'_> {
     fn deref_mut(&mut self) -> &mut State {
-        self.state.as_mut().expect("the state is there but while waiting")
+        self.state
+            .as_mut()
+            .expect("the state is there but while waiting")
     }
 }
 
@@ -87,10 +93,15 @@ impl Locked<'_> {
         let before = self.changes;
         self.waiting += 1;
         if self.waiting == self.threads {
-            fatal(format!("deadlock: this thread waits for {what}, and all others wait as well"));
+            fatal(format!(
+                "deadlock: this thread waits for {what}, and all others wait as well"
+            ));
         }
         while self.changes == before {
-            let guard = self.state.take().expect("the state is there but while waiting");
+            let guard = self
+                .state
+                .take()
+                .expect("the state is there but while waiting");
             let guard = self.machine.changed.wait(guard);
             self.state = Some(guard.unwrap_or_else(|poisoned| poisoned.into_inner()));
         }
@@ -125,7 +136,10 @@ pub(crate) fn with<R>(f: impl FnOnce(&mut Locked<'_>) -> R) -> R {
     let Some(machine) = current() else {
         fatal("the kernel is called outside of `sim::run()`");
     };
-    let state = machine.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let state = machine
+        .state
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner());
     let mut locked = Locked {
         machine: &machine,
         state: Some(state),
@@ -153,14 +167,19 @@ thread_local! {
 pub(crate) fn atomic(enter: bool) {
     ATOMIC.set(match enter {
         true => ATOMIC.get() + 1,
-        false => ATOMIC.get().checked_sub(1).unwrap_or_else(|| fatal("a lock is given up that nobody has")),
+        false => ATOMIC
+            .get()
+            .checked_sub(1)
+            .unwrap_or_else(|| fatal("a lock is given up that nobody has")),
     });
 }
 
 /// Says that `what` may sleep, which it must not under a spinlock or in a read section of RCU.
 pub(crate) fn might_sleep(what: &str) {
     if ATOMIC.get() > 0 {
-        crate::report::report(format!("`{what}()` may sleep, and is called in atomic context"));
+        crate::report::report(format!(
+            "`{what}()` may sleep, and is called in atomic context"
+        ));
     }
 }
 
@@ -213,11 +232,18 @@ impl State {
         let mut left = Vec::new();
         left.extend(self.mms.iter().map(|_| "an address space".to_owned()));
         left.extend(self.devices.keys().map(|name| format!("the device {name}")));
-        left.extend(self.pagemaps.values().map(|_| "a registered pagemap".to_owned()));
+        left.extend(
+            self.pagemaps
+                .values()
+                .map(|_| "a registered pagemap".to_owned()),
+        );
         left.extend(self.frames.in_use());
         let sizes: usize = self.allocations.values().map(|(size, _)| size).sum();
         if sizes > 0 {
-            left.push(format!("{} allocations of {sizes} bytes", self.allocations.len()));
+            left.push(format!(
+                "{} allocations of {sizes} bytes",
+                self.allocations.len()
+            ));
         }
         for what in left {
             self.reports.push(format!("left over: {what}"));
@@ -244,7 +270,11 @@ pub fn for_each_failure(mut f: impl FnMut()) -> usize {
     let (_, outcome) = run_once(None, &mut f);
     for number in 0..outcome.fallible {
         let what = run_once(Some(number), &mut f).1.failed;
-        assert!(what.is_some(), "failure {number} of {} did not happen", outcome.fallible);
+        assert!(
+            what.is_some(),
+            "failure {number} of {} did not happen",
+            outcome.fallible
+        );
     }
     outcome.fallible
 }

@@ -16,7 +16,9 @@ use crate::{
     errno::*,
     machine::{might_sleep, with, Locked},
     mm::{assert_locked, mm, mm_struct, vm_area_struct, PAGE_SIZE},
-    mmu_notifier::{invalidate, mmu_notifier_event_MMU_NOTIFY_CLEAR, mmu_notifier_event_MMU_NOTIFY_MIGRATE},
+    mmu_notifier::{
+        invalidate, mmu_notifier_event_MMU_NOTIFY_CLEAR, mmu_notifier_event_MMU_NOTIFY_MIGRATE,
+    },
     pages::{get, info, live, page, page_to_pfn, pfn_to_page, put, trylock, unlock, Kind},
     pgtable::{self, Pte},
     report::report,
@@ -105,9 +107,13 @@ unsafe fn unmap(page: *mut page) {
         });
         let Some((space, vpn)) = found else { return };
         let range = (vpn << PAGE_SHIFT, (vpn + 1) << PAGE_SHIFT);
-        let taken = invalidate(space, range, mmu_notifier_event_MMU_NOTIFY_CLEAR, null_mut(), || {
-            with(|m| unsafe { begin(m, space, vpn, page) })
-        });
+        let taken = invalidate(
+            space,
+            range,
+            mmu_notifier_event_MMU_NOTIFY_CLEAR,
+            null_mut(),
+            || with(|m| unsafe { begin(m, space, vpn, page) }),
+        );
         if taken {
             unsafe { put(page) };
         }
@@ -189,15 +195,21 @@ unsafe fn collect(m: &mut Locked<'_>, args: &migrate_vma, vpn: usize) -> usize {
     let pte = unsafe { mm(space) }.table.get(&vpn).copied();
     let page = match pte {
         None if area.anonymous => return MIGRATE,
-        Some(Pte::Zero) if wants(migrate_vma_direction_MIGRATE_VMA_SELECT_SYSTEM) => return MIGRATE,
-        Some(Pte::Device { page, .. }) if wants(migrate_vma_direction_MIGRATE_VMA_SELECT_DEVICE_PRIVATE) => {
+        Some(Pte::Zero) if wants(migrate_vma_direction_MIGRATE_VMA_SELECT_SYSTEM) => {
+            return MIGRATE
+        }
+        Some(Pte::Device { page, .. })
+            if wants(migrate_vma_direction_MIGRATE_VMA_SELECT_DEVICE_PRIVATE) =>
+        {
             let owner = unsafe { (*info(m, page).pgmap).owner };
             if owner != args.pgmap_owner {
                 return 0;
             }
             page
         }
-        Some(Pte::Page { page, .. }) if wants(migrate_vma_direction_MIGRATE_VMA_SELECT_SYSTEM) => page,
+        Some(Pte::Page { page, .. }) if wants(migrate_vma_direction_MIGRATE_VMA_SELECT_SYSTEM) => {
+            page
+        }
         _ => return 0,
     };
     if !unsafe { info(m, page) }.anon {
@@ -232,7 +244,10 @@ pub unsafe extern "C" fn migrate_vma_setup(args: *mut migrate_vma) -> c_int {
     let area = unsafe { &*args.vma };
     assert_locked(area.vm_mm, "migrate_vma_setup");
     let (start, end) = area.bounds();
-    if args.start >= args.end || args.start < start || args.end > end || area.may(VM_MIXEDMAP | VM_PFNMAP | VM_HUGETLB)
+    if args.start >= args.end
+        || args.start < start
+        || args.end > end
+        || area.may(VM_MIXEDMAP | VM_PFNMAP | VM_HUGETLB)
     {
         return invalid;
     }
@@ -270,7 +285,12 @@ pub unsafe extern "C" fn migrate_vma_setup(args: *mut migrate_vma) -> c_int {
 }
 
 /// Moves a page, but for the entries of the page tables.
-unsafe fn move_page(m: &mut Locked<'_>, from: *mut page, to: *mut page, fault_page: *mut page) -> bool {
+unsafe fn move_page(
+    m: &mut Locked<'_>,
+    from: *mut page,
+    to: *mut page,
+    fault_page: *mut page,
+) -> bool {
     let (index, dirty) = {
         let from = unsafe { info(m, from) };
         (from.index, from.dirty)
@@ -407,7 +427,11 @@ pub unsafe extern "C" fn migrate_device_range(
     0
 }
 
-pub unsafe extern "C" fn migrate_device_pages(src_pfns: *mut c_ulong, dst_pfns: *mut c_ulong, npages: c_ulong) {
+pub unsafe extern "C" fn migrate_device_pages(
+    src_pfns: *mut c_ulong,
+    dst_pfns: *mut c_ulong,
+    npages: c_ulong,
+) {
     let arrays = Arrays {
         src: src_pfns,
         dst: dst_pfns,
@@ -416,7 +440,11 @@ pub unsafe extern "C" fn migrate_device_pages(src_pfns: *mut c_ulong, dst_pfns: 
     unsafe { migrate_pages(arrays, None) };
 }
 
-pub unsafe extern "C" fn migrate_device_finalize(src_pfns: *mut c_ulong, dst_pfns: *mut c_ulong, npages: c_ulong) {
+pub unsafe extern "C" fn migrate_device_finalize(
+    src_pfns: *mut c_ulong,
+    dst_pfns: *mut c_ulong,
+    npages: c_ulong,
+) {
     let arrays = Arrays {
         src: src_pfns,
         dst: dst_pfns,

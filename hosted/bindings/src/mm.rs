@@ -71,7 +71,11 @@ pub struct vm_area_struct {
 }
 
 impl vm_area_struct {
-    pub(crate) fn new(mm: *mut mm_struct, (vm_start, vm_end): (usize, usize), vm_flags: vm_flags_t) -> Self {
+    pub(crate) fn new(
+        mm: *mut mm_struct,
+        (vm_start, vm_end): (usize, usize),
+        vm_flags: vm_flags_t,
+    ) -> Self {
         Self {
             __bindgen_anon_1: vm_area_struct__bindgen_ty_1 {
                 __bindgen_anon_1: vm_area_struct__bindgen_ty_1__bindgen_ty_1 { vm_start, vm_end },
@@ -182,7 +186,9 @@ pub unsafe extern "C" fn mmput(space: *mut mm_struct) {
     }
     let all = (0, usize::MAX);
     let release = mmu_notifier::mmu_notifier_event_MMU_NOTIFY_RELEASE;
-    mmu_notifier::invalidate(space, all, release, std::ptr::null_mut(), || pgtable::zap(space, all));
+    mmu_notifier::invalidate(space, all, release, std::ptr::null_mut(), || {
+        pgtable::zap(space, all)
+    });
     with(|m| {
         unsafe { mm(space) }.vmas.clear();
         m.mms.retain(|other| *other != space);
@@ -239,7 +245,9 @@ pub(crate) fn write_locked<R>(space: *mut mm_struct, f: impl FnOnce() -> R) -> R
     let me = thread_id();
     with(|m| {
         if unsafe { mm(space) }.readers.contains(&me) {
-            crate::report::fatal("deadlock: a thread wants to write what it has locked for reading");
+            crate::report::fatal(
+                "deadlock: a thread wants to write what it has locked for reading",
+            );
         }
         while unsafe { mm(space).writer != 0 || !mm(space).readers.is_empty() } {
             m.wait("the mmap lock, for writing");
@@ -276,7 +284,11 @@ pub unsafe extern "C" fn vma_lookup(space: *mut mm_struct, addr: c_ulong) -> *mu
     with(|_| unsafe { vma_at(space, addr) })
 }
 
-pub unsafe extern "C" fn vm_insert_page(vma: *mut vm_area_struct, addr: c_ulong, page: *mut page) -> c_int {
+pub unsafe extern "C" fn vm_insert_page(
+    vma: *mut vm_area_struct,
+    addr: c_ulong,
+    page: *mut page,
+) -> c_int {
     let vma = unsafe { &mut *vma };
     let (start, end) = vma.bounds();
     if addr < start || addr >= end || addr % PAGE_SIZE != 0 || !vma.may(VM_MIXEDMAP) {
@@ -302,7 +314,9 @@ pub unsafe extern "C" fn zap_vma_range(vma: *mut vm_area_struct, address: c_ulon
     let space = unsafe { (*vma).vm_mm };
     let clear = mmu_notifier::mmu_notifier_event_MMU_NOTIFY_CLEAR;
     let range = (address, address + size);
-    mmu_notifier::invalidate(space, range, clear, std::ptr::null_mut(), || pgtable::zap(space, range));
+    mmu_notifier::invalidate(space, range, clear, std::ptr::null_mut(), || {
+        pgtable::zap(space, range)
+    });
 }
 
 not_simulated! {

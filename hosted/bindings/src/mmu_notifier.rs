@@ -96,7 +96,9 @@ pub(crate) fn invalidate<R>(
     let (subs, seq) = with(|_| {
         let subs = unsafe { &mut mm(address_space).subscriptions };
         subs.active += 1;
-        let concerns = |sub: &*mut mmu_interval_notifier| unsafe { (**sub).start < end && (**sub).last >= start };
+        let concerns = |sub: &*mut mmu_interval_notifier| unsafe {
+            (**sub).start < end && (**sub).last >= start
+        };
         let list: Vec<_> = subs.list.iter().copied().filter(concerns).collect();
         if !list.is_empty() {
             subs.seq |= 1;
@@ -153,7 +155,11 @@ pub unsafe extern "C" fn mmu_interval_notifier_insert(
         space.count += 1;
         let subs = &mut space.subscriptions;
         // Not valid before the next change is over, or before there is none going on.
-        let seq = if subs.active > 0 && subs.seq & 1 == 1 { subs.seq } else { subs.seq - 1 };
+        let seq = if subs.active > 0 && subs.seq & 1 == 1 {
+            subs.seq
+        } else {
+            subs.seq - 1
+        };
         unsafe {
             interval_sub.write(mmu_interval_notifier {
                 start,
@@ -186,7 +192,9 @@ pub unsafe extern "C" fn mmu_interval_notifier_remove(interval_sub: *mut mmu_int
     unsafe { crate::mm::mmdrop(address_space) };
 }
 
-pub unsafe extern "C" fn mmu_interval_read_begin(interval_sub: *mut mmu_interval_notifier) -> c_ulong {
+pub unsafe extern "C" fn mmu_interval_read_begin(
+    interval_sub: *mut mmu_interval_notifier,
+) -> c_ulong {
     might_sleep("mmu_interval_read_begin");
     with(|m| loop {
         let seq = unsafe { (*interval_sub).invalidate_seq };
@@ -198,11 +206,17 @@ pub unsafe extern "C" fn mmu_interval_read_begin(interval_sub: *mut mmu_interval
     })
 }
 
-pub unsafe extern "C" fn mmu_interval_read_retry(interval_sub: *mut mmu_interval_notifier, seq: c_ulong) -> bool {
+pub unsafe extern "C" fn mmu_interval_read_retry(
+    interval_sub: *mut mmu_interval_notifier,
+    seq: c_ulong,
+) -> bool {
     with(|_| unsafe { (*interval_sub).invalidate_seq }) != seq
 }
 
-pub unsafe extern "C" fn mmu_interval_set_seq(interval_sub: *mut mmu_interval_notifier, cur_seq: c_ulong) {
+pub unsafe extern "C" fn mmu_interval_set_seq(
+    interval_sub: *mut mmu_interval_notifier,
+    cur_seq: c_ulong,
+) {
     with(|_| unsafe { (*interval_sub).invalidate_seq = cur_seq });
 }
 

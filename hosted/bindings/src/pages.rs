@@ -12,7 +12,7 @@ use ffi::*;
 
 use crate::{
     alloc::{host_free, host_zeroed},
-    consts::{gfp_t, PAGE_SHIFT, ___GFP_DIRECT_RECLAIM},
+    consts::{gfp_t, ___GFP_DIRECT_RECLAIM, PAGE_SHIFT},
     device_private::dev_pagemap,
     machine::{atomic, might_sleep, with, Locked},
     mm::{vm_area_struct, PAGE_SIZE},
@@ -79,7 +79,9 @@ pub(crate) unsafe fn info<'a>(_m: &'a mut Locked<'_>, page: *mut page) -> &'a mu
 pub(crate) unsafe fn live<'a>(m: &'a mut Locked<'_>, page: *mut page, what: &str) -> &'a mut Info {
     let info = unsafe { info(m, page) };
     if info.refs <= 0 && !info.freeing {
-        report(format!("`{what}()` on a page that nobody has a reference to"));
+        report(format!(
+            "`{what}()` on a page that nobody has a reference to"
+        ));
     }
     info
 }
@@ -125,7 +127,10 @@ impl Frames {
 
     /// What is still in use, in words.
     pub(crate) fn in_use(&self) -> Option<String> {
-        let in_use = self.0.iter().filter(|page| unsafe { (*(***page).info.get()).refs } != 0);
+        let in_use = self
+            .0
+            .iter()
+            .filter(|page| unsafe { (*(***page).info.get()).refs } != 0);
         let nr = in_use.count();
         (nr > 0).then(|| format!("{nr} pages of system memory"))
     }
@@ -245,7 +250,9 @@ pub(crate) unsafe fn unlock(m: &mut Locked<'_>, page: *mut page) {
 pub(crate) unsafe fn data(m: &mut Locked<'_>, page: *mut page, what: &str) -> *mut u8 {
     let info = unsafe { live(m, page, what) };
     if info.data.is_null() {
-        fatal(format!("`{what}()`: a CPU cannot reach device-private memory"));
+        fatal(format!(
+            "`{what}()`: a CPU cannot reach device-private memory"
+        ));
     }
     info.data
 }
@@ -399,12 +406,22 @@ unsafe fn span(page: *mut page, offset: usize, len: usize, what: &str) -> *mut u
     unsafe { with(|m| data(m, page, what)).add(offset) }
 }
 
-pub unsafe extern "C" fn memcpy_from_page(to: *mut c_char, page: *mut page, offset: usize, len: usize) {
+pub unsafe extern "C" fn memcpy_from_page(
+    to: *mut c_char,
+    page: *mut page,
+    offset: usize,
+    len: usize,
+) {
     let from = unsafe { span(page, offset, len, "memcpy_from_page") };
     with(|_| unsafe { to.copy_from_nonoverlapping(from, len) });
 }
 
-pub unsafe extern "C" fn memcpy_to_page(page: *mut page, offset: usize, from: *const c_char, len: usize) {
+pub unsafe extern "C" fn memcpy_to_page(
+    page: *mut page,
+    offset: usize,
+    from: *const c_char,
+    len: usize,
+) {
     let to = unsafe { span(page, offset, len, "memcpy_to_page") };
     with(|_| unsafe { to.copy_from_nonoverlapping(from, len) });
 }

@@ -39,7 +39,9 @@ impl Pte {
     /// The page that the entry has a reference to.
     pub(crate) fn mapped(self) -> Option<*mut page> {
         match self {
-            Self::Page { page, .. } | Self::Device { page, .. } | Self::Exclusive { page } => Some(page),
+            Self::Page { page, .. } | Self::Device { page, .. } | Self::Exclusive { page } => {
+                Some(page)
+            }
             Self::Zero | Self::Migration { .. } => None,
         }
     }
@@ -47,7 +49,9 @@ impl Pte {
     /// Whether the process may write to the page, now or when it comes back.
     pub(crate) fn is_writable(self) -> bool {
         match self {
-            Self::Page { write, .. } | Self::Device { write, .. } | Self::Migration { write, .. } => write,
+            Self::Page { write, .. }
+            | Self::Device { write, .. }
+            | Self::Migration { write, .. } => write,
             Self::Exclusive { .. } => true,
             Self::Zero => false,
         }
@@ -73,7 +77,13 @@ impl Pte {
 }
 
 /// Makes `page`, to which there is a reference, what is at `vpn`. The reference becomes the table's.
-pub(crate) unsafe fn map(m: &mut Locked<'_>, space: *mut mm_struct, vpn: usize, page: *mut page, write: bool) {
+pub(crate) unsafe fn map(
+    m: &mut Locked<'_>,
+    space: *mut mm_struct,
+    vpn: usize,
+    page: *mut page,
+    write: bool,
+) {
     let pte = unsafe { Pte::of_page(m, page, write) };
     unsafe { mm(space) }.table.insert(vpn, pte);
     let info = unsafe { info(m, page) };
@@ -90,7 +100,9 @@ pub(crate) fn zap(space: *mut mm_struct, (start, end): (usize, usize)) {
         let ptes: Vec<_> = vpns.iter().filter_map(|vpn| table.remove(vpn)).collect();
         m.changed();
         let pages = ptes.into_iter().filter_map(Pte::mapped);
-        pages.inspect(|page| unsafe { info(m, *page).maps -= 1 }).collect()
+        pages
+            .inspect(|page| unsafe { info(m, *page).maps -= 1 })
+            .collect()
     });
     gone.into_iter().for_each(|page| unsafe { put(page) });
 }
@@ -98,20 +110,26 @@ pub(crate) fn zap(space: *mut mm_struct, (start, end): (usize, usize)) {
 /// Takes away the entry at `vpn`, which must still be `old`, and puts `page` there, to which there is a reference.
 fn replace(space: *mut mm_struct, vpn: usize, old: Option<Pte>, page: *mut page, write: bool) {
     let range = (vpn << PAGE_SHIFT, (vpn + 1) << PAGE_SHIFT);
-    invalidate(space, range, mmu_notifier_event_MMU_NOTIFY_CLEAR, null_mut(), || {
-        let unused = with(|m| {
-            let now = unsafe { mm(space) }.table.get(&vpn).copied();
-            if now != old {
-                return Some(page);
+    invalidate(
+        space,
+        range,
+        mmu_notifier_event_MMU_NOTIFY_CLEAR,
+        null_mut(),
+        || {
+            let unused = with(|m| {
+                let now = unsafe { mm(space) }.table.get(&vpn).copied();
+                if now != old {
+                    return Some(page);
+                }
+                unsafe { map(m, space, vpn, page, write) };
+                let before = old.and_then(Pte::mapped);
+                before.inspect(|page| unsafe { info(m, *page).maps -= 1 })
+            });
+            if let Some(page) = unused {
+                unsafe { put(page) };
             }
-            unsafe { map(m, space, vpn, page, write) };
-            let before = old.and_then(Pte::mapped);
-            before.inspect(|page| unsafe { info(m, *page).maps -= 1 })
-        });
-        if let Some(page) = unused {
-            unsafe { put(page) };
-        }
-    });
+        },
+    );
 }
 
 /// What a CPU finds at an address.
@@ -123,9 +141,17 @@ pub(crate) enum Found {
 }
 
 /// What a CPU finds at `addr`, when it wants to read or to write.
-pub(crate) fn look_up(_m: &mut Locked<'_>, space: *mut mm_struct, addr: usize, write: bool) -> Found {
+pub(crate) fn look_up(
+    _m: &mut Locked<'_>,
+    space: *mut mm_struct,
+    addr: usize,
+    write: bool,
+) -> Found {
     match unsafe { mm(space) }.table.get(&(addr >> PAGE_SHIFT)) {
-        Some(Pte::Page { page, write: writable }) if *writable || !write => Found::Page(*page),
+        Some(Pte::Page {
+            page,
+            write: writable,
+        }) if *writable || !write => Found::Page(*page),
         Some(Pte::Zero) if !write => Found::Page(_m.frames.zero()),
         _ => Found::Fault,
     }
@@ -170,7 +196,9 @@ pub(crate) fn fault(space: *mut mm_struct, addr: usize, write: bool) -> Result<(
                     unsafe { get(m, page) };
                     Todo::Copy(Some(page))
                 } else {
-                    unsafe { mm(space) }.table.insert(vpn, Pte::Page { page, write: true });
+                    unsafe { mm(space) }
+                        .table
+                        .insert(vpn, Pte::Page { page, write: true });
                     Todo::Nothing
                 }
             }
@@ -263,13 +291,19 @@ unsafe fn bring_home(vma: *mut vm_area_struct, addr: usize, page: *mut page) -> 
 pub(crate) unsafe fn share(space: *mut mm_struct, vpn: usize, page: *mut page) {
     unsafe { lock(page) };
     let range = (vpn << PAGE_SHIFT, (vpn + 1) << PAGE_SHIFT);
-    invalidate(space, range, mmu_notifier_event_MMU_NOTIFY_CLEAR, null_mut(), || {
-        with(|_| {
-            let table = unsafe { &mut mm(space).table };
-            if table.get(&vpn) == Some(&Pte::Exclusive { page }) {
-                table.insert(vpn, Pte::Page { page, write: true });
-            }
-        });
-    });
+    invalidate(
+        space,
+        range,
+        mmu_notifier_event_MMU_NOTIFY_CLEAR,
+        null_mut(),
+        || {
+            with(|_| {
+                let table = unsafe { &mut mm(space).table };
+                if table.get(&vpn) == Some(&Pte::Exclusive { page }) {
+                    table.insert(vpn, Pte::Page { page, write: true });
+                }
+            });
+        },
+    );
     with(|m| unsafe { unlock(m, page) });
 }

@@ -26,13 +26,26 @@ pub unsafe extern "C" fn _printk(fmt: *const c_char, mut args: ...) -> c_int {
         let prefix = unsafe { CStr::from_ptr(args.arg::<*const c_char>().cast()) };
         eprint!("{}: ", prefix.to_string_lossy());
     }
-    let text = unsafe { &*args.arg::<*const c_void>().cast::<core::fmt::Arguments<'_>>() };
+    let text = unsafe {
+        &*args
+            .arg::<*const c_void>()
+            .cast::<core::fmt::Arguments<'_>>()
+    };
     eprint!("{text}");
     0
 }
 
-pub unsafe extern "C" fn _dev_printk(_level: *const c_char, _dev: *const device, _fmt: *const c_char, mut args: ...) {
-    let text = unsafe { &*args.arg::<*const c_void>().cast::<core::fmt::Arguments<'_>>() };
+pub unsafe extern "C" fn _dev_printk(
+    _level: *const c_char,
+    _dev: *const device,
+    _fmt: *const c_char,
+    mut args: ...
+) {
+    let text = unsafe {
+        &*args
+            .arg::<*const c_void>()
+            .cast::<core::fmt::Arguments<'_>>()
+    };
     eprint!("{text}");
 }
 
@@ -42,9 +55,15 @@ pub unsafe extern "C" fn seq_printf(_m: *mut seq_file, _f: *const c_char, mut _a
 
 extern "C" {
     /// What C calls for `%pA`. The crate `kernel` has it; here it is only what its type is compared with.
-    pub fn rust_fmt_argument(buf: *mut c_char, end: *mut c_char, ptr: *const c_void) -> *mut c_char;
+    pub fn rust_fmt_argument(buf: *mut c_char, end: *mut c_char, ptr: *const c_void)
+        -> *mut c_char;
 }
 
-pub unsafe extern "C" fn scnprintf(_buf: *mut c_char, _size: usize, _fmt: *const c_char, mut _args: ...) -> c_int {
+pub unsafe extern "C" fn scnprintf(
+    _buf: *mut c_char,
+    _size: usize,
+    _fmt: *const c_char,
+    mut _args: ...
+) -> c_int {
     crate::report::fatal("`scnprintf()` is not simulated")
 }

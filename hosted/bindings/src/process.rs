@@ -9,7 +9,9 @@ use ffi::*;
 use crate::{
     consts::*,
     machine::{might_sleep, with},
-    mm::{mm, mm_struct, mmput, new_mm, read_locked, vm_area_struct, vma_at, write_locked, PAGE_SIZE},
+    mm::{
+        mm, mm_struct, mmput, new_mm, read_locked, vm_area_struct, vma_at, write_locked, PAGE_SIZE,
+    },
     mmu_notifier::*,
     pages::{data, get, info},
     pgtable::{self, Found, Pte},
@@ -102,7 +104,11 @@ impl Process {
     }
 
     /// Adds a mapping of a file for `call` to fill in; it is removed again if that fails.
-    pub(crate) fn mmap_file(&self, len: usize, call: impl FnOnce(*mut vm_area_struct) -> c_int) -> Result<usize, Errno> {
+    pub(crate) fn mmap_file(
+        &self,
+        len: usize,
+        call: impl FnOnce(*mut vm_area_struct) -> c_int,
+    ) -> Result<usize, Errno> {
         let start = self.mmap(len);
         let vma = with(|_| unsafe { vma_at(self.mm, start) });
         let result = write_locked(self.mm, || {
@@ -120,7 +126,9 @@ impl Process {
     fn split_vma(&self, addr: usize) {
         with(|_| {
             let vma = unsafe { vma_at(self.mm, addr) };
-            let Some(vma) = (unsafe { vma.as_mut() }) else { return };
+            let Some(vma) = (unsafe { vma.as_mut() }) else {
+                return;
+            };
             let (start, end) = vma.bounds();
             if start == addr {
                 return;
@@ -133,7 +141,13 @@ impl Process {
         });
     }
 
-    fn change(&self, addr: usize, len: usize, event: mmu_notifier_event, change: impl FnOnce((usize, usize))) {
+    fn change(
+        &self,
+        addr: usize,
+        len: usize,
+        event: mmu_notifier_event,
+        change: impl FnOnce((usize, usize)),
+    ) {
         let range = (addr, addr + len.next_multiple_of(PAGE_SIZE));
         write_locked(self.mm, || {
             self.split_vma(range.0);
@@ -144,28 +158,49 @@ impl Process {
 
     /// `munmap()`.
     pub fn munmap(&self, addr: usize, len: usize) {
-        self.change(addr, len, mmu_notifier_event_MMU_NOTIFY_UNMAP, |(start, end)| {
-            pgtable::zap(self.mm, (start, end));
-            with(|_| unsafe { mm(self.mm) }.vmas.retain(|at, _| !(start..end).contains(at)));
-        });
+        self.change(
+            addr,
+            len,
+            mmu_notifier_event_MMU_NOTIFY_UNMAP,
+            |(start, end)| {
+                pgtable::zap(self.mm, (start, end));
+                with(|_| {
+                    unsafe { mm(self.mm) }
+                        .vmas
+                        .retain(|at, _| !(start..end).contains(at))
+                });
+            },
+        );
     }
 
     /// `mprotect()`: whether the memory may be written to.
     pub fn mprotect(&self, addr: usize, len: usize, write: bool) {
-        self.change(addr, len, mmu_notifier_event_MMU_NOTIFY_PROTECTION_VMA, |(start, end)| {
-            with(|_| {
-                let space = unsafe { mm(self.mm) };
-                for (_, vma) in space.vmas.range_mut(start..end) {
-                    let flags = unsafe { &mut vma.__bindgen_anon_2.vm_flags };
-                    *flags = if write { *flags | VM_WRITE } else { *flags & !VM_WRITE };
-                }
-                if !write {
-                    for (_, pte) in space.table.range_mut(start >> PAGE_SHIFT..end >> PAGE_SHIFT) {
-                        *pte = pte.read_only();
+        self.change(
+            addr,
+            len,
+            mmu_notifier_event_MMU_NOTIFY_PROTECTION_VMA,
+            |(start, end)| {
+                with(|_| {
+                    let space = unsafe { mm(self.mm) };
+                    for (_, vma) in space.vmas.range_mut(start..end) {
+                        let flags = unsafe { &mut vma.__bindgen_anon_2.vm_flags };
+                        *flags = if write {
+                            *flags | VM_WRITE
+                        } else {
+                            *flags & !VM_WRITE
+                        };
                     }
-                }
-            })
-        });
+                    if !write {
+                        for (_, pte) in space
+                            .table
+                            .range_mut(start >> PAGE_SHIFT..end >> PAGE_SHIFT)
+                        {
+                            *pte = pte.read_only();
+                        }
+                    }
+                })
+            },
+        );
     }
 
     /// `madvise(MADV_DONTNEED)`.
@@ -173,7 +208,9 @@ impl Process {
         let range = (addr, addr + len.next_multiple_of(PAGE_SIZE));
         read_locked(self.mm, || {
             let clear = mmu_notifier_event_MMU_NOTIFY_CLEAR;
-            invalidate(self.mm, range, clear, null_mut(), || pgtable::zap(self.mm, range));
+            invalidate(self.mm, range, clear, null_mut(), || {
+                pgtable::zap(self.mm, range)
+            });
         });
     }
 
@@ -189,7 +226,9 @@ impl Process {
                     _ => None,
                 });
                 let entries: Vec<_> = entries.collect();
-                entries.iter().for_each(|(_, page)| unsafe { get(m, *page) });
+                entries
+                    .iter()
+                    .for_each(|(_, page)| unsafe { get(m, *page) });
                 entries
             });
             for (vpn, page) in exclusive {
@@ -198,22 +237,24 @@ impl Process {
             }
             let all = (0, usize::MAX);
             let event = mmu_notifier_event_MMU_NOTIFY_PROTECTION_PAGE;
-            invalidate(self.mm, all, event, null_mut(), || with(|m| {
-                let parent = unsafe { mm(self.mm) };
-                for (start, vma) in &parent.vmas {
-                    let mut vma = vma.clone();
-                    vma.vm_mm = child;
-                    unsafe { mm(child) }.vmas.insert(*start, vma);
-                }
-                for (vpn, pte) in &mut parent.table {
-                    *pte = pte.read_only();
-                    unsafe { mm(child) }.table.insert(*vpn, *pte);
-                    if let Some(page) = pte.mapped() {
-                        unsafe { get(m, page) };
-                        unsafe { info(m, page) }.maps += 1;
+            invalidate(self.mm, all, event, null_mut(), || {
+                with(|m| {
+                    let parent = unsafe { mm(self.mm) };
+                    for (start, vma) in &parent.vmas {
+                        let mut vma = vma.clone();
+                        vma.vm_mm = child;
+                        unsafe { mm(child) }.vmas.insert(*start, vma);
                     }
-                }
-            }));
+                    for (vpn, pte) in &mut parent.table {
+                        *pte = pte.read_only();
+                        unsafe { mm(child) }.table.insert(*vpn, *pte);
+                        if let Some(page) = pte.mapped() {
+                            unsafe { get(m, page) };
+                            unsafe { info(m, page) }.maps += 1;
+                        }
+                    }
+                })
+            });
         });
         Self::with_mm(child)
     }
@@ -230,19 +271,34 @@ impl Process {
 
     /// Stores to memory. Errors are those of [`Process::read`].
     pub fn write(&self, addr: usize, from: &[u8]) -> Result<(), Errno> {
-        unsafe { access(self.mm, addr, from.len(), true, from.as_ptr().cast_mut(), &mut None) }
+        unsafe {
+            access(
+                self.mm,
+                addr,
+                from.len(),
+                true,
+                from.as_ptr().cast_mut(),
+                &mut None,
+            )
+        }
     }
 
     /// Where the page at `addr` is.
     pub fn mapped(&self, addr: usize) -> Mapped {
-        let pte = with(|_| unsafe { mm(self.mm) }.table.get(&(addr >> PAGE_SHIFT)).copied());
+        let pte = with(|_| {
+            unsafe { mm(self.mm) }
+                .table
+                .get(&(addr >> PAGE_SHIFT))
+                .copied()
+        });
         match pte {
             None => Mapped::None,
             Some(Pte::Zero) => Mapped::Zero,
             Some(Pte::Page { write, .. }) => Mapped::Ram(write),
-            Some(Pte::Device { page, write }) => {
-                Mapped::Device(unsafe { crate::device_private::device_private_page_to_offset(page) }, write)
-            }
+            Some(Pte::Device { page, write }) => Mapped::Device(
+                unsafe { crate::device_private::device_private_page_to_offset(page) },
+                write,
+            ),
             Some(Pte::Exclusive { .. }) => Mapped::Exclusive,
             Some(Pte::Migration { .. }) => Mapped::Migrating,
         }
@@ -307,7 +363,11 @@ unsafe fn user(addr: usize, len: usize, write: bool, host: *mut u8, what: &'stat
     len - done.unwrap_or(0)
 }
 
-pub unsafe extern "C" fn copy_from_user(to: *mut c_void, from: *const c_void, n: c_ulong) -> c_ulong {
+pub unsafe extern "C" fn copy_from_user(
+    to: *mut c_void,
+    from: *const c_void,
+    n: c_ulong,
+) -> c_ulong {
     unsafe { user(from as usize, n, false, to.cast(), "copy_from_user") }
 }
 
@@ -315,10 +375,18 @@ pub unsafe extern "C" fn copy_to_user(to: *mut c_void, from: *const c_void, n: c
     unsafe { user(to as usize, n, true, from.cast_mut().cast(), "copy_to_user") }
 }
 
-pub unsafe extern "C" fn _copy_from_user(to: *mut c_void, from: *const c_void, n: c_ulong) -> c_ulong {
+pub unsafe extern "C" fn _copy_from_user(
+    to: *mut c_void,
+    from: *const c_void,
+    n: c_ulong,
+) -> c_ulong {
     unsafe { copy_from_user(to, from, n) }
 }
 
-pub unsafe extern "C" fn _copy_to_user(to: *mut c_void, from: *const c_void, n: c_ulong) -> c_ulong {
+pub unsafe extern "C" fn _copy_to_user(
+    to: *mut c_void,
+    from: *const c_void,
+    n: c_ulong,
+) -> c_ulong {
     unsafe { copy_to_user(to, from, n) }
 }

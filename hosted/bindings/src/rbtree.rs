@@ -33,7 +33,9 @@ impl Default for rb_node {
 
 impl Default for rb_root {
     fn default() -> Self {
-        Self { rb_node: null_mut() }
+        Self {
+            rb_node: null_mut(),
+        }
     }
 }
 
@@ -89,7 +91,11 @@ unsafe fn transplant(old: *mut rb_node, new: *mut rb_node, root: *mut rb_root) {
     }
 }
 
-pub unsafe extern "C" fn rb_link_node(node: *mut rb_node, parent: *mut rb_node, rb_link: *mut *mut rb_node) {
+pub unsafe extern "C" fn rb_link_node(
+    node: *mut rb_node,
+    parent: *mut rb_node,
+    rb_link: *mut *mut rb_node,
+) {
     unsafe {
         node.write(rb_node::default());
         set_parent(node, parent);
@@ -120,7 +126,11 @@ pub unsafe extern "C" fn rb_erase(node: *mut rb_node, root: *mut rb_root) {
     }
 }
 
-pub unsafe extern "C" fn rb_replace_node(victim: *mut rb_node, new: *mut rb_node, root: *mut rb_root) {
+pub unsafe extern "C" fn rb_replace_node(
+    victim: *mut rb_node,
+    new: *mut rb_node,
+    root: *mut rb_root,
+) {
     unsafe {
         new.write(*victim);
         transplant(victim, new, root);
@@ -175,7 +185,8 @@ pub unsafe extern "C" fn rb_next_postorder(node: *const rb_node) -> *mut rb_node
     }
     unsafe {
         let above = parent(node);
-        if !above.is_null() && (*above).rb_left.cast_const() == node && !(*above).rb_right.is_null() {
+        if !above.is_null() && (*above).rb_left.cast_const() == node && !(*above).rb_right.is_null()
+        {
             return deepest((*above).rb_right);
         }
         above

@@ -71,7 +71,8 @@ pub struct iov_iter__bindgen_ty_1__bindgen_ty_1 {
 
 #[repr(C)]
 pub struct iov_iter__bindgen_ty_1 {
-    pub __bindgen_anon_1: crate::device_private::__BindgenUnionField<iov_iter__bindgen_ty_1__bindgen_ty_1>,
+    pub __bindgen_anon_1:
+        crate::device_private::__BindgenUnionField<iov_iter__bindgen_ty_1__bindgen_ty_1>,
     pub bindgen_union_field: [u64; 1],
 }
 

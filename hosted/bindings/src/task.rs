@@ -77,7 +77,10 @@ pub(crate) fn enter(task: Task) -> *mut task_struct {
 
 /// Makes this thread run a thread of the kernel's.
 pub(crate) fn enter_kernel_thread() {
-    enter(Task { mm: null_mut(), pid: 0 });
+    enter(Task {
+        mm: null_mut(),
+        pid: 0,
+    });
 }
 
 /// Undoes [`enter`], of which `before` is the result.
@@ -161,6 +164,7 @@ not_simulated! {
     fn get_task_struct(*mut task_struct) -> *mut task_struct;
     fn put_task_struct(*mut task_struct);
     fn wake_up_process(*mut task_struct) -> c_int;
+    fn task_euid(*mut task_struct) -> kuid_t;
     fn task_uid(*mut task_struct) -> kuid_t;
     fn uid_eq(kuid_t, kuid_t) -> bool;
     fn current_euid() -> kuid_t;

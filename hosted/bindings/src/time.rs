@@ -2,7 +2,10 @@
 
 //! Time: the host's, in jiffies of a millisecond. Timers are not simulated.
 
-use std::{sync::OnceLock, time::{Duration, Instant}};
+use std::{
+    sync::OnceLock,
+    time::{Duration, Instant},
+};
 
 use ffi::*;
 
@@ -59,14 +62,24 @@ pub struct timerqueue_node {
     pub expires: ktime_t,
 }
 
+// 7.3 asks bindgen for a type of its own, 7.2 does not.
+#[cfg(hrtimer_restart_is_newtype)]
 #[repr(transparent)]
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct hrtimer_restart(pub c_uint);
 
+#[cfg(hrtimer_restart_is_newtype)]
 impl hrtimer_restart {
     pub const HRTIMER_NORESTART: Self = Self(0);
     pub const HRTIMER_RESTART: Self = Self(1);
 }
+
+#[cfg(not(hrtimer_restart_is_newtype))]
+pub type hrtimer_restart = c_uint;
+#[cfg(not(hrtimer_restart_is_newtype))]
+pub const hrtimer_restart_HRTIMER_NORESTART: hrtimer_restart = 0;
+#[cfg(not(hrtimer_restart_is_newtype))]
+pub const hrtimer_restart_HRTIMER_RESTART: hrtimer_restart = 1;
 
 pub type hrtimer_mode = c_uint;
 pub const hrtimer_mode_HRTIMER_MODE_ABS: hrtimer_mode = 0;
