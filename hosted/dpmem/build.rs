@@ -7,6 +7,8 @@ fn main() {
     source::cfg("CONFIG_RUST_DPMEM_KUNIT_TEST");
     // The kernel has an index space for device memory, which is what `bindings` simulates.
     source::cfg("dpmem_offset");
+    println!("cargo::rustc-check-cfg=cfg(CONFIG_GPU_BUDDY, values(\"y\"))");
+    println!("cargo::rustc-cfg=CONFIG_GPU_BUDDY=\"y\"");
     let hmm = source::read(&source::linux().join("include/linux/hmm.h"));
     if hmm.contains("hmm_range_fault_unlocked_timeout") {
         source::cfg("dpmem_hmm_unlocked");

@@ -14,10 +14,12 @@ const MODULES: &[&str] = &[
     "error",
     "fmt",
     "fs",
+    "gpu",
     "impl_flags",
     "interrupt",
     "init",
     "interrupt",
+    "interop",
     "ioctl",
     "iov",
     "jump_label",
@@ -45,6 +47,7 @@ const MODULES: &[&str] = &[
     "transmute",
     "types",
     "uaccess",
+    "workqueue",
 ];
 
 /// What of the kernel's configuration is switched on.
@@ -61,6 +64,9 @@ const CONFIG: &[&str] = &[
 fn main() {
     source::compiler_cfgs();
     CONFIG.iter().for_each(|name| source::cfg(name));
+    // Which has a value.
+    println!("cargo::rustc-check-cfg=cfg(CONFIG_GPU_BUDDY, values(\"y\"))");
+    println!("cargo::rustc-cfg=CONFIG_GPU_BUDDY=\"y\"");
     source::Root::of_linux("rust/kernel/lib.rs")
         .keep_modules(|name| MODULES.contains(&name))
         // There is a standard library, which has one.

@@ -24,10 +24,12 @@ macro_rules! not_simulated {
 mod alloc;
 mod atomic;
 mod bits;
+mod buddy;
 mod consts;
 mod device_private;
 mod driver;
 mod files;
+
 mod hmm;
 mod locks;
 mod machine;
@@ -43,6 +45,7 @@ mod report;
 mod rest;
 mod task;
 mod time;
+mod workqueue;
 
 /// What tests use: machines, processes, failures.
 pub mod sim {
@@ -68,7 +71,7 @@ pub use self::{
     device_private::*,
     errno::*,
     files::*,
-    hmm::*,
+    buddy::*, hmm::*,
     locks::*,
     migrate::*,
     mm::*,
@@ -79,5 +82,5 @@ pub use self::{
     rbtree::*,
     rest::*,
     task::*,
-    time::*,
+    time::*, workqueue::*,
 };

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Mutexes, spinlocks, RCU, reference counts.
+//! Mutexes, spinlocks, completions, RCU, reference counts.
 //!
 //! Real: that they exclude each other, and who may sleep. Not simulated: the order of locks, priorities, queues; a
 //! grace period is over when it begins, as nobody here runs in a read section and is preempted in it for long.
@@ -171,6 +171,33 @@ pub unsafe extern "C" fn __might_sleep(_file: *const c_char, _line: c_int) {
 }
 
 pub unsafe extern "C" fn might_resched() {}
+
+#[repr(C)]
+#[derive(Clone, Copy, Zeroable)]
+pub struct completion {
+    pub done: c_uint,
+    _not_send: *mut c_void,
+}
+
+pub unsafe extern "C" fn init_completion(x: *mut completion) {
+    unsafe { x.write(pin_init::zeroed()) };
+}
+
+pub unsafe extern "C" fn complete_all(x: *mut completion) {
+    with(|m| {
+        unsafe { (*x).done = c_uint::MAX };
+        m.changed();
+    });
+}
+
+pub unsafe extern "C" fn wait_for_completion(x: *mut completion) {
+    might_sleep("wait_for_completion");
+    with(|m| {
+        while unsafe { (*x).done } == 0 {
+            m.wait("a completion");
+        }
+    });
+}
 
 #[repr(C)]
 #[derive(Clone, Copy, Default, Zeroable)]

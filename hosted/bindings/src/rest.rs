@@ -18,7 +18,6 @@ macro_rules! opaque {
 }
 
 opaque! {
-    completion
     fwnode_handle
     inode
     kvfree_rcu_head
@@ -152,7 +151,6 @@ not_simulated! {
     fn _copy_from_iter(*mut c_void, usize, *mut iov_iter) -> usize;
     fn _copy_to_iter(*const c_void, usize, *mut iov_iter) -> usize;
     fn cleanup_srcu_struct(*mut srcu_struct);
-    fn complete_all(*mut completion);
     fn dev_get_drvdata(*const device) -> *mut c_void;
     fn dev_name(*const device) -> *const c_char;
     fn dev_set_drvdata(*mut device, *mut c_void);
@@ -182,7 +180,6 @@ not_simulated! {
     fn fwnode_property_read_u32_array(*const fwnode_handle, *const c_char, *mut u32, usize) -> c_int;
     fn fwnode_property_read_u64_array(*const fwnode_handle, *const c_char, *mut u64, usize) -> c_int;
     fn get_device(*mut device) -> *mut device;
-    fn init_completion(*mut completion);
     fn init_srcu_struct_with_key(*mut srcu_struct, *const c_char, *mut crate::locks::lock_class_key) -> c_int;
     fn init_wait(*mut wait_queue_entry);
     fn iov_iter_advance(*mut iov_iter, usize);
@@ -206,7 +203,6 @@ not_simulated! {
     fn strncpy_from_user(*mut c_char, *const c_char, c_long) -> c_long;
     fn synchronize_srcu(*mut srcu_struct);
     fn synchronize_srcu_expedited(*mut srcu_struct);
-    fn wait_for_completion(*mut completion);
 }
 
 pub const TAINT_WARN: u32 = 9;

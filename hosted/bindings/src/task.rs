@@ -75,12 +75,17 @@ pub(crate) fn enter(task: Task) -> *mut task_struct {
     CURRENT.replace(new)
 }
 
-/// Makes this thread run a thread of the kernel's.
-pub(crate) fn enter_kernel_thread() {
-    enter(Task {
+/// A thread of the kernel's.
+pub(crate) fn kernel_thread() -> Task {
+    Task {
         mm: null_mut(),
         pid: 0,
-    });
+    }
+}
+
+/// Makes this thread one of the kernel's.
+pub(crate) fn enter_kernel_thread() {
+    enter(kernel_thread());
 }
 
 /// Undoes [`enter`], of which `before` is the result.
