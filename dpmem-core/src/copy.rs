@@ -475,6 +475,11 @@ impl<'a, E: CopyEngine> Iterator for Batch<'a, E> {
 }
 
 /// What moves the bytes between system memory and the device.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a copy engine",
+    label = "this cannot move bytes between system memory and a device",
+    note = "implement `CopyEngine` for it: `submit()` starts the transfers of a batch"
+)]
 pub trait CopyEngine: Sized + Send + Sync {
     /// What tells that a batch has been copied. It may keep what the copy needs, such as a
     /// [`DmaMapped`](crate::DmaMapped).
@@ -502,6 +507,11 @@ pub trait CopyEngine: Sized + Send + Sync {
 }
 
 /// Something that happens once: a batch has been copied.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a fence",
+    label = "nobody can wait for this",
+    note = "implement `Fence` for it, or say `()` if everything has been copied when `submit()` returns"
+)]
 pub trait Fence {
     /// Waits until it has happened. May sleep.
     ///

@@ -43,7 +43,7 @@ use crate::{
 
 /// How a fault ends: `vm_fault_t`. Only the fault itself can tell: see [`Fault::migrate`] and
 /// [`Fault::fail`].
-#[must_use = "the kernel waits for the answer to a fault"]
+#[must_use = "the kernel waits for the answer to a fault: return it from `migrate_to_ram()`"]
 pub struct FaultAnswer(bindings::vm_fault_t);
 
 impl FaultAnswer {

@@ -236,7 +236,7 @@ pub(crate) enum Large {
 }
 
 /// Pages that are locked and unmapped, and have nowhere to go yet.
-#[must_use = "the pages go back to where they were when this is dropped"]
+#[must_use = "the pages go back to where they were when this is dropped: go on with `fill()`"]
 pub struct Collected<'m, T: DevPagemapOps>(Step<'m, T>);
 
 impl<'m, T: DevPagemapOps> Collected<'m, T> {
@@ -325,7 +325,7 @@ impl<'m, T: DevPagemapOps> Collected<'m, T> {
 }
 
 /// Pages that have somewhere to go.
-#[must_use = "the pages go back to where they were when this is dropped"]
+#[must_use = "the pages go back to where they were when this is dropped: go on with `copy()`"]
 pub struct Filled<'m, T: DevPagemapOps>(Step<'m, T>);
 
 impl<'m, T: DevPagemapOps> Filled<'m, T> {
@@ -365,7 +365,7 @@ impl<'m, T: DevPagemapOps> Filled<'m, T> {
 }
 
 /// Pages whose content is in both places.
-#[must_use = "the pages go back to where they were when this is dropped"]
+#[must_use = "the pages go back to where they were when this is dropped: go on with `commit()`"]
 pub struct Copied<'m, T: DevPagemapOps>(Step<'m, T>);
 
 impl<'m, T: DevPagemapOps> Copied<'m, T> {

@@ -110,7 +110,7 @@ impl<T: Send + Sync + 'static> Default for ModuleSlot<T> {
 }
 
 /// Something that lies in a [`ModuleSlot`], and is taken out when this is dropped. May sleep then.
-#[must_use = "the value is taken back when this is dropped"]
+#[must_use = "the value is taken back when this is dropped: keep it as long as the device is registered"]
 pub struct Published<T: Send + Sync + 'static>(&'static ModuleSlot<T>);
 
 impl<T: Send + Sync + 'static> Drop for Published<T> {

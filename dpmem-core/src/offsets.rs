@@ -32,6 +32,11 @@ use crate::number::{
 /// It deals in offsets, and never sees a page: what is idle, and what is out, is its own business.
 /// One that hands out a page twice, or a page that does not exist, makes requests fail. Such an
 /// offset is not given back to it.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not an allocator of offsets",
+    label = "this cannot say which page of a device is handed out",
+    note = "take `BitmapOffsets` or `ChunkOffsets`, or implement `OffsetAllocator` for it"
+)]
 pub trait OffsetAllocator: Send + Sync {
     /// Takes an idle run of `1 << order` pages that begins at a multiple of its size, or `None` if
     /// there is none, or none can be had just now.

@@ -43,6 +43,11 @@ use crate::{
 ///     engine: CopyRing,
 /// }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not what a driver supplies for its device memory",
+    label = "this has no allocator of offsets and no copy engine",
+    note = "add `#[derive(DevPagemapOps)]` to a struct with fields marked `#[offsets]` and `#[engine]`"
+)]
 pub trait DevPagemapOps: Sized + Send + Sync {
     /// Who decides which page is handed out.
     type Offsets: OffsetAllocator;

@@ -85,6 +85,18 @@ pub(crate) fn derive(input: DeriveInput) -> Result<TokenStream> {
             "`DevPagemapOps` can only be derived for a struct",
         ));
     };
+    // A derive macro's attributes are allowed here as well.
+    let misplaced = |attr: &&syn::Attribute| {
+        ["offsets", "engine"]
+            .iter()
+            .any(|name| attr.path().is_ident(name))
+    };
+    if let Some(attr) = input.attrs.iter().find(misplaced) {
+        return Err(Error::new_spanned(
+            attr,
+            "this attribute belongs to the field that it is about, not to the struct",
+        ));
+    }
     let (offsets, engine) = match (
         marked(&input, &data.fields, "offsets"),
         marked(&input, &data.fields, "engine"),
@@ -239,6 +251,15 @@ mod tests {
             struct Vram { #[offsets(4)] a: Buddy, #[engine] c: Ring }
         });
         assert!(errors[0].contains("no arguments"), "{errors:?}");
+    }
+
+    #[test]
+    fn attributes_are_those_of_fields() {
+        let errors = error(parse_quote! {
+            #[engine] struct Vram { #[offsets] a: Buddy, c: Ring }
+        });
+        assert_eq!(errors.len(), 1);
+        assert!(errors[0].contains("belongs to the field"), "{errors:?}");
     }
 
     #[test]

@@ -2,7 +2,14 @@
 
 //! Says what `linux/kbuild/Kbuild.rust` says.
 
+/// The version of the compiler whose messages are in `tests/ui`: the second number.
+const EXPECTED_COMPILER: u32 = 95;
+
 fn main() {
+    match source::compiler_minor() {
+        EXPECTED_COMPILER => source::cfg("expected_compiler"),
+        _ => source::no_cfg("expected_compiler"),
+    }
     source::cfg("CONFIG_RUST");
     source::cfg("CONFIG_RUST_DPMEM_KUNIT_TEST");
     // The kernel has an index space for device memory, which is what `bindings` simulates.

@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Wrong programs, and what the compiler says of each.
+//!
+//! `TRYBUILD=overwrite cargo test -p dpmem --test ui` writes down what it says.
+
+#[test]
+#[cfg_attr(
+    not(expected_compiler),
+    ignore = "what the compiler says was written down with another version of it"
+)]
+fn ui() {
+    trybuild::TestCases::new().compile_fail("tests/ui/*/*.rs");
+}

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Any type could be the allocator.
+
+use dpmem::{Batch, CopyEngine, DevPagemapOps};
+use kernel::prelude::*;
+
+struct Ring;
+
+impl CopyEngine for Ring {
+    type Fence = ();
+
+    fn submit(&self, batch: &mut Batch<'_, Self>) -> Result {
+        batch.for_each(drop);
+        Ok(())
+    }
+}
+
+#[derive(DevPagemapOps)]
+struct Vram<A> {
+    #[offsets]
+    offsets: A,
+    #[engine]
+    ring: Ring,
+}
+
+fn main() {}

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! An attribute that there is not.
+
+use dpmem::{Batch, BitmapOffsets, CopyEngine, DevPagemapOps};
+use kernel::prelude::*;
+
+struct Ring;
+
+impl CopyEngine for Ring {
+    type Fence = ();
+
+    fn submit(&self, batch: &mut Batch<'_, Self>) -> Result {
+        batch.for_each(drop);
+        Ok(())
+    }
+}
+
+#[derive(DevPagemapOps)]
+struct Vram {
+    #[offset]
+    offsets: BitmapOffsets,
+    #[engine]
+    ring: Ring,
+}
+
+fn main() {}

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! There are two engines, and nobody says which one is to copy.
+
+use dpmem::{Batch, BitmapOffsets, CopyEngine, DevPagemapOps};
+use kernel::prelude::*;
+
+struct Ring;
+
+impl CopyEngine for Ring {
+    type Fence = ();
+
+    fn submit(&self, batch: &mut Batch<'_, Self>) -> Result {
+        batch.for_each(drop);
+        Ok(())
+    }
+}
+
+#[derive(DevPagemapOps)]
+struct Vram {
+    #[offsets]
+    offsets: BitmapOffsets,
+    #[engine]
+    up: Ring,
+    #[engine]
+    down: Ring,
+}
+
+fn main() {}

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the fault says has to reach the kernel.
+
+#![deny(unused_must_use)]
+
+use dpmem::{Batch, BitmapOffsets, CopyEngine, DevPagemapOps, Fault, FaultAnswer};
+use kernel::prelude::*;
+
+struct Ring;
+
+impl CopyEngine for Ring {
+    type Fence = ();
+
+    fn submit(&self, batch: &mut Batch<'_, Self>) -> Result {
+        batch.for_each(drop);
+        Ok(())
+    }
+}
+
+struct Vram {
+    offsets: BitmapOffsets,
+    ring: Ring,
+}
+
+impl DevPagemapOps for Vram {
+    type Offsets = BitmapOffsets;
+    type Engine = Ring;
+
+    fn offsets(&self) -> &BitmapOffsets {
+        &self.offsets
+    }
+
+    fn engine(&self) -> &Ring {
+        &self.ring
+    }
+
+    fn migrate_to_ram(fault: Fault<'_, Self>) -> FaultAnswer {
+        fault.migrate();
+        loop {}
+    }
+}
+
+fn main() {}

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The process waits for an answer.
+
+use dpmem::{Batch, BitmapOffsets, CopyEngine, DevPagemapOps, Fault, FaultAnswer};
+use kernel::prelude::*;
+
+struct Ring;
+
+impl CopyEngine for Ring {
+    type Fence = ();
+
+    fn submit(&self, batch: &mut Batch<'_, Self>) -> Result {
+        batch.for_each(drop);
+        Ok(())
+    }
+}
+
+struct Vram {
+    offsets: BitmapOffsets,
+    ring: Ring,
+}
+
+impl DevPagemapOps for Vram {
+    type Offsets = BitmapOffsets;
+    type Engine = Ring;
+
+    fn offsets(&self) -> &BitmapOffsets {
+        &self.offsets
+    }
+
+    fn engine(&self) -> &Ring {
+        &self.ring
+    }
+
+    fn migrate_to_ram(_fault: Fault<'_, Self>) -> FaultAnswer {
+        let _ = "somebody touched our page";
+    }
+}
+
+fn main() {}

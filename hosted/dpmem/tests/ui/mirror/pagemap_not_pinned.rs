@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A pagemap is registered where it is.
+
+use dpmem::{DevPagemap, DevPagemapOps, NrPages};
+
+fn wrong<T: DevPagemapOps>(ops: T) -> DevPagemap<T> {
+    DevPagemap::new(c"vram", NrPages::new(512), ops)
+}
+
+fn main() {}
