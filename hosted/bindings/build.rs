@@ -33,8 +33,8 @@ fn main() {
         .lines()
         .any(|line| line.contains("newtype") && line.contains("hrtimer_restart"));
     match newtype {
-        true => source::cfg("hrtimer_restart_is_newtype"),
-        false => source::no_cfg("hrtimer_restart_is_newtype"),
+        true => source::cfg("newtype_enums"),
+        false => source::no_cfg("newtype_enums"),
     }
     let error = |name: &str| name.len() > 1 && name.starts_with('E');
     let headers = [

@@ -15,4 +15,3 @@
 
 include!(concat!(env!("OUT_DIR"), "/root.rs"));
 
-pub mod dma;

@@ -12,12 +12,13 @@ use pin_init::Zeroable;
 
 use crate::{
     consts::*,
+    devices::device,
     errno::*,
     machine::{might_sleep, with},
     mm::vm_area_struct,
     process::{Errno, Process},
     report::report,
-    rest::{cred, device, inode, iov_iter, module, seq_file},
+    rest::{cred, inode, iov_iter, module, seq_file},
 };
 
 #[repr(C)]
@@ -37,6 +38,9 @@ pub struct kiocb {
 #[derive(Clone, Copy, Zeroable)]
 pub struct file_operations {
     pub owner: *mut module,
+    pub llseek: Option<unsafe extern "C" fn(*mut file, loff_t, c_int) -> loff_t>,
+    pub read: Option<unsafe extern "C" fn(*mut file, *mut c_char, usize, *mut loff_t) -> isize>,
+    pub write: Option<unsafe extern "C" fn(*mut file, *const c_char, usize, *mut loff_t) -> isize>,
     pub open: Option<unsafe extern "C" fn(*mut inode, *mut file) -> c_int>,
     pub release: Option<unsafe extern "C" fn(*mut inode, *mut file) -> c_int>,
     pub mmap: Option<unsafe extern "C" fn(*mut file, *mut vm_area_struct) -> c_int>,

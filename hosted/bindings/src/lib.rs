@@ -27,6 +27,7 @@ mod bits;
 mod buddy;
 mod consts;
 mod device_private;
+mod devices;
 mod driver;
 mod files;
 
@@ -68,7 +69,7 @@ pub use self::{
     atomic::*,
     bits::*,
     consts::*,
-    device_private::*,
+    device_private::*, devices::*,
     errno::*,
     files::*,
     buddy::*, hmm::*,

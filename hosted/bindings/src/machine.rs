@@ -16,7 +16,7 @@ use std::{
 };
 
 use crate::{
-    device_private::Pages, files::miscdevice, mm::mm_struct, pages::Frames, report::fatal, workqueue::Item,
+    device_private::Pages, devices::Mapping, files::miscdevice, mm::mm_struct, pages::Frames, report::fatal, workqueue::Item,
 };
 
 /// What the machine knows. Pointers in it are to what the machine keeps alive, or checks before it believes them.
@@ -47,6 +47,8 @@ pub(crate) struct State {
     pub(crate) next_pid: i32,
     /// Work items that are queued or run.
     pub(crate) works: HashMap<usize, Item>,
+    /// What devices can reach, by its address.
+    pub(crate) mappings: Vec<(usize, Mapping)>,
     /// Whether there was ever more than one thread, so that what happens in which order is chance.
     concurrent: bool,
 }
@@ -251,6 +253,7 @@ impl State {
                 .values()
                 .map(|_| "a registered pagemap".to_owned()),
         );
+        left.extend(self.mappings.iter().map(|_| "a page that is mapped for a device".to_owned()));
         left.extend(self.frames.in_use());
         let sizes: usize = self.allocations.values().map(|(size, _)| size).sum();
         if sizes > 0 {

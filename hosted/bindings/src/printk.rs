@@ -6,7 +6,7 @@ use core::ffi::CStr;
 
 use ffi::*;
 
-use crate::rest::{device, seq_file};
+use crate::{devices::device, rest::seq_file};
 
 pub const KERN_EMERG: &[u8; 3] = b"\x010\0";
 pub const KERN_ALERT: &[u8; 3] = b"\x011\0";

@@ -5,7 +5,7 @@
 use ffi::*;
 use pin_init::Zeroable;
 
-use crate::{consts::*, files::file, task::kuid_t};
+use crate::{consts::*, devices::device, files::file, task::kuid_t};
 
 /// Types that are only ever behind pointers.
 macro_rules! opaque {
@@ -19,12 +19,10 @@ macro_rules! opaque {
 
 opaque! {
     fwnode_handle
-    inode
     kvfree_rcu_head
     module
     pid_namespace
     poll_table_struct
-    seq_file
     srcu_struct
     static_key
     static_key_false
@@ -35,14 +33,19 @@ opaque! {
 pub type poll_table = poll_table_struct;
 
 #[repr(C)]
-pub struct cred {
-    pub euid: kuid_t,
-    _not_send: *mut c_void,
+pub struct inode {
+    pub i_private: *mut c_void,
 }
 
 #[repr(C)]
-pub struct device {
-    pub parent: *mut device,
+pub struct seq_file {
+    pub private: *mut c_void,
+}
+
+#[repr(C)]
+pub struct cred {
+    pub euid: kuid_t,
+    _not_send: *mut c_void,
 }
 
 #[repr(C)]
@@ -151,9 +154,7 @@ not_simulated! {
     fn _copy_from_iter(*mut c_void, usize, *mut iov_iter) -> usize;
     fn _copy_to_iter(*const c_void, usize, *mut iov_iter) -> usize;
     fn cleanup_srcu_struct(*mut srcu_struct);
-    fn dev_get_drvdata(*const device) -> *mut c_void;
     fn dev_name(*const device) -> *const c_char;
-    fn dev_set_drvdata(*mut device, *mut c_void);
     fn finish_wait(*mut wait_queue_head, *mut wait_queue_entry);
     fn fwnode_count_parents(*const fwnode_handle) -> c_uint;
     fn fwnode_get_name(*const fwnode_handle) -> *const c_char;
@@ -179,7 +180,6 @@ not_simulated! {
     fn fwnode_property_read_u16_array(*const fwnode_handle, *const c_char, *mut u16, usize) -> c_int;
     fn fwnode_property_read_u32_array(*const fwnode_handle, *const c_char, *mut u32, usize) -> c_int;
     fn fwnode_property_read_u64_array(*const fwnode_handle, *const c_char, *mut u64, usize) -> c_int;
-    fn get_device(*mut device) -> *mut device;
     fn init_srcu_struct_with_key(*mut srcu_struct, *const c_char, *mut crate::locks::lock_class_key) -> c_int;
     fn init_wait(*mut wait_queue_entry);
     fn iov_iter_advance(*mut iov_iter, usize);
@@ -193,7 +193,6 @@ not_simulated! {
     fn local_interrupt_disable();
     fn local_interrupt_enable();
     fn prepare_to_wait_exclusive(*mut wait_queue_head, *mut wait_queue_entry, c_int);
-    fn put_device(*mut device);
     fn schedule_timeout(c_long) -> c_long;
     fn srcu_barrier(*mut srcu_struct);
     fn srcu_read_lock(*mut srcu_struct) -> c_int;

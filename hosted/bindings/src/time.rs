@@ -62,23 +62,23 @@ pub struct timerqueue_node {
     pub expires: ktime_t,
 }
 
-// 7.3 asks bindgen for a type of its own, 7.2 does not.
-#[cfg(hrtimer_restart_is_newtype)]
+// 7.3 asks bindgen for types of their own, 7.2 does not.
+#[cfg(newtype_enums)]
 #[repr(transparent)]
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct hrtimer_restart(pub c_uint);
 
-#[cfg(hrtimer_restart_is_newtype)]
+#[cfg(newtype_enums)]
 impl hrtimer_restart {
     pub const HRTIMER_NORESTART: Self = Self(0);
     pub const HRTIMER_RESTART: Self = Self(1);
 }
 
-#[cfg(not(hrtimer_restart_is_newtype))]
+#[cfg(not(newtype_enums))]
 pub type hrtimer_restart = c_uint;
-#[cfg(not(hrtimer_restart_is_newtype))]
+#[cfg(not(newtype_enums))]
 pub const hrtimer_restart_HRTIMER_NORESTART: hrtimer_restart = 0;
-#[cfg(not(hrtimer_restart_is_newtype))]
+#[cfg(not(newtype_enums))]
 pub const hrtimer_restart_HRTIMER_RESTART: hrtimer_restart = 1;
 
 pub type hrtimer_mode = c_uint;
