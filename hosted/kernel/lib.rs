@@ -14,4 +14,3 @@
 #![allow(macro_expanded_macro_exports_accessed_by_absolute_paths)]
 
 include!(concat!(env!("OUT_DIR"), "/root.rs"));
-

@@ -19,12 +19,20 @@ pub fn kunit_tests(suite: TokenStream, module: TokenStream) -> TokenStream {
     let mut module = parse_macro_input!(module as syn::ItemMod);
     let items = module.content.iter_mut().flat_map(|(_, items)| items);
     for item in items {
-        let syn::Item::Fn(function) = item else { continue };
-        let Some(test) = function.attrs.iter_mut().find(|attr| attr.path().is_ident("test")) else {
+        let syn::Item::Fn(function) = item else {
+            continue;
+        };
+        let Some(test) = function
+            .attrs
+            .iter_mut()
+            .find(|attr| attr.path().is_ident("test"))
+        else {
             continue;
         };
         *test = syn::parse_quote!(#[cfg_attr(test, test)]);
-        function.attrs.push(syn::parse_quote!(#[cfg_attr(not(test), allow(dead_code))]));
+        function
+            .attrs
+            .push(syn::parse_quote!(#[cfg_attr(not(test), allow(dead_code))]));
         let (output, body) = (&function.sig.output, &function.block);
         function.block = syn::parse_quote!({ ::kernel::bindings::sim::run(|| #output #body) });
     }

@@ -28,6 +28,8 @@ pub(crate) enum Command {
     Demo(DemoOptions),
     /// Run every test.
     Test(TestOptions),
+    /// Run the tests of the layer and the sample over a simulated kernel, in seconds.
+    Hosted(HostedOptions),
     /// Kernels and virtual machines.
     #[command(subcommand)]
     Lab(LabCommand),
@@ -78,6 +80,17 @@ pub(crate) struct DemoOptions {
     pub(crate) vm: bool,
     #[command(flatten)]
     pub(crate) machine: MachineOptions,
+}
+
+/// Options of `hosted`.
+#[derive(Debug, Args)]
+pub(crate) struct HostedOptions {
+    /// Whose Rust files to use: 7.3, 7.2, or the folder of a kernel tree.
+    #[arg(long, default_value = "7.3", value_name = "7.3|7.2|DIR")]
+    pub(crate) linux: LinuxChoice,
+    /// What else to say to `cargo test`.
+    #[arg(last = true)]
+    pub(crate) arguments: Vec<String>,
 }
 
 /// Options of `test`.

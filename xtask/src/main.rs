@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Every command of dpmem: `cargo xtask demo`, `test` and `lab`.
+//! Every command of dpmem: `cargo xtask demo`, `test`, `hosted` and `lab`.
 //!
-//! A command comes in through [`cli`], and goes to one of [`demo`], [`check`] and [`lab`]. What they share:
+//! A command comes in through [`cli`], and goes to one of [`demo`], [`check`], [`hosted`] and [`lab`]. What they share:
 //!
 //! - [`cache`], [`repo`], [`progress`], [`process`]: files outside and inside of the checkout, what the user sees while it
 //!   takes long, and how another program is run;
@@ -20,6 +20,7 @@ mod console;
 mod demo;
 mod disk;
 mod guest;
+mod hosted;
 mod install;
 mod kernel;
 mod ktap;
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
     let outcome = process::stop_on_signals().and_then(|()| match options.command {
         cli::Command::Demo(options) => demo::run(&options),
         cli::Command::Test(options) => check::run(&options),
+        cli::Command::Hosted(options) => hosted::run(&options),
         cli::Command::Lab(command) => lab::run(command),
         cli::Command::Bench(command) => bench::run(&command),
     });

@@ -31,7 +31,12 @@ pub struct list_head {
 }
 
 pub unsafe extern "C" fn INIT_LIST_HEAD(list: *mut list_head) {
-    unsafe { list.write(list_head { next: list, prev: list }) };
+    unsafe {
+        list.write(list_head {
+            next: list,
+            prev: list,
+        })
+    };
 }
 
 unsafe fn list_add_tail(new: *mut list_head, head: *mut list_head) {
@@ -119,7 +124,11 @@ pub unsafe extern "C" fn gpu_buddy_alloc_blocks(
     might_sleep("gpu_buddy_alloc_blocks");
     let buddy = unsafe { &mut *mm };
     let chunk = buddy.chunk_size;
-    if size < chunk || size % chunk != 0 || min_page_size < chunk || !min_page_size.is_power_of_two() {
+    if size < chunk
+        || size % chunk != 0
+        || min_page_size < chunk
+        || !min_page_size.is_power_of_two()
+    {
         return -(EINVAL as c_int);
     }
     let range = match flags & GPU_BUDDY_RANGE_ALLOCATION {
@@ -135,7 +144,11 @@ pub unsafe extern "C" fn gpu_buddy_alloc_blocks(
     while left > 0 {
         let most = 1 << left.ilog2();
         let sizes = std::iter::successors(Some(most), |size| Some(size / 2));
-        let least = if flags & GPU_BUDDY_CONTIGUOUS_ALLOCATION != 0 { most } else { min_page_size };
+        let least = if flags & GPU_BUDDY_CONTIGUOUS_ALLOCATION != 0 {
+            most
+        } else {
+            min_page_size
+        };
         let found = sizes
             .take_while(|size| *size >= least)
             .find_map(|size| Some((find(out, size, range)?, size)));
@@ -153,14 +166,20 @@ pub unsafe extern "C" fn gpu_buddy_alloc_blocks(
         let block = Box::into_raw(Box::new(gpu_buddy_block {
             header: offset | u64::from((size / chunk).ilog2()),
             private: std::ptr::null_mut(),
-            __bindgen_anon_1: gpu_buddy_block__bindgen_ty_1 { rb: rb_node::default() },
+            __bindgen_anon_1: gpu_buddy_block__bindgen_ty_1 {
+                rb: rb_node::default(),
+            },
         }));
         unsafe { list_add_tail(&raw mut (*block).__bindgen_anon_1.link, blocks) };
     }
     0
 }
 
-pub unsafe extern "C" fn gpu_buddy_free_list(mm: *mut gpu_buddy, objects: *mut list_head, _flags: c_uint) {
+pub unsafe extern "C" fn gpu_buddy_free_list(
+    mm: *mut gpu_buddy,
+    objects: *mut list_head,
+    _flags: c_uint,
+) {
     might_sleep("gpu_buddy_free_list");
     let buddy = unsafe { &mut *mm };
     let mut link = unsafe { (*objects).next };

@@ -128,7 +128,12 @@ pub unsafe extern "C" fn devres_node_init(
     unsafe { node.write(new) };
 }
 
-pub unsafe extern "C" fn devres_set_node_dbginfo(_node: *mut devres_node, _name: *const c_char, _size: usize) {}
+pub unsafe extern "C" fn devres_set_node_dbginfo(
+    _node: *mut devres_node,
+    _name: *const c_char,
+    _size: usize,
+) {
+}
 
 pub unsafe extern "C" fn devres_node_add(dev: *mut device, node: *mut devres_node) {
     with(|_| unsafe { (*dev).resources.push(node) });
@@ -251,7 +256,9 @@ pub unsafe extern "C" fn dma_unmap_page_attrs(
             Some(i) => {
                 m.mappings.swap_remove(i);
             }
-            None => report("what is unmapped was not mapped for this device, with this size and direction"),
+            None => report(
+                "what is unmapped was not mapped for this device, with this size and direction",
+            ),
         }
     });
 }

@@ -193,7 +193,8 @@ pub unsafe extern "C" fn complete_all(x: *mut completion) {
 pub unsafe extern "C" fn wait_for_completion(x: *mut completion) {
     might_sleep("wait_for_completion");
     with(|m| {
-        while unsafe { (*x).done } == 0 {
+        let is_done = || unsafe { (&raw const (*x).done).read_volatile() } != 0;
+        while !is_done() {
             m.wait("a completion");
         }
     });

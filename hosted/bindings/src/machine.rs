@@ -16,7 +16,8 @@ use std::{
 };
 
 use crate::{
-    device_private::Pages, devices::Mapping, files::miscdevice, mm::mm_struct, pages::Frames, report::fatal, workqueue::Item,
+    device_private::Pages, devices::Mapping, files::miscdevice, mm::mm_struct, pages::Frames,
+    report::fatal, workqueue::Item,
 };
 
 /// What the machine knows. Pointers in it are to what the machine keeps alive, or checks before it believes them.
@@ -253,7 +254,11 @@ impl State {
                 .values()
                 .map(|_| "a registered pagemap".to_owned()),
         );
-        left.extend(self.mappings.iter().map(|_| "a page that is mapped for a device".to_owned()));
+        left.extend(
+            self.mappings
+                .iter()
+                .map(|_| "a page that is mapped for a device".to_owned()),
+        );
         left.extend(self.frames.in_use());
         let sizes: usize = self.allocations.values().map(|(size, _)| size).sum();
         if sizes > 0 {

@@ -265,8 +265,7 @@ impl Process {
     ///
     /// `EFAULT` is a segmentation fault, `EIO` a bus error, `ENOMEM` the end of the process.
     pub fn read(&self, addr: usize, to: &mut [u8]) -> Result<(), Errno> {
-        let left = unsafe { access(self.mm, addr, to.len(), false, to.as_mut_ptr(), &mut None) };
-        left
+        unsafe { access(self.mm, addr, to.len(), false, to.as_mut_ptr(), &mut None) }
     }
 
     /// Stores to memory. Errors are those of [`Process::read`].

@@ -15,7 +15,8 @@ const NR: usize = 4;
 fn read(process: &Process, memory: usize) -> Vec<u8> {
     let mut bytes = vec![0; NR * PAGE_SIZE];
     let read = process.read(memory, &mut bytes);
-    read.or_else(|_| process.read(memory, &mut bytes)).expect("the second time nothing fails");
+    read.or_else(|_| process.read(memory, &mut bytes))
+        .expect("the second time nothing fails");
     bytes
 }
 

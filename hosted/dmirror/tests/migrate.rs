@@ -23,7 +23,10 @@ fn there_and_back() {
         assert_eq!(device.call(Command::MigrateToDev, memory, NR), Ok(NR));
         for page in 0..NR {
             let mapped = process.mapped(memory + page * PAGE_SIZE);
-            assert!(matches!(mapped, Mapped::Device(_, true)), "page {page}: {mapped:?}");
+            assert!(
+                matches!(mapped, Mapped::Device(_, true)),
+                "page {page}: {mapped:?}"
+            );
         }
         assert_eq!(device.read(memory, NR).unwrap(), bytes);
 
@@ -35,7 +38,10 @@ fn there_and_back() {
 
         device.call(Command::MigrateToSys, memory, NR).unwrap();
         for page in 0..NR {
-            assert!(matches!(process.mapped(memory + page * PAGE_SIZE), Mapped::Ram(true)));
+            assert!(matches!(
+                process.mapped(memory + page * PAGE_SIZE),
+                Mapped::Ram(true)
+            ));
         }
         let mut all = vec![0; NR * PAGE_SIZE];
         process.read(memory, &mut all).unwrap();

@@ -102,7 +102,9 @@ impl Root {
     pub fn replace(mut self, old: &str, new: &str) -> Self {
         if self.text.matches(old).count() != 1 {
             let file = self.file.display();
-            fail(&format!("{file} has not one `{old}`: hosted/ has to be adapted to it"));
+            fail(&format!(
+                "{file} has not one `{old}`: hosted/ has to be adapted to it"
+            ));
         }
         self.text = self.text.replacen(old, new, 1);
         self

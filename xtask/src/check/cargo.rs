@@ -2,7 +2,7 @@
 
 //! What cargo checks: format, lints, tests, documentation.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
@@ -18,9 +18,14 @@ use crate::report::{Report, Test};
 const SUITE: &str = "cargo";
 
 fn cargo() -> Command {
+    cargo_in(&repo::top())
+}
+
+/// Cargo, in the workspace at `folder`.
+pub(crate) fn cargo_in(folder: &Path) -> Command {
     let program = std::env::var_os("CARGO").map_or_else(|| PathBuf::from("cargo"), PathBuf::from);
     let mut command = Command::new(program);
-    command.current_dir(repo::top());
+    command.current_dir(folder);
     command
 }
 
@@ -43,7 +48,7 @@ fn component(subcommand: &str, component: &str) -> Result<(), String> {
 }
 
 /// Runs a step; each line of its output is looked at by `on_line`.
-fn step(
+pub(super) fn step(
     name: &str,
     needs: Option<(&str, &str)>,
     command: &mut Command,
@@ -135,9 +140,14 @@ pub(super) fn document(report: &mut Report) -> Result<()> {
 pub(super) fn test(report: &mut Report) -> Result<()> {
     let mut command = cargo();
     command.args(["test", "--locked", "--workspace", "--no-fail-fast"]);
+    run_tests("test", &mut command, report)
+}
+
+/// Runs `command`, which is one of `cargo test`: each test is one in the report.
+pub(super) fn run_tests(name: &str, command: &mut Command, report: &mut Report) -> Result<()> {
     let mut tests = Vec::new();
     let mut program = String::new();
-    let good = step("test", None, &mut command, report, |line| {
+    let good = step(name, None, command, report, |line| {
         if let Some(name) = running(line) {
             program = name;
         }
@@ -150,7 +160,7 @@ pub(super) fn test(report: &mut Report) -> Result<()> {
     if good && failed {
         report.add(Test::new(
             SUITE,
-            "test",
+            name,
             Err("a test failed, and cargo did not say so".to_owned()),
             0.0,
         ))?;

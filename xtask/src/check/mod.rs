@@ -3,7 +3,10 @@
 //! `cargo xtask test`: everything, one step after another, in one report.
 
 mod cargo;
+mod hosted;
 mod tree;
+
+pub(crate) use cargo::cargo_in;
 
 use anyhow::Result;
 
@@ -179,6 +182,15 @@ pub(crate) fn run(options: &TestOptions) -> Result<bool> {
     cargo::lint(&mut report)?;
     cargo::test(&mut report)?;
     cargo::document(&mut report)?;
+    // The first that needs the source of a kernel, which is fetched for it, and the last that needs no kernel.
+    let mut hosted_series = vec![Series::V7_3];
+    if options.full {
+        hosted_series.push(Series::V7_2);
+    }
+    for series in hosted_series {
+        let outcome = hosted::run(series, &mut report);
+        failed_to_run("hosted", outcome, &mut report)?;
+    }
     let mut cells = usual();
     if options.full {
         cells.extend(rest());

@@ -78,11 +78,14 @@ impl<'p> Device<'p> {
     #[allow(dead_code, reason = "not every test needs it")]
     pub fn write(&self, addr: usize, bytes: &[u8]) -> Result<(), Errno> {
         self.process.write(self.buffer, bytes)?;
-        self.call(Command::Write, addr, bytes.len() / PAGE_SIZE).map(|_| ())
+        self.call(Command::Write, addr, bytes.len() / PAGE_SIZE)
+            .map(|_| ())
     }
 }
 
 /// `nr` pages, all different.
 pub fn pattern(nr: usize, seed: u8) -> Vec<u8> {
-    (0..nr * PAGE_SIZE).map(|i| (i / PAGE_SIZE) as u8 ^ (i % 251) as u8 ^ seed).collect()
+    (0..nr * PAGE_SIZE)
+        .map(|i| (i / PAGE_SIZE) as u8 ^ (i % 251) as u8 ^ seed)
+        .collect()
 }
