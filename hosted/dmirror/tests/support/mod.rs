@@ -74,6 +74,12 @@ impl<'p> Device<'p> {
         Ok(bytes)
     }
 
+    /// Maps `len` bytes of the file.
+    #[allow(dead_code, reason = "not every test needs it")]
+    pub fn mmap(&self, len: usize) -> Result<usize, Errno> {
+        self.file.mmap(len)
+    }
+
     /// The device writes `bytes` to `addr`.
     #[allow(dead_code, reason = "not every test needs it")]
     pub fn write(&self, addr: usize, bytes: &[u8]) -> Result<(), Errno> {
