@@ -53,4 +53,17 @@ impl<P> DeviceMemory<P> {
             Self::Unavailable(_) => None,
         }
     }
+
+    /// The memory; for somebody who can do nothing without it.
+    ///
+    /// # Errors
+    ///
+    /// The reason why there is none.
+    #[inline]
+    pub fn into_result(self) -> Result<P> {
+        match self {
+            Self::Registered(registered) => Ok(registered),
+            Self::Unavailable(err) => Err(err),
+        }
+    }
 }

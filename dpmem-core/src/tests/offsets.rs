@@ -148,6 +148,7 @@ struct Chunked(ChunkOffsets<Source>);
 impl DevPagemapOps for Chunked {
     type Offsets = ChunkOffsets<Source>;
     type Engine = Self;
+    type Data = ();
 
     fn offsets(&self) -> &ChunkOffsets<Source> {
         &self.0
@@ -160,6 +161,7 @@ impl DevPagemapOps for Chunked {
 
 impl CopyEngine for Chunked {
     type Fence<'a> = ();
+    type Data = ();
 
     fn submit<'a>(&'a self, batch: &mut Batch<'a, Self>) -> Result {
         match batch.count() {

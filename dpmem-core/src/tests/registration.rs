@@ -24,6 +24,7 @@ mod cases {
     fn no_place_is_not_an_error() -> Result {
         assert!(DeviceMemory::of(Ok(7))?.registered() == Some(&7));
         assert!(DeviceMemory::<()>::of(Err(ERANGE))?.registered().is_none());
+        assert!(DeviceMemory::<()>::of(Err(ERANGE))?.into_result() == Err(ERANGE));
         assert!(DeviceMemory::<()>::of(Err(ENOMEM)).err() == Some(ENOMEM));
         Ok(())
     }

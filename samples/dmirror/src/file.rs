@@ -29,7 +29,6 @@ use kernel::{
 use dpmem::{
     Access,
     Collected,
-    DeviceMemory,
     Filled,
     HmmBuffer,
     Location,
@@ -130,7 +129,7 @@ impl<const N: usize> MiscDevice for DmirrorFile<N> {
                     (uapi::FLAG_TIME_OUT, Defect::TimeOut),
                 ];
                 for (_, defect) in defects.iter().filter(|(flag, _)| flags & flag != 0) {
-                    let pagemap = this.device.pagemap_or_register()?;
+                    let pagemap = this.device.memory()?.into_result()?;
                     pagemap.ops().cells().break_next(*defect);
                 }
             }
@@ -189,10 +188,7 @@ impl<const N: usize> DmirrorFile<N> {
     /// Memory of the process migrates to the device, which then reads it and hands it to the
     /// process.
     fn migrate_to_device(&self, command: &mut Command) -> Result {
-        let pagemap = match self.device.memory()? {
-            DeviceMemory::Registered(pagemap) => pagemap,
-            DeviceMemory::Unavailable(err) => return Err(err),
-        };
+        let pagemap = self.device.memory()?.into_result()?;
         let mut buffer = MigrateBuffer::new(WINDOW)?;
         self.for_each_vma(command.range, |mmap, window| {
             let pages = MigrateVma::to_device(&pagemap, mmap, window, &mut buffer)?;
