@@ -295,10 +295,9 @@ impl<T: DevPagemapOps> DevPagemap<T> {
     /// the pagemap is in a [`BoundPagemap`](crate::BoundPagemap).
     #[inline]
     pub fn device(&self) -> Option<&Device<Bound>> {
+        let device = self.device.as_ref()?;
         // SAFETY: The device has its driver for as long as `self` lives, by the type invariants.
-        self.device
-            .as_ref()
-            .map(|device| unsafe { device.as_bound() })
+        Some(unsafe { device.as_bound() })
     }
 
     /// Says whose memory it is.

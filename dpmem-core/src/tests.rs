@@ -335,7 +335,10 @@ mod data {
             offsets <- BitmapOffsets::new(nr),
             engine: Keeping,
         }? Error);
-        KBox::pin_init(DevPagemap::new(c"dpmem-kunit", nr, device), GFP_KERNEL)
+        KBox::pin_init(
+            DevPagemap::new(c"dpmem-kunit", nr, NumaNode::LOCAL, device),
+            GFP_KERNEL,
+        )
     }
 
     fn kept(gone: &Arc<Atomic<usize>>) -> Result<Arc<Kept>> {

@@ -135,6 +135,8 @@ mod cases {
         let bound = pagemap(&faux, &log)?;
         {
             let pagemap = bound.access().ok_or(ENODEV)?;
+            let its_device = pagemap.device().ok_or(ENODEV)?;
+            assert!(core::ptr::eq(its_device, device(&faux)));
             let folio = pagemap.request_folio(Order::ZERO)?;
             assert_eq!(pagemap.nr_out().get(), 1);
             drop(folio);
