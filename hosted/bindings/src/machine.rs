@@ -11,7 +11,10 @@ use std::{
     collections::{BTreeMap, HashMap},
     ops::{Deref, DerefMut},
     panic::{catch_unwind, resume_unwind, AssertUnwindSafe},
-    sync::{Arc, Condvar, Mutex, MutexGuard},
+    sync::{
+        atomic::{AtomicBool, Ordering},
+        Arc, Condvar, Mutex, MutexGuard,
+    },
     thread::JoinHandle,
 };
 
@@ -50,18 +53,24 @@ pub(crate) struct State {
     pub(crate) works: HashMap<usize, Item>,
     /// What devices can reach, by its address.
     pub(crate) mappings: Vec<(usize, Mapping)>,
-    /// Whether there was ever more than one thread, so that what happens in which order is chance.
-    concurrent: bool,
+    /// How long nothing has happened but that the only thread slept, in times and in nanoseconds.
+    naps: usize,
+    pub(crate) slept: i64,
 }
 
 // SAFETY: The pointers are used under the lock of the machine only, or by the thread that owns what they point to.
 unsafe impl Send for State {}
+
+/// How often the only thread of a machine may sleep. Something that failed once is there the next time.
+const MAX_NAPS: usize = 64;
 
 /// A machine.
 #[derive(Default)]
 pub(crate) struct Machine {
     state: Mutex<State>,
     changed: Condvar,
+    /// Whether there was ever more than one thread, so that what happens in which order is chance.
+    concurrent: AtomicBool,
 }
 
 thread_local! {
@@ -121,6 +130,20 @@ impl Locked<'_> {
         self.machine.changed.notify_all();
     }
 
+    /// Sleeps for a while. If nobody else runs, that takes no time, and cannot go on for ever. False if somebody does.
+    pub(crate) fn nap(&mut self, nanoseconds: i64) -> bool {
+        if self.threads > self.waiting + 1 {
+            self.naps = 0;
+            return false;
+        }
+        self.naps += 1;
+        if self.naps > MAX_NAPS {
+            fatal("this thread sleeps again and again, and there is nobody who could end that");
+        }
+        self.slept += nanoseconds;
+        true
+    }
+
     /// Whether `what`, which is asked for now, is to fail.
     pub(crate) fn fails(&mut self, what: &'static str) -> bool {
         let number = self.fallible;
@@ -143,6 +166,10 @@ pub(crate) fn with<R>(f: impl FnOnce(&mut Locked<'_>) -> R) -> R {
     let Some(machine) = current() else {
         fatal("the kernel is called outside of `sim::run()`");
     };
+    if machine.concurrent.load(Ordering::Relaxed) {
+        // Between any two things that C does, somebody else may run.
+        std::thread::yield_now();
+    }
     let state = machine
         .state
         .lock()
@@ -227,7 +254,7 @@ fn run_once<R>(fails: Option<usize>, f: impl FnOnce() -> R) -> (R, Outcome) {
         Outcome {
             fallible: m.fallible,
             failed: m.failed,
-            concurrent: m.concurrent,
+            concurrent: m.machine.concurrent.load(Ordering::Relaxed),
         }
     });
     let reports = with(|m| std::mem::take(&mut m.reports));
@@ -322,7 +349,7 @@ fn spawn_as<R: Send + 'static>(
     let machine = current().unwrap_or_else(|| fatal("a thread belongs to a machine"));
     with(|m| {
         m.threads += 1;
-        m.concurrent = true;
+        m.machine.concurrent.store(true, Ordering::Relaxed);
     });
     std::thread::spawn(move || {
         MACHINE.set(Some(machine));

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Time: the host's, in jiffies of a millisecond. Timers are not simulated.
+//! Time: the host's, in jiffies of a millisecond; the only thread of a machine sleeps in no time. Timers are not
+//! simulated.
 
 use std::{
     sync::OnceLock,
@@ -9,7 +10,7 @@ use std::{
 
 use ffi::*;
 
-use crate::machine::might_sleep;
+use crate::machine::{might_sleep, with};
 
 pub type ktime_t = i64;
 pub type clockid_t = c_int;
@@ -26,7 +27,7 @@ pub const MAX_UDELAY_MS: u32 = 5;
 pub unsafe extern "C" fn ktime_get() -> ktime_t {
     static BOOT: OnceLock<Instant> = OnceLock::new();
     let since = BOOT.get_or_init(Instant::now).elapsed();
-    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX) + with(|m| m.slept)
 }
 
 pub unsafe extern "C" fn ktime_to_us(kt: ktime_t) -> i64 {
@@ -43,7 +44,9 @@ pub unsafe extern "C" fn __msecs_to_jiffies(m: c_uint) -> c_ulong {
 
 pub unsafe extern "C" fn fsleep(usecs: c_ulong) {
     might_sleep("fsleep");
-    std::thread::sleep(Duration::from_micros(usecs as u64));
+    if !with(|m| m.nap(usecs as i64 * 1_000)) {
+        std::thread::sleep(Duration::from_micros(usecs as u64));
+    }
 }
 
 pub unsafe extern "C" fn udelay(usecs: c_ulong) {

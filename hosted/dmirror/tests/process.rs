@@ -131,7 +131,10 @@ fn what_is_unmapped_goes_back_to_the_allocator() {
         process.munmap(memory + PAGE_SIZE, PAGE_SIZE);
         process.madvise_dontneed(memory + 2 * PAGE_SIZE, PAGE_SIZE);
         assert_eq!(process.read(memory + PAGE_SIZE, &mut [0]), Err(EFAULT));
-        assert_eq!(contents(&process, memory + 2 * PAGE_SIZE, 1), [0; PAGE_SIZE]);
+        assert_eq!(
+            contents(&process, memory + 2 * PAGE_SIZE, 1),
+            [0; PAGE_SIZE]
+        );
         assert_eq!(contents(&process, memory, 1), bytes[..PAGE_SIZE]);
         // The lowest idle page is the one that came back first.
         let (other, _) = on_device(&process, &device, 1);
@@ -149,6 +152,8 @@ fn read_only_memory_stays_read_only() {
 
         process.mprotect(memory, 2 * PAGE_SIZE, false);
         assert!(matches!(process.mapped(memory), Mapped::Device(_, false)));
+        // It has a translation now, which is for reading.
+        assert_eq!(device.read(memory, 1).unwrap(), bytes[..PAGE_SIZE]);
         assert_eq!(device.write(memory, &pattern(1, 1)), Err(EPERM));
         assert_eq!(process.write(memory, &[1]), Err(EFAULT));
         assert_eq!(contents(&process, memory, 2), bytes);
@@ -264,7 +269,39 @@ fn threads_use_what_moves() {
         }
         threads.into_iter().for_each(|thread| thread.join());
         for page in 0..NR {
-            assert_eq!(contents(&process, memory + page * PAGE_SIZE, 1)[page], ROUNDS);
+            assert_eq!(
+                contents(&process, memory + page * PAGE_SIZE, 1)[page],
+                ROUNDS
+            );
         }
+    });
+}
+
+/// A device that writes to memory, while that moves to its own memory and back all the time: no store is lost.
+#[test]
+fn the_device_uses_what_moves() {
+    const ROUNDS: u8 = 100;
+    run(|| {
+        let _driver = load().unwrap();
+        let process = Arc::new(Process::new());
+        let memory = process.mmap(2 * PAGE_SIZE);
+        let thread = {
+            let process = process.clone();
+            spawn(move || {
+                let device = Device::open(&process).unwrap();
+                for round in 1..=ROUNDS {
+                    device.write(memory, &[round; 2 * PAGE_SIZE]).unwrap();
+                    assert_eq!(contents(&process, memory, 2), [round; 2 * PAGE_SIZE]);
+                }
+            })
+        };
+        {
+            let device = Device::open(&process).unwrap();
+            for _ in 0..ROUNDS {
+                let _ = device.call(Command::MigrateToDev, memory, 2);
+                let _ = device.call(Command::MigrateToSys, memory, 2);
+            }
+        }
+        thread.join();
     });
 }
