@@ -27,6 +27,7 @@ use crate::{
         page_size,
         Mapping, //
     },
+    pagemap::Count,
     process::Child,
     scenarios::{
         check,
@@ -55,6 +56,10 @@ pub(crate) const ALL: &[(&str, Scenario)] = &[
     ("huge_cut_by_unmapping", huge_cut_by_unmapping),
     ("huge_cut_by_dontneed", huge_cut_by_dontneed),
     ("huge_cut_by_protection", huge_cut_by_protection),
+    (
+        "huge_cut_and_touched_behind_its_head",
+        huge_cut_and_touched_behind_its_head,
+    ),
     ("huge_in_part_requested_home", huge_in_part_requested_home),
     (
         "huge_where_small_ones_are_left",
@@ -180,6 +185,30 @@ fn huge_cut_by_protection(path: &Path) -> Result<()> {
     fill(memory.bytes_mut(), 13);
     check(&migrate(&device, &memory)?, |page| pattern(page, 13))?;
     check(memory.bytes(), |page| pattern(page, 13))
+}
+
+/// The fault is at a page that is not the first of its folio, which is split on the way: what comes home must be
+/// the page that was touched.
+fn huge_cut_and_touched_behind_its_head(path: &Path) -> Result<()> {
+    let device = Device::open(path)?;
+    for page in [1, 255, 511] {
+        let memory = migrated(&device, 19)?;
+        // From now on it is mapped page by page, and still one folio.
+        memory.protect_pages(0..1, ProtFlags::PROT_READ)?;
+        let touched = touch(&memory, page);
+        ensure!(
+            touched == Some(pattern(page, 19)),
+            "page {page} begins with {touched:?}"
+        );
+        let rest = Count {
+            ram: 1,
+            device: memory.pages() - 1,
+            ..Count::default()
+        };
+        expect(&memory, rest)?;
+        check(memory.bytes(), |page| pattern(page, 19))?;
+    }
+    Ok(())
 }
 
 fn huge_in_part_requested_home(path: &Path) -> Result<()> {
