@@ -4,10 +4,16 @@
 
 use std::{
     io::Read as _,
-    path::Path, //
+    path::Path,
+    sync::atomic::{
+        AtomicBool,
+        Ordering, //
+    },
+    thread, //
 };
 
 use anyhow::{
+    anyhow,
     bail,
     ensure,
     Context as _,
@@ -84,6 +90,7 @@ pub(crate) const ALL: &[(&str, Scenario)] = &[
         "release_while_processes_fault",
         release_while_processes_fault,
     ),
+    ("written_while_it_moves", written_while_it_moves),
     ("more_than_the_device_has", more_than_the_device_has),
     ("shared_memory_stays", shared_memory_stays),
     ("bad_requests_are_refused", bad_requests_are_refused),
@@ -422,6 +429,52 @@ fn release_while_processes_fault(path: &Path) -> Result<()> {
         device.release()?;
     }
     children.into_iter().try_for_each(Child::wait)
+}
+
+/// The device writes through its mirror to memory that migrates to it meanwhile, by another thread's doing, and comes
+/// home at a touch. No write may be lost on the way: neither one that comes too late to be copied, nor one to where
+/// the memory was.
+fn written_while_it_moves(path: &Path) -> Result<()> {
+    const ROUNDS: usize = 100;
+    let device = Device::open(path)?;
+    let memory = Mapping::private(PAGES)?;
+    let addr = memory.addr() as u64;
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let moves = scope.spawn(|| {
+            let mut buffer = vec![0u8; PAGES * page_size()];
+            let mut moves = 0;
+            while !stop.load(Ordering::Relaxed) {
+                let mut command = Command {
+                    addr,
+                    ptr: buffer.as_mut_ptr().addr() as u64,
+                    npages: PAGES as u64,
+                    ..Command::default()
+                };
+                match device.raw(Request::MigrateToDevice, &mut command) {
+                    // Some of it has come home before it was read.
+                    Ok(()) | Err(Errno::ENOENT) => moves += 1,
+                    Err(err) => bail!("migrating to the device: {err}"),
+                }
+            }
+            Ok(moves)
+        });
+        let writes = (1..=ROUNDS).try_for_each(|round| {
+            let mut buffer = vec![0; PAGES * page_size()];
+            fill(&mut buffer, round);
+            while let Err(err) = device.ask(Request::Write, &memory, PAGES, &mut buffer) {
+                // The other one was always faster.
+                ensure!(err == Errno::EBUSY, "writing: {err}");
+            }
+            check(memory.bytes(), |page| pattern(page, round))
+                .with_context(|| format!("round {round}"))
+        });
+        stop.store(true, Ordering::Relaxed);
+        let moves = moves.join().map_err(|_| anyhow!("a thread panicked"))??;
+        writes?;
+        ensure!(moves > 0, "nothing has moved");
+        Ok(())
+    })
 }
 
 fn more_than_the_device_has(path: &Path) -> Result<()> {
