@@ -62,7 +62,10 @@ fn what_is_right_is_not_reported() {
         let mut pgmap = pagemap(8, &QUIET);
         // SAFETY: The pagemap lives until it is unregistered, and the folio is ours.
         unsafe {
-            assert_eq!(memremap_device_private_pagemap(&raw mut *pgmap, NUMA_NO_NODE), 0);
+            assert_eq!(
+                memremap_device_private_pagemap(&raw mut *pgmap, NUMA_NO_NODE),
+                0
+            );
             let folio = pgmap_request_folio(&raw mut *pgmap, 3, 0);
             assert_eq!(device_private_page_to_offset(folio.cast()), 3);
             // It is in service.
