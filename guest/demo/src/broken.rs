@@ -10,12 +10,17 @@ use std::{
 use anyhow::{
     bail,
     ensure,
+    Context as _,
     Result, //
 };
 use nix::{
     errno::Errno,
     sys::{
-        signal::Signal,
+        signal::{
+            signal,
+            SigHandler,
+            Signal, //
+        },
         wait::WaitStatus, //
     },
 };
@@ -104,6 +109,13 @@ fn broken_on_the_way_home(path: &Path) -> Result<()> {
     })
 }
 
+/// The handler that comes with Rust's standard library returns, and what went wrong once is tried again.
+fn die_of_sigbus() -> Result<()> {
+    // SAFETY: No function of ours is installed.
+    unsafe { signal(Signal::SIGBUS, SigHandler::SigDfl) }.context("signal")?;
+    Ok(())
+}
+
 fn broken_at_a_touch(path: &Path) -> Result<()> {
     let device = Device::open(path)?;
     for_each(|memory, failure, _| {
@@ -111,13 +123,15 @@ fn broken_at_a_touch(path: &Path) -> Result<()> {
         device.fail(failure)?;
         // One page alone cannot break down half way, but it can come to nothing.
         let child = Child::run(|| {
+            die_of_sigbus()?;
             black_box(memory.bytes().first().copied());
             bail!("the memory of a broken device was read");
         })?;
         let status = child.status()?;
         ensure!(
             matches!(status, WaitStatus::Signaled(_, Signal::SIGBUS, _)),
-            "the child ended with {status:?}"
+            "{failure:?}, {} pages: the child ended with {status:?}",
+            memory.pages()
         );
         // Nothing is lost.
         expect(&memory, on_device(memory.pages()))?;
