@@ -23,8 +23,8 @@
 
 #![no_std]
 #![cfg_attr(CONFIG_RUST, feature(used_with_arg))]
-// Of tracepoints. Stable since Rust 1.87.
-#![cfg_attr(CONFIG_RUST, feature(asm_goto))]
+// How a tracepoint is switched on. Stable since Rust 1.87.
+#![cfg_attr(CONFIG_JUMP_LABEL, feature(asm_goto))]
 
 // The derive macro writes `::dpmem::`, and this crate's own tests use it.
 #[allow(unused_extern_crates)]

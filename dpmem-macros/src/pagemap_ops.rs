@@ -134,6 +134,9 @@ pub(crate) fn derive(input: DeriveInput) -> Result<TokenStream> {
         (returned, body)
     };
     let (offsets_ty, offsets_fn) = accessor("offsets", offsets);
+    // The span of the engine's type here as well, for the same reason.
+    let ty = &engine.1.ty;
+    let data_ty = quote_spanned!(ty.span()=> <#ty as ::dpmem::CopyEngine>::Data);
     let (engine_ty, engine_fn) = accessor("engine", engine);
 
     let name = &input.ident;
@@ -142,7 +145,7 @@ pub(crate) fn derive(input: DeriveInput) -> Result<TokenStream> {
         #[automatically_derived]
         impl #impl_generics ::dpmem::DevPagemapOps for #name #ty_generics #where_clause {
             type Offsets = #offsets_ty;
-            type Data = <#engine_ty as ::dpmem::CopyEngine>::Data;
+            type Data = #data_ty;
             type Engine = #engine_ty;
 
             #offsets_fn

@@ -5,6 +5,20 @@
 /// The version of the compiler whose messages are in `tests/ui`: the second number.
 const EXPECTED_COMPILER: u32 = 95;
 
+/// What is switched on, if this file of the kernel has this text.
+const IN_KERNEL: &[(&str, &str, &str)] = &[
+    (
+        "dpmem_hmm_unlocked",
+        "include/linux/hmm.h",
+        "hmm_range_fault_unlocked_timeout",
+    ),
+    (
+        "dpmem_faux_bound",
+        "rust/kernel/faux.rs",
+        "AsRef<Device<device::Bound>> for Registration",
+    ),
+];
+
 fn main() {
     match source::compiler_minor() {
         EXPECTED_COMPILER => source::cfg("expected_compiler"),
@@ -12,14 +26,17 @@ fn main() {
     }
     source::cfg("CONFIG_RUST");
     source::cfg("CONFIG_RUST_DPMEM_KUNIT_TEST");
+    source::cfg("CONFIG_TRACEPOINTS");
+    source::no_cfg("CONFIG_JUMP_LABEL");
     // The kernel has an index space for device memory, which is what `bindings` simulates.
     source::cfg("dpmem_offset");
     println!("cargo::rustc-check-cfg=cfg(CONFIG_GPU_BUDDY, values(\"y\"))");
     println!("cargo::rustc-cfg=CONFIG_GPU_BUDDY=\"y\"");
-    let hmm = source::read(&source::linux().join("include/linux/hmm.h"));
-    if hmm.contains("hmm_range_fault_unlocked_timeout") {
-        source::cfg("dpmem_hmm_unlocked");
-    } else {
-        source::no_cfg("dpmem_hmm_unlocked");
+    for (name, file, text) in IN_KERNEL {
+        if source::read(&source::linux().join(file)).contains(text) {
+            source::cfg(name);
+        } else {
+            source::no_cfg(name);
+        }
     }
 }

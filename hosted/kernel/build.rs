@@ -50,6 +50,7 @@ const MODULES: &[&str] = &[
     "sync",
     "task",
     "time",
+    "tracepoint",
     "transmute",
     "types",
     "uaccess",

@@ -98,6 +98,11 @@ pub unsafe extern "C" fn put_device(dev: *mut device) {
     }
 }
 
+/// The node that a device is near to; here nothing says so.
+pub unsafe extern "C" fn dev_to_node(_dev: *mut device) -> c_int {
+    NUMA_NO_NODE
+}
+
 pub unsafe extern "C" fn dev_get_drvdata(dev: *const device) -> *mut c_void {
     unsafe { (*dev).drvdata }
 }
@@ -341,26 +346,7 @@ not_simulated! {
     ) -> c_int;
 }
 
-pub const IORESOURCE_IO: u32 = 0x100;
-pub const IORESOURCE_MEM: u32 = 0x200;
-pub const IORESOURCE_MUXED: u32 = 0x40_0000;
-pub const IORESOURCE_MEM_NONPOSTED: u32 = 0x1000_0000;
-
-#[repr(C)]
-pub struct resource {
-    pub start: resource_size_t,
-    pub end: resource_size_t,
-    pub name: *const c_char,
-    pub flags: c_ulong,
-}
-
 not_simulated! {
-    fn __request_region(
-        *mut resource, resource_size_t, resource_size_t, *const c_char, c_int,
-    ) -> *mut resource;
-    fn release_mem_region(resource_size_t, resource_size_t);
-    fn release_region(resource_size_t, resource_size_t);
-    fn resource_size(*const resource) -> resource_size_t;
     fn ioremap(phys_addr_t, usize) -> *mut c_void;
     fn ioremap_np(phys_addr_t, usize) -> *mut c_void;
     fn iounmap(*mut c_void);

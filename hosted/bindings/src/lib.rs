@@ -42,10 +42,12 @@ mod pgtable;
 mod printk;
 mod process;
 mod rbtree;
+mod regions;
 mod report;
 mod rest;
 mod task;
 mod time;
+mod trace;
 mod workqueue;
 
 /// What tests use: machines, processes, failures.
@@ -56,6 +58,7 @@ pub mod sim {
         machine::{for_each_failure, run, spawn, Thread},
         mm::PAGE_SIZE,
         process::{Errno, Mapped, Process},
+        trace::{events, Event},
     };
 }
 
@@ -83,8 +86,10 @@ pub use self::{
     printk::*,
     process::{_copy_from_user, _copy_to_user, copy_from_user, copy_to_user},
     rbtree::*,
+    regions::*,
     rest::*,
     task::*,
     time::*,
+    trace::*,
     workqueue::*,
 };

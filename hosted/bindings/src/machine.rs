@@ -20,7 +20,7 @@ use std::{
 
 use crate::{
     device_private::Pages, devices::Mapping, files::miscdevice, mm::mm_struct, pages::Frames,
-    report::fatal, workqueue::Item,
+    regions::Resources, report::fatal, trace::Event, workqueue::Item,
 };
 
 /// What the machine knows. Pointers in it are to what the machine keeps alive, or checks before it believes them.
@@ -34,6 +34,10 @@ pub(crate) struct State {
     pub(crate) mms: Vec<*mut mm_struct>,
     /// Devices that can be opened.
     pub(crate) devices: HashMap<String, *mut miscdevice>,
+    /// Physical addresses that somebody has.
+    pub(crate) resources: Resources,
+    /// What the tracepoints have said.
+    pub(crate) events: Vec<Event>,
     /// What was allocated: its size and alignment, by its address.
     pub(crate) allocations: HashMap<usize, (usize, usize)>,
     /// How many things have been asked for that may fail.
@@ -286,6 +290,10 @@ impl State {
                 .iter()
                 .map(|_| "a page that is mapped for a device".to_owned()),
         );
+        match self.resources.in_use() {
+            0 => {}
+            nr => left.push(format!("{nr} requested ranges of physical addresses")),
+        }
         left.extend(self.frames.in_use());
         let sizes: usize = self.allocations.values().map(|(size, _)| size).sum();
         if sizes > 0 {

@@ -48,6 +48,8 @@ pub(crate) struct Info {
     pub(crate) index: usize,
     /// Whose device memory it is.
     pub(crate) pgmap: *mut dev_pagemap,
+    /// What the driver keeps with a folio of device memory.
+    zone_device_data: *mut c_void,
     /// The content, if a CPU can reach it.
     pub(crate) data: *mut u8,
 }
@@ -104,6 +106,7 @@ impl Frames {
             maps: 0,
             index: 0,
             pgmap: null_mut(),
+            zone_device_data: null_mut(),
             data: host_zeroed(PAGE_SIZE, PAGE_SIZE),
         };
         unsafe { page.cast::<Info>().write(info) };
@@ -168,6 +171,7 @@ pub(crate) unsafe fn init_device_page(page: *mut page, pgmap: *mut dev_pagemap) 
         maps: 0,
         index: 0,
         pgmap,
+        zone_device_data: std::ptr::without_provenance_mut(0x6b6b_6b6b),
         data: null_mut(),
     };
     unsafe { page.cast::<Info>().write(info) };
@@ -299,6 +303,11 @@ pub unsafe extern "C" fn folio_alloc_movable(order: c_uint) -> *mut folio {
     with(|m| allocate(m, true, "folio_alloc")).cast()
 }
 
+/// There is one node.
+pub unsafe extern "C" fn node_online(node: c_int) -> bool {
+    node == 0
+}
+
 pub unsafe extern "C" fn page_to_nid(_page: *const page) -> c_int {
     0
 }
@@ -385,6 +394,34 @@ pub unsafe extern "C" fn page_pgmap(page: *const page) -> *mut dev_pagemap {
         }
         info.pgmap
     })
+}
+
+/// Of a page that is being requested or freed too, which has no reference.
+unsafe fn zone_device_data<'a>(
+    m: &'a mut Locked<'_>,
+    page: *mut page,
+    what: &str,
+) -> &'a mut *mut c_void {
+    let info = unsafe { live(m, page, what) };
+    if info.kind != Kind::Device {
+        report(format!("`{what}()` of a page that is not of a device"));
+    }
+    &mut info.zone_device_data
+}
+
+pub unsafe extern "C" fn page_zone_device_data(page: *const page) -> *mut c_void {
+    with(|m| unsafe { *zone_device_data(m, page.cast_mut(), "page_zone_device_data") })
+}
+
+pub unsafe extern "C" fn set_page_zone_device_data(page: *mut page, data: *mut c_void) {
+    with(|m| unsafe { *zone_device_data(m, page, "set_page_zone_device_data") = data });
+}
+
+pub unsafe extern "C" fn zone_device_folio_inherit(folio: *mut folio, from: *const folio) {
+    with(|m| unsafe {
+        let pgmap = live(m, from.cast_mut().cast(), "zone_device_folio_inherit").pgmap;
+        live(m, folio.cast(), "zone_device_folio_inherit").pgmap = pgmap;
+    });
 }
 
 pub unsafe extern "C" fn is_zero_pfn(pfn: c_ulong) -> bool {

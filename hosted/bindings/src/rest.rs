@@ -24,8 +24,6 @@ opaque! {
     pid_namespace
     poll_table_struct
     srcu_struct
-    static_key
-    static_key_false
     wait_queue_entry
     wait_queue_head
 }
@@ -143,6 +141,15 @@ pub unsafe extern "C" fn cpu_relax() {
     std::thread::yield_now();
 }
 
+pub unsafe extern "C" fn memchr(s: *const c_void, c: c_int, n: usize) -> *mut c_void {
+    // As C has it: only the lowest eight bits count.
+    let bytes = unsafe { std::slice::from_raw_parts(s.cast::<u8>(), n) };
+    let found = bytes.iter().position(|byte| *byte == c as u8);
+    found.map_or(std::ptr::null_mut(), |at| {
+        s.wrapping_byte_add(at).cast_mut()
+    })
+}
+
 not_simulated! {
     fn BUG() -> !;
     fn WARN_ON(bool) -> bool;
@@ -188,7 +195,6 @@ not_simulated! {
     fn get_random_bytes(*mut c_void, usize);
     fn kstrtobool(*const c_char, *mut bool) -> c_int;
     fn kvfree_call_rcu(*mut kvfree_rcu_head, *mut c_void);
-    fn memchr(*const c_void, c_int, usize) -> *mut c_void;
     fn poll_wait(*mut file, *mut wait_queue_head, *mut poll_table);
     fn local_interrupt_disable();
     fn local_interrupt_enable();
@@ -198,7 +204,6 @@ not_simulated! {
     fn srcu_read_lock(*mut srcu_struct) -> c_int;
     fn srcu_read_unlock(*mut srcu_struct, c_int);
     fn srcu_readers_active(*mut srcu_struct) -> bool;
-    fn static_key_count(*mut static_key) -> c_int;
     fn strncpy_from_user(*mut c_char, *const c_char, c_long) -> c_long;
     fn synchronize_srcu(*mut srcu_struct);
     fn synchronize_srcu_expedited(*mut srcu_struct);

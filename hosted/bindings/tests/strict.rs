@@ -44,6 +44,9 @@ static QUIET: dev_pagemap_ops = dev_pagemap_ops {
     folio_split: None,
 };
 
+/// # Safety
+///
+/// Always safe to call.
 unsafe extern "C" fn quiet(_folio: *mut folio) {}
 
 static SLEEPY: dev_pagemap_ops = dev_pagemap_ops {
@@ -51,6 +54,9 @@ static SLEEPY: dev_pagemap_ops = dev_pagemap_ops {
     ..QUIET
 };
 
+/// # Safety
+///
+/// Always safe to call.
 unsafe extern "C" fn sleepy(_folio: *mut folio) {
     // SAFETY: It asks for nothing.
     unsafe { synchronize_rcu() };
@@ -229,7 +235,7 @@ fn a_destination_that_is_not_locked() {
                 args.flags = migrate_vma_direction_MIGRATE_VMA_SELECT_SYSTEM as usize;
                 assert_eq!(migrate_vma_setup(&raw mut args), 0);
                 assert_eq!(args.cpages, 1);
-                dst[0] = migrate_pfn(page_to_pfn(folio_alloc_movable(0).cast()));
+                *args.dst = migrate_pfn(page_to_pfn(folio_alloc_movable(0).cast()));
                 migrate_vma_pages(&raw mut args);
                 migrate_vma_finalize(&raw mut args);
                 mmap_read_unlock(mm);

@@ -10,9 +10,10 @@ use kernel::prelude::*;
 struct Ring;
 
 impl CopyEngine for Ring {
-    type Fence = ();
+    type Fence<'a> = ();
+    type Data = ();
 
-    fn submit(&self, batch: &mut Batch<'_, Self>) -> Result {
+    fn submit<'a>(&'a self, batch: &mut Batch<'a, Self>) -> Result {
         batch.for_each(drop);
         Ok(())
     }
@@ -25,6 +26,7 @@ struct Vram {
 
 impl DevPagemapOps for Vram {
     type Offsets = BitmapOffsets;
+    type Data = ();
     type Engine = Ring;
 
     fn offsets(&self) -> &BitmapOffsets {

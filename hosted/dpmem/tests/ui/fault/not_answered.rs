@@ -8,9 +8,10 @@ use kernel::prelude::*;
 struct Ring;
 
 impl CopyEngine for Ring {
-    type Fence = ();
+    type Fence<'a> = ();
+    type Data = ();
 
-    fn submit(&self, batch: &mut Batch<'_, Self>) -> Result {
+    fn submit<'a>(&'a self, batch: &mut Batch<'a, Self>) -> Result {
         batch.for_each(drop);
         Ok(())
     }
@@ -23,6 +24,7 @@ struct Vram {
 
 impl DevPagemapOps for Vram {
     type Offsets = BitmapOffsets;
+    type Data = ();
     type Engine = Ring;
 
     fn offsets(&self) -> &BitmapOffsets {

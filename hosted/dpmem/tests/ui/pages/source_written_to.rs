@@ -2,9 +2,9 @@
 
 //! What is copied from a device is not written to.
 
-use dpmem::Transfer;
+use dpmem::{CopyEngine, Transfer};
 
-fn wrong<E>(transfer: Transfer<'_, E>) {
+fn wrong<E: CopyEngine>(transfer: Transfer<'_, E>) {
     if let Transfer::ToRam { mut src, .. } = transfer {
         let _ = src.mapped_mut();
     }

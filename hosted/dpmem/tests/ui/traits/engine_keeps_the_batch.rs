@@ -11,9 +11,10 @@ struct Ring {
 }
 
 impl CopyEngine for Ring {
-    type Fence = ();
+    type Fence<'a> = ();
+    type Data = ();
 
-    fn submit(&self, batch: &mut Batch<'_, Self>) -> Result {
+    fn submit<'a>(&'a self, batch: &mut Batch<'a, Self>) -> Result {
         *self.later.lock() = batch.next();
         Ok(())
     }

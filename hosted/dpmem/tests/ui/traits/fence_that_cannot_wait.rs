@@ -8,9 +8,10 @@ use kernel::prelude::*;
 struct Ring;
 
 impl CopyEngine for Ring {
-    type Fence = u64;
+    type Fence<'a> = u64;
+    type Data = ();
 
-    fn submit(&self, _batch: &mut Batch<'_, Self>) -> Result<u64> {
+    fn submit<'a>(&'a self, _batch: &mut Batch<'a, Self>) -> Result<u64> {
         Ok(1)
     }
 }
