@@ -18,7 +18,7 @@ use crate::repo;
 use crate::report::{Logs, Report, Test};
 use crate::root::namespace;
 use crate::source::Source;
-use crate::suites::{self, Filter};
+use crate::suites::{self, driver, Filter};
 use crate::tools::Tools;
 use crate::version;
 use crate::vm::{self, Machine};
@@ -184,7 +184,7 @@ fn shell(options: &ShellOptions) -> Result<()> {
     };
     let kernel = builder.build(&options.kernel)?;
     let mut initramfs = Initramfs::new(&tools, kernel.arch)?;
-    for module in ["test_hmm", "dpmem-core", "dmirror"] {
+    for module in ["test_hmm", "dpmem-core", "dmirror", "edu"] {
         if let Ok(path) = kernel.module(module) {
             initramfs.module(path);
         }
@@ -199,7 +199,7 @@ fn shell(options: &ShellOptions) -> Result<()> {
     )?);
     let initrd = logs.folder().join("initramfs.cpio");
     initramfs.write(&initrd)?;
-    let machine = Machine::new(
+    let mut machine = Machine::new(
         kernel.arch,
         kernel.profile,
         kernel.image(),
@@ -207,6 +207,7 @@ fn shell(options: &ShellOptions) -> Result<()> {
         &options.machine,
     )
     .interactive();
+    machine.device(&driver::edu_device());
     progress::say(format!(
         "test_hmm's memory that the CPU can address: insmod /modules/test_hmm.ko {}",
         machine.coherent_memory().join(" ")

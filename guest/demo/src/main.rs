@@ -10,6 +10,7 @@ mod counters;
 mod data;
 mod debugfs;
 mod device;
+mod edu;
 mod failures;
 mod huge;
 mod kernel_bugs;
@@ -21,6 +22,7 @@ mod scenarios;
 mod storm;
 mod story;
 mod trace;
+mod unload;
 
 use std::{
     path::PathBuf,
@@ -43,8 +45,11 @@ struct Options {
     /// With `--ktap`, run what is there for devices that reach each other's memory instead.
     #[arg(long, requires = "ktap", conflicts_with = "stock")]
     peers: bool,
-    /// With `--ktap`, let each allocation fail in turn instead; the kernel must be able to.
+    /// With `--ktap`, run what is there for the device of QEMU instead.
     #[arg(long, requires = "ktap", conflicts_with_all = ["stock", "peers"])]
+    edu: bool,
+    /// With `--ktap`, let each allocation fail in turn instead; the kernel must be able to.
+    #[arg(long, requires = "ktap", conflicts_with_all = ["stock", "peers", "edu"])]
     failures: bool,
     /// With `--ktap`, look at the trace as well: the kernel can do that.
     #[arg(long, requires = "ktap")]
@@ -63,6 +68,8 @@ fn main() -> ExitCode {
     let options = Options::parse();
     let good = if options.failures {
         all(failures::ALL, &options)
+    } else if options.edu {
+        all(edu::ALL, &options)
     } else if options.peers {
         all(peers::ALL, &options)
     } else if options.ktap {
@@ -78,6 +85,7 @@ fn main() -> ExitCode {
         if options.trace {
             scenarios.extend(trace::ALL);
         }
+        scenarios.extend(unload::ALL);
         all(&scenarios, &options)
     } else if let Some(name) = &options.kernel_bug {
         let Some(bug) = kernel_bugs::ALL.iter().find(|(known, _)| known == name) else {

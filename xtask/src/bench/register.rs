@@ -123,6 +123,7 @@ fn measure(
             suite: format!("register-{name}"),
             modules: vec![module],
             tests: Vec::new(),
+            devices: Vec::new(),
             arguments: Vec::new(),
             quiet: None,
             console_ok: vec![refusal()?],

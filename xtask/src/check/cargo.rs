@@ -80,10 +80,11 @@ pub(super) fn step(
 }
 
 /// The crates that Kbuild builds, and cargo does not know.
-const KERNEL_CRATES: [&str; 3] = [
+const KERNEL_CRATES: [&str; 4] = [
     "dpmem-core/src/lib.rs",
     "linux/kbuild/dpmem_main.rs",
     "samples/dmirror/src/dmirror.rs",
+    "samples/edu/src/edu.rs",
 ];
 
 /// The format.

@@ -43,6 +43,7 @@ impl Fragments {
         }
         if matches!(flavour, Flavour::Rust | Flavour::Dpmem) {
             names.push(("rust".to_owned(), false));
+            names.push((format!("rust-{}", series.name()), false));
         }
         if flavour == Flavour::Dpmem {
             names.push(("series".to_owned(), true));
@@ -87,6 +88,7 @@ pub(crate) fn configure(make: &Make<'_>, fragments: &Fragments) -> Result<()> {
     for ours in [
         "rust/dpmem/Kconfig",
         "samples/rust/dmirror/Kconfig",
+        "samples/rust/edu/Kconfig",
         "samples/rust/Kconfig",
         "mm/Kconfig",
     ] {

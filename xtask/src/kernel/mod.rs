@@ -25,6 +25,7 @@ use crate::repo;
 use crate::root::{namespace, short};
 use crate::source::Source;
 use crate::tools::Tools;
+use crate::version::Series;
 
 pub(crate) use make::Make;
 
@@ -81,6 +82,8 @@ pub(crate) struct Kernel {
     pub(crate) tree: PathBuf,
     /// Its architecture.
     pub(crate) arch: Arch,
+    /// The series of versions that it belongs to.
+    pub(crate) series: Series,
     /// Its configuration's profile.
     pub(crate) profile: Profile,
     /// What `uname -r` says.
@@ -147,6 +150,7 @@ impl Builder<'_> {
             name,
             tree,
             arch: options.arch,
+            series: source.series,
             profile: options.profile,
             release,
             _lock: lock,

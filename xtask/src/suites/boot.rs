@@ -32,6 +32,8 @@ pub(crate) struct Boot {
     pub(crate) modules: Vec<PathBuf>,
     /// Programs to have in the guest.
     pub(crate) tests: Vec<PathBuf>,
+    /// More devices of the machine, as QEMU's command line names them.
+    pub(crate) devices: Vec<String>,
     /// More kernel arguments.
     pub(crate) arguments: Vec<String>,
     /// For how long the programs can be silent; as long as one may take, if not said.
@@ -89,6 +91,9 @@ impl Boot {
         );
         for argument in &self.arguments {
             machine.argument(argument);
+        }
+        for device in &self.devices {
+            machine.device(device);
         }
         let mut plan = plan(&machine);
         if kernel.profile == Profile::Debug {

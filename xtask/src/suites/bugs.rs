@@ -105,6 +105,7 @@ fn one(context: &Context<'_>, suite: &str, bug: &Bug, report: &mut Report) -> Re
         suite: label.clone(),
         modules: driver::modules(context.kernel, context.driver)?,
         tests: vec![program],
+        devices: Vec::new(),
         arguments: Vec::new(),
         quiet: None,
         console_ok: Vec::new(),

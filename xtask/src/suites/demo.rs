@@ -18,10 +18,21 @@ const BOUND: Duration = Duration::from_secs(300);
 /// How much memory the demo's devices have: more than a machine with 36 physical address bits has addresses for.
 const MEMORY_MIB: u64 = 64 * 1024;
 
+/// The device that the program talks to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum On {
+    /// Of the driver under test.
+    Hmm,
+    /// QEMU's.
+    Edu,
+}
+
 /// A run of the program.
 pub(super) struct Run<'a> {
     /// What it is called.
     pub(super) name: &'a str,
+    /// The device.
+    pub(super) on: On,
     /// Its options.
     pub(super) options: &'a [&'a str],
     /// The parameters of the driver.
@@ -43,9 +54,16 @@ pub(super) fn boot(
         programs::DEMO,
         builder.logs,
     )?;
+    let mut modules = driver::modules(context.kernel, context.driver)?;
+    let mut devices = Vec::new();
+    if runs.iter().any(|run| run.on == On::Edu) {
+        modules.push(driver::edu_module(context.kernel)?);
+        devices.push(driver::edu_device());
+    }
     let boot = Boot {
         suite: suite.to_owned(),
-        modules: driver::modules(context.kernel, context.driver)?,
+        modules,
+        devices,
         tests: vec![program],
         arguments: Vec::new(),
         quiet: None,
@@ -60,10 +78,20 @@ pub(super) fn boot(
         for run in runs {
             let mut command = vec![format!("/tests/{}", programs::DEMO)];
             command.extend(run.options.iter().map(|option| (*option).to_owned()));
-            command.push(driver::DEVICE.to_owned());
-            driver::load_with(&mut plan, machine, context.driver, run.parameters);
-            plan.program(run.name, bound, &command);
-            driver::unload(&mut plan, context.driver);
+            match run.on {
+                On::Hmm => {
+                    command.push(driver::DEVICE.to_owned());
+                    driver::load_with(&mut plan, machine, context.driver, run.parameters);
+                    plan.program(run.name, bound, &command);
+                    driver::unload(&mut plan, context.driver);
+                }
+                On::Edu => {
+                    command.push(driver::EDU.to_owned());
+                    driver::load_edu(&mut plan);
+                    plan.program(run.name, bound, &command);
+                    driver::unload_edu(&mut plan);
+                }
+            }
         }
         plan
     })
@@ -77,6 +105,7 @@ pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
         &suite,
         &[Run {
             name: programs::DEMO,
+            on: On::Hmm,
             options: &[],
             parameters: &[memory()],
         }],
@@ -109,6 +138,7 @@ pub(crate) fn refused(context: &Context<'_>, report: &mut Report) -> Result<()> 
     let suite = context.suite("demo-stock");
     let run = Run {
         name: programs::DEMO,
+        on: On::Hmm,
         options: &["--try-it"],
         parameters: &[memory()],
     };

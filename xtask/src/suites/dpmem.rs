@@ -4,10 +4,12 @@
 
 use anyhow::Result;
 
-use super::{demo, Context};
+use super::demo::{self, On};
+use super::Context;
 use crate::cli::{KernelChoice, Profile};
 use crate::guest::programs;
 use crate::report::Report;
+use crate::version::Series;
 
 /// The program again, for devices that reach each other's memory.
 const PEERS: &str = "peers";
@@ -17,6 +19,9 @@ const BUDDY: &str = "buddy";
 
 /// And again, with each allocation failing in turn.
 const FAILURES: &str = "failures";
+
+/// And its scenarios for a device of QEMU, which copies by DMA.
+const EDU: &str = "edu";
 
 /// Runs the suite.
 pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
@@ -33,16 +38,19 @@ pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
     let mut runs = vec![
         demo::Run {
             name: programs::DEMO,
+            on: On::Hmm,
             options: &options,
             parameters: &[],
         },
         demo::Run {
             name: PEERS,
+            on: On::Hmm,
             options: &["--ktap", "--peers"],
             parameters: &peers,
         },
         demo::Run {
             name: BUDDY,
+            on: On::Hmm,
             options: &options,
             parameters: &buddy,
         },
@@ -51,7 +59,17 @@ pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
     if context.kernel.profile == Profile::Debug {
         runs.push(demo::Run {
             name: FAILURES,
+            on: On::Hmm,
             options: &["--ktap", "--failures"],
+            parameters: &[],
+        });
+    }
+    // The sample for it is written for the newer kernel.
+    if context.kernel.series == Series::V7_3 {
+        runs.push(demo::Run {
+            name: EDU,
+            on: On::Edu,
+            options: &["--ktap", "--edu"],
             parameters: &[],
         });
     }

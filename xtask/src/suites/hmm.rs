@@ -76,6 +76,7 @@ fn run_group(
         suite: suite.to_owned(),
         modules: driver::modules(kernel, context.driver)?,
         tests: vec![kernel.selftest(PROGRAM)?],
+        devices: Vec::new(),
         arguments: Vec::new(),
         // Each test has a timeout of its own, of at most so much.
         quiet: Some(Duration::from_secs(120)),

@@ -17,6 +17,7 @@ pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
         suite: suite.clone(),
         modules: vec![context.kernel.module(driver::CORE)?],
         tests: Vec::new(),
+        devices: Vec::new(),
         arguments: vec!["kunit.enable=1".to_owned()],
         quiet: None,
         console_ok: Vec::new(),

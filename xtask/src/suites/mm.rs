@@ -322,6 +322,7 @@ fn boot(
             .iter()
             .map(|name| kernel.selftest(name))
             .collect::<Result<Vec<PathBuf>>>()?,
+        devices: Vec::new(),
         arguments: Vec::new(),
         quiet: None,
         console_ok: list.console_ok()?,

@@ -6,7 +6,7 @@ mod boot;
 mod bugs;
 pub(crate) mod demo;
 mod dpmem;
-mod driver;
+pub(crate) mod driver;
 mod filter;
 mod hmm;
 mod kunit;

@@ -36,6 +36,7 @@ pub(crate) struct Machine {
     cpu: String,
     cpus: u32,
     arguments: Vec<String>,
+    devices: Vec<String>,
     interactive: bool,
     accel: Accel,
 }
@@ -71,6 +72,7 @@ impl Machine {
             cpus: options.cpus.unwrap_or(2),
             cpu: options.cpu.clone().unwrap_or_else(|| "max".to_owned()),
             arguments,
+            devices: Vec::new(),
             interactive: false,
             accel: Accel::Tcg,
         }
@@ -79,6 +81,11 @@ impl Machine {
     /// Adds a kernel argument.
     pub(crate) fn argument(&mut self, argument: &str) {
         self.arguments.push(argument.to_owned());
+    }
+
+    /// Adds a device, as QEMU's command line names it.
+    pub(crate) fn device(&mut self, device: &str) {
+        self.devices.push(device.to_owned());
     }
 
     /// Its architecture.
@@ -171,6 +178,9 @@ impl Machine {
                 "virtio-serial-pci,max_ports=1",
             ]);
             command.args(["-device", "virtconsole,chardev=results"]);
+        }
+        for device in &self.devices {
+            command.args(["-device", device]);
         }
         Ok(command)
     }

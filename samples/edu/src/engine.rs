@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! How the device copies.
+//!
+//! It does one copy after the other, and tells in a register whether it is at it. Nothing can stop it but its end, so
+//! whoever has started a copy waits for that before the memory is given to somebody else.
+
+use kernel::{
+    device::{
+        Bound,
+        Core, //
+    },
+    dma::{
+        Coherent,
+        DmaAddress, //
+    },
+    io::{
+        poll::read_poll_timeout,
+        Io, //
+    },
+    new_mutex,
+    page::PAGE_SIZE,
+    pci,
+    prelude::*,
+    sync::{
+        Mutex,
+        MutexGuard, //
+    },
+    time::Delta, //
+};
+
+use dpmem::{
+    Batch,
+    CopyEngine,
+    DmaMap,
+    DmaMapped,
+    Fence,
+    NrPages,
+    PageOffset,
+    RamPages,
+    RamPagesMut,
+    Transfer, //
+};
+
+/// How much memory the device has: 4 KiB.
+pub(crate) const VRAM: NrPages = NrPages::new(1);
+
+/// Its registers: offsets into BAR 0. They have 64 bits, and can be written with 32.
+mod registers {
+    /// Where a copy begins: an address of the bus, or of the device.
+    pub(super) const SOURCE: usize = 0x80;
+    /// Where it goes.
+    pub(super) const DESTINATION: usize = 0x88;
+    /// How many bytes.
+    pub(super) const COUNT: usize = 0x90;
+    /// [`RUN`] starts a copy, and is clear when it is done.
+    pub(super) const COMMAND: usize = 0x98;
+    pub(super) const END: usize = 0xa0;
+
+    pub(super) const RUN: u32 = 1 << 0;
+    /// Towards the bus.
+    pub(super) const TO_BUS: u32 = 1 << 1;
+    /// What a register reads as when the device is gone.
+    pub(super) const GONE: u32 = u32::MAX;
+}
+
+use registers::*;
+
+/// Where the memory of the device begins, for the device.
+const VRAM_BASE: u32 = 0x40000;
+
+/// How often it is asked whether it is done.
+const POLL: Delta = Delta::from_millis(1);
+
+/// A copy takes a tenth of a second. What takes so long is worth a message.
+const SLOW: Delta = Delta::from_secs(5);
+
+type Bar<'a> = pci::Bar<'a, END>;
+
+/// What copies.
+#[pin_data]
+pub(crate) struct Engine {
+    bar: pci::DevresBar<END>,
+    // What is copied where there was nothing.
+    zeroes: Coherent<[u8]>,
+    // Who has it, may start a copy, and waits for its end.
+    #[pin]
+    idle: Mutex<()>,
+}
+
+impl Engine {
+    /// The engine of the device `pdev`. May sleep.
+    pub(crate) fn new(pdev: &pci::Device<Core<'_>>) -> Result<impl PinInit<Self, Error>> {
+        let bar = pdev.iomap_region_sized::<END>(0, c"edu")?.into_devres()?;
+        let zeroes = Coherent::zeroed_slice(pdev.as_ref(), PAGE_SIZE, GFP_KERNEL)?;
+        Ok(try_pin_init!(Self {
+            bar,
+            zeroes,
+            idle <- new_mutex!((), "edu::idle"),
+        }))
+    }
+}
+
+/// A copy that is to be made.
+struct Order {
+    command: u32,
+    source: u32,
+    destination: u32,
+    count: u32,
+}
+
+impl Order {
+    fn start(&self, bar: &Bar<'_>) {
+        bar.write32(self.source, SOURCE);
+        bar.write32(self.destination, DESTINATION);
+        bar.write32(self.count, COUNT);
+        bar.write32(self.command, COMMAND);
+    }
+}
+
+/// Where the page at `offset` is, for the device.
+fn address(offset: PageOffset) -> Result<u32> {
+    let bytes = count(NrPages::new(offset.get()))?;
+    VRAM_BASE.checked_add(bytes).ok_or(EINVAL)
+}
+
+/// How many bytes `nr` pages are, for the device.
+fn count(nr: NrPages) -> Result<u32> {
+    Ok(nr.to_bytes().ok_or(EINVAL)?.try_into()?)
+}
+
+/// An address of the bus, of which the device is given no more than 32 bits.
+fn bus(address: DmaAddress) -> Result<u32> {
+    Ok(address.try_into()?)
+}
+
+/// Waits until the device is idle. May sleep.
+///
+/// # Errors
+///
+/// [`ENODEV`] if it was pulled out.
+fn wait_until_idle(bar: &Bar<'_>, device: &kernel::device::Device) -> Result {
+    loop {
+        let done = |command: &u32| *command == GONE || command & RUN == 0;
+        match read_poll_timeout(|| Ok(bar.read32(COMMAND)), done, POLL, SLOW) {
+            Ok(GONE) => return Err(ENODEV),
+            Ok(_) => return Ok(()),
+            // It may still write to memory, and cannot be told to stop.
+            Err(ETIMEDOUT) => dev_warn!(device, "a copy takes its time\n"),
+            Err(err) => return Err(err),
+        }
+    }
+}
+
+/// The last copy of a batch, which goes on until this is dropped.
+pub(crate) struct Copying<'a> {
+    bar: &'a Bar<'a>,
+    device: &'a kernel::device::Device<Bound>,
+    _to_device: Option<DmaMapped<'a, RamPages<'a>>>,
+    _to_ram: Option<DmaMapped<'a, RamPagesMut<'a>>>,
+    _idle: MutexGuard<'a, ()>,
+}
+
+impl Fence for Copying<'_> {
+    fn wait(self) -> Result {
+        wait_until_idle(self.bar, self.device)
+    }
+}
+
+impl CopyEngine for Engine {
+    type Fence<'a> = Copying<'a>;
+    type Data = ();
+
+    fn submit<'a>(&'a self, batch: &mut Batch<'a, Self>) -> Result<Copying<'a>> {
+        let device = batch.device().ok_or(ENODEV)?;
+        let bar = self.bar.access(device)?;
+        let nr = batch.nr_pages();
+
+        // All that can fail comes before the first copy.
+        let mut to_device = None;
+        let mut to_ram = None;
+        let mut orders = KVec::new();
+        for transfer in batch {
+            let order = match transfer {
+                Transfer::ToDevice { src, dst } => {
+                    let count = count(src.nr_pages())?;
+                    Order {
+                        command: RUN,
+                        source: bus(map(&mut to_device, device, nr, src)?)?,
+                        destination: address(dst.offset())?,
+                        count,
+                    }
+                }
+                Transfer::Zero { dst } => Order {
+                    command: RUN,
+                    source: bus(self.zeroes.dma_address())?,
+                    destination: address(dst.offset())?,
+                    // There is one page, so no destination is larger.
+                    count: count(VRAM)?,
+                },
+                Transfer::ToRam { src, dst } => {
+                    let count = count(src.nr_pages())?;
+                    Order {
+                        command: RUN | TO_BUS,
+                        source: address(src.offset())?,
+                        destination: bus(map(&mut to_ram, device, nr, dst)?)?,
+                        count,
+                    }
+                }
+                // It has no peers.
+                Transfer::FromPeer { .. } => return Err(EINVAL),
+            };
+            orders.push(order, GFP_KERNEL)?;
+        }
+        let to_device = to_device.map(DmaMap::sync).transpose()?;
+        let to_ram = to_ram.map(DmaMap::sync).transpose()?;
+
+        let idle = self.idle.lock();
+        for order in &orders {
+            // For the one before it.
+            wait_until_idle(bar, device)?;
+            order.start(bar);
+        }
+        Ok(Copying {
+            bar,
+            device,
+            _to_device: to_device,
+            _to_ram: to_ram,
+            _idle: idle,
+        })
+    }
+}
+
+/// Maps `pages` for the device, in `map`, which is made when it is first needed, with room for `nr` pages.
+fn map<'a, P: dpmem::DmaPages<'a>>(
+    map: &mut Option<DmaMap<'a, P>>,
+    device: &'a kernel::device::Device<Bound>,
+    nr: NrPages,
+    pages: P,
+) -> Result<DmaAddress> {
+    let map = match map {
+        Some(map) => map,
+        None => map.insert(DmaMap::new(device, nr)?),
+    };
+    map.map(pages)
+}
