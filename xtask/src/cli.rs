@@ -2,6 +2,7 @@
 
 //! The command line.
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -43,6 +44,10 @@ pub(crate) enum Command {
 pub(crate) enum BenchCommand {
     /// The time and the memory that it takes to register device memory, against its size.
     Register(BenchOptions),
+    /// What the series costs a machine that has no device memory, in instructions.
+    Core(BenchOptions),
+    /// Upstream's benchmark of migrations, with upstream's driver and with ours, in turn.
+    Migrate(MigrateOptions),
 }
 
 /// Options of `lab series`.
@@ -70,6 +75,16 @@ pub(crate) struct BenchOptions {
     pub(crate) arch: Arch,
     #[command(flatten)]
     pub(crate) machine: MachineOptions,
+}
+
+/// Options of `bench migrate`.
+#[derive(Debug, Args)]
+pub(crate) struct MigrateOptions {
+    #[command(flatten)]
+    pub(crate) kernel: BenchOptions,
+    /// How often each driver is measured.
+    #[arg(long, default_value = "5", value_name = "N")]
+    pub(crate) runs: NonZeroU32,
 }
 
 /// Options of `demo`.

@@ -6,6 +6,7 @@
 //! scenario is a test, and each of them says what it found wrong.
 
 mod broken;
+mod cost;
 mod counters;
 mod data;
 mod debugfs;
@@ -60,6 +61,9 @@ struct Options {
     /// Only let a little memory migrate, and say what comes of it.
     #[arg(long, conflicts_with_all = ["ktap", "kernel_bug"])]
     try_it: bool,
+    /// Say what ordinary things cost, on a machine that counts instructions; the device is not used.
+    #[arg(long, conflicts_with_all = ["ktap", "kernel_bug", "try_it"])]
+    cost: bool,
     /// The device; the other one of a pair has the same name but for the last digit.
     device: PathBuf,
 }
@@ -93,6 +97,11 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         };
         all(std::slice::from_ref(bug), &options)
+    } else if options.cost {
+        cost::tell().unwrap_or_else(|err| {
+            println!("# {err:#}");
+            false
+        })
     } else if options.try_it {
         story::try_it(&options.device).unwrap_or_else(|err| {
             println!("  {err:#}");

@@ -10,15 +10,11 @@ use anyhow::{bail, Context as _, Result};
 use regex::Regex;
 use serde::Serialize;
 
-use super::chart;
+use super::{boot_options, chart, end, median};
 use crate::cache;
-use crate::cli::{
-    BenchOptions, Driver, KernelChoice, KernelOptions, MachineOptions, MemorySize, Profile,
-};
+use crate::cli::{BenchOptions, Driver, KernelChoice, MachineOptions, MemorySize};
 use crate::guest::Plan;
-use crate::ktap::Status;
 use crate::lab;
-use crate::progress;
 use crate::repo;
 use crate::report::Report;
 use crate::suites::Boot;
@@ -73,23 +69,8 @@ pub(crate) fn run(options: &BenchOptions) -> Result<bool> {
     chart::draw(&picture, &lines(&curves))?;
 
     print(&curves);
-    let good = report
-        .tests()
-        .iter()
-        .all(|test| test.status != Status::Fail);
-    for test in report
-        .tests()
-        .iter()
-        .filter(|test| test.status == Status::Fail)
-    {
-        progress::error(&format!(
-            "{}: {}",
-            test.name,
-            test.reason.as_deref().unwrap_or("failed")
-        ));
-    }
     let title = report.kernels();
-    report.finish()?;
+    let good = end(report)?;
     println!("\nLinux {title} in QEMU, medians of {RUNS} runs in one boot of each kernel; the curves: {}", picture.display());
     Ok(good)
 }
@@ -101,16 +82,7 @@ fn measure(
     choice: KernelChoice,
     report: &mut Report,
 ) -> Result<Curve> {
-    let kernel = KernelOptions {
-        linux: options.linux.clone(),
-        arch: options.arch,
-        kernel: choice,
-        driver: Some(Driver::C),
-        profile: Profile::Plain,
-        for_mm: false,
-        prefix: None,
-        config: Vec::new(),
-    };
+    let kernel = boot_options(options, choice, Driver::C);
     let machine = MachineOptions {
         mem: options.machine.mem.or(Some(MEMORY)),
         ..options.machine.clone()
@@ -125,6 +97,7 @@ fn measure(
             tests: Vec::new(),
             devices: Vec::new(),
             arguments: Vec::new(),
+            counting: false,
             quiet: None,
             console_ok: vec![refusal()?],
         };
@@ -210,13 +183,6 @@ fn parse<'a>(console: impl Iterator<Item = &'a str>) -> Result<Curve> {
     Ok(curve)
 }
 
-/// The one in the middle; the lower one of two.
-fn median<T: Ord + Copy>(values: impl Iterator<Item = T>) -> Option<T> {
-    let mut values: Vec<T> = values.collect();
-    values.sort_unstable();
-    values.get(values.len().checked_sub(1)? / 2).copied()
-}
-
 /// A table for people.
 fn print(curves: &BTreeMap<&str, Curve>) {
     println!("{:>8}  {:>30}  {:>30}", "GiB", "stock", "dpmem");
@@ -292,12 +258,5 @@ mod tests {
     fn a_word_that_is_not_known_is_an_error() {
         assert!(parse("dpmem_bench_register: gib=1 speed=9".lines()).is_err());
         assert!(parse("dpmem_bench_register: gib=1 kib=9".lines()).is_err());
-    }
-
-    #[test]
-    fn the_median_of_nothing_is_nothing() {
-        assert_eq!(median(std::iter::empty::<u64>()), None);
-        assert_eq!(median([3, 1, 2].into_iter()), Some(2));
-        assert_eq!(median([4, 1].into_iter()), Some(1));
     }
 }

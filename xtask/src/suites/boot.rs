@@ -36,6 +36,8 @@ pub(crate) struct Boot {
     pub(crate) devices: Vec<String>,
     /// More kernel arguments.
     pub(crate) arguments: Vec<String>,
+    /// Whether the machine's time is the number of its instructions.
+    pub(crate) counting: bool,
     /// For how long the programs can be silent; as long as one may take, if not said.
     pub(crate) quiet: Option<Duration>,
     /// Kernel messages that a program causes on purpose: a report that matches is none.
@@ -94,6 +96,9 @@ impl Boot {
         }
         for device in &self.devices {
             machine.device(device);
+        }
+        if self.counting {
+            machine.count_instructions();
         }
         let mut plan = plan(&machine);
         if kernel.profile == Profile::Debug {

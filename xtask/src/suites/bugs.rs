@@ -107,6 +107,7 @@ fn one(context: &Context<'_>, suite: &str, bug: &Bug, report: &mut Report) -> Re
         tests: vec![program],
         devices: Vec::new(),
         arguments: Vec::new(),
+        counting: false,
         quiet: None,
         console_ok: Vec::new(),
     };

@@ -66,6 +66,7 @@ pub(super) fn boot(
         devices,
         tests: vec![program],
         arguments: Vec::new(),
+        counting: false,
         quiet: None,
         console_ok: Vec::new(),
     };

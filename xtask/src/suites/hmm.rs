@@ -19,7 +19,7 @@ use crate::repo;
 use crate::report::{Report, Test};
 
 /// The program.
-const PROGRAM: &str = "hmm-tests";
+pub(crate) const PROGRAM: &str = "hmm-tests";
 /// The part of a test's full name that says that it uses coherent memory.
 const COHERENT: &str = "_device_coherent";
 /// Where the guest's khugepaged is told what to do.
@@ -78,6 +78,7 @@ fn run_group(
         tests: vec![kernel.selftest(PROGRAM)?],
         devices: Vec::new(),
         arguments: Vec::new(),
+        counting: false,
         // Each test has a timeout of its own, of at most so much.
         quiet: Some(Duration::from_secs(120)),
         console_ok: known.console(context.driver, group)?,
@@ -92,13 +93,7 @@ fn run_group(
     });
     let booted = boot.run(context, report, |machine| {
         let mut plan = Plan::new();
-        // For the tests with huge pages.
-        plan.prepare("echo 64 > /proc/sys/vm/nr_hugepages");
-        // khugepaged looks at memory every ten seconds. On a slow machine that is in the middle of a test, which then finds
-        // that pages it has just migrated were collapsed: it may have its first look now, and then sleeps.
-        plan.prepare(&format!(
-            "echo 4000000000 > {KHUGEPAGED}/scan_sleep_millisecs"
-        ));
+        prepare(&mut plan);
         driver::load(&mut plan, machine, context.driver);
         plan.program(PROGRAM, bound, &command);
         driver::unload(&mut plan, context.driver);
@@ -108,6 +103,17 @@ fn run_group(
         report.add(known.judge(context.driver, test))?;
     }
     booted.finish(context, suite, report)
+}
+
+/// What the tests need in the guest.
+pub(crate) fn prepare(plan: &mut Plan) {
+    // For the tests with huge pages.
+    plan.prepare("echo 64 > /proc/sys/vm/nr_hugepages");
+    // khugepaged looks at memory every ten seconds. On a slow machine that is in the middle of a test, which then finds
+    // that pages it has just migrated were collapsed: it may have its first look now, and then sleeps.
+    plan.prepare(&format!(
+        "echo 4000000000 > {KHUGEPAGED}/scan_sleep_millisecs"
+    ));
 }
 
 /// What is known about test_hmm and its tests.

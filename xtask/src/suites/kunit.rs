@@ -19,6 +19,7 @@ pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
         tests: Vec::new(),
         devices: Vec::new(),
         arguments: vec!["kunit.enable=1".to_owned()],
+        counting: false,
         quiet: None,
         console_ok: Vec::new(),
     };

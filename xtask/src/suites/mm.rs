@@ -324,6 +324,7 @@ fn boot(
             .collect::<Result<Vec<PathBuf>>>()?,
         devices: Vec::new(),
         arguments: Vec::new(),
+        counting: false,
         quiet: None,
         console_ok: list.console_ok()?,
     };

@@ -8,7 +8,7 @@ pub(crate) mod demo;
 mod dpmem;
 pub(crate) mod driver;
 mod filter;
-mod hmm;
+pub(crate) mod hmm;
 mod kunit;
 pub(crate) mod mm;
 

@@ -38,6 +38,7 @@ pub(crate) struct Machine {
     arguments: Vec<String>,
     devices: Vec<String>,
     interactive: bool,
+    counting: bool,
     accel: Accel,
 }
 
@@ -74,6 +75,7 @@ impl Machine {
             arguments,
             devices: Vec::new(),
             interactive: false,
+            counting: false,
             accel: Accel::Tcg,
         }
     }
@@ -86,6 +88,12 @@ impl Machine {
     /// Adds a device, as QEMU's command line names it.
     pub(crate) fn device(&mut self, device: &str) {
         self.devices.push(device.to_owned());
+    }
+
+    /// Lets its time be the number of instructions that its only CPU has executed, and gives it two nodes.
+    pub(crate) fn count_instructions(&mut self) {
+        self.counting = true;
+        self.cpus = 1;
     }
 
     /// Its architecture.
@@ -142,7 +150,19 @@ impl Machine {
             "none",
         ]);
         command.args(["-smp", &self.cpus.to_string()]);
-        command.args(["-accel", self.accel.argument()]);
+        if self.counting {
+            command.args(["-accel", "tcg,thread=single"]);
+            command.args(["-icount", "shift=0,sleep=off"]);
+            let half = (self.memory + RESERVED_MIB) / 2;
+            for (node, cpus) in [(0, ",cpus=0"), (1, "")] {
+                command.arg("-object");
+                command.arg(format!("memory-backend-ram,id=node{node},size={half}M"));
+                command.arg("-numa");
+                command.arg(format!("node,memdev=node{node}{cpus}"));
+            }
+        } else {
+            command.args(["-accel", self.accel.argument()]);
+        }
         match self.arch {
             // Little memory below 4 GiB, so that there is some above.
             Arch::X86_64 => command.args(["-M", "q35,max-ram-below-4g=1G"]),
