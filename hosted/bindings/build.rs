@@ -36,6 +36,7 @@ fn main() {
         true => source::cfg("newtype_enums"),
         false => source::no_cfg("newtype_enums"),
     }
+    source::backend_cfg();
     let error = |name: &str| name.len() > 1 && name.starts_with('E');
     let headers = [
         "include/uapi/asm-generic/errno-base.h",

@@ -28,8 +28,7 @@ fn main() {
     source::cfg("CONFIG_RUST_DPMEM_KUNIT_TEST");
     source::cfg("CONFIG_TRACEPOINTS");
     source::no_cfg("CONFIG_JUMP_LABEL");
-    // The kernel has an index space for device memory, which is what `bindings` simulates.
-    source::cfg("dpmem_offset");
+    source::backend_cfg();
     println!("cargo::rustc-check-cfg=cfg(CONFIG_GPU_BUDDY, values(\"y\"))");
     println!("cargo::rustc-cfg=CONFIG_GPU_BUDDY=\"y\"");
     for (name, file, text) in IN_KERNEL {

@@ -1,20 +1,25 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Pagemaps of device-private memory, as `linux/series` has them: registered by size, with pages on demand.
+//! Pagemaps of device memory: private as `linux/series` has them, registered by size, with pages on demand; and
+//! `memremap_pages()`, which coherent memory needs, and private memory on a stock kernel.
 //!
 //! Real: who owns an offset, what is refused and how, that a chunk has no `struct page` before its first request, and
-//! that unregistering waits for the last page. Not simulated: `memremap_pages()`, and so coherent memory and the stock
-//! kernel; altmaps, nodes, memory failure.
+//! that unregistering waits for the last page. Not simulated: altmaps, nodes, memory failure. A physical address is 64
+//! times that of the `struct page`, as numbers of pages are arithmetic here.
 
 use ffi::*;
 use pin_init::Zeroable;
 
 use crate::{
-    alloc::krealloc_node_align,
+    alloc::{host_free, host_zeroed, krealloc_node_align},
     consts::*,
     errno::*,
     machine::{might_sleep, with, Locked},
-    pages::{folio, free_device_pages, info, init_device_page, live, new_device_pages, page},
+    mm::PAGE_SIZE,
+    pages::{
+        folio, free_device_pages, info, init_device_folio, live, new_device_pages, page,
+        set_content, PMD_ORDER,
+    },
     process::{err_ptr, Errno},
     report::report,
     task::vm_fault,
@@ -106,25 +111,60 @@ const TOO_MANY: usize = 1 << 24;
 pub(crate) struct Pages {
     first: *mut page,
     nr: usize,
+    /// Whether they go away with the pagemap.
+    ours: bool,
     /// Which chunks have their pages.
     populated: Vec<bool>,
-    /// How many pages are in service.
-    out: usize,
+    /// Which pages are in service.
+    claimed: Vec<bool>,
+    /// How many are, and who keeps the pagemap besides.
+    refs: usize,
     dying: bool,
 }
 
 impl Pages {
+    fn new(first: *mut page, nr: usize, ours: bool) -> Self {
+        Self {
+            first,
+            nr,
+            ours,
+            populated: vec![!ours; nr.div_ceil(CHUNK)],
+            claimed: vec![false; nr],
+            refs: 0,
+            dying: false,
+        }
+    }
+
     fn get(&self, offset: usize) -> *mut page {
         match self.populated.get(offset / CHUNK) {
             Some(true) if offset < self.nr => self.first.wrapping_add(offset),
             _ => std::ptr::null_mut(),
         }
     }
+
+    fn offset_of(&self, page: *const page) -> usize {
+        (page as usize).wrapping_sub(self.first as usize) / size_of::<page>()
+    }
+
+    /// Puts the `nr` pages at `offset` into service; false if one of them is.
+    fn claim(&mut self, offset: usize, nr: usize) -> bool {
+        let Some(claimed) = self.claimed.get_mut(offset..offset + nr) else {
+            return false;
+        };
+        if claimed.contains(&true) {
+            return false;
+        }
+        claimed.fill(true);
+        self.refs += nr;
+        true
+    }
 }
 
 impl Drop for Pages {
     fn drop(&mut self) {
-        unsafe { free_device_pages(self.first, self.nr) };
+        if self.ours {
+            unsafe { free_device_pages(self.first, self.nr) };
+        }
     }
 }
 
@@ -140,11 +180,40 @@ fn pages<'a>(
     pages
 }
 
-/// Notes that a page of `pgmap` has come back.
-pub(crate) fn came_back(m: &mut Locked<'_>, pgmap: *mut dev_pagemap) {
+/// Notes that `nr` pages of `pgmap` have come back.
+pub(crate) fn came_back(m: &mut Locked<'_>, pgmap: *mut dev_pagemap, first: *mut page, nr: usize) {
     if let Some(pages) = pages(m, pgmap, "folio_free") {
-        pages.out -= 1;
+        let offset = pages.offset_of(first);
+        match pages.claimed.get_mut(offset..offset + nr) {
+            Some(claimed) => claimed.fill(false),
+            None => report("a page is freed to a pagemap that it is not of"),
+        }
+        pages.refs -= nr;
     }
+}
+
+/// Registers `pages`, unless that fails.
+fn register(pgmap: *mut dev_pagemap, pages: Pages) {
+    with(|m| {
+        if m.pagemaps.insert(pgmap as usize, pages).is_some() {
+            report("a pagemap is registered twice");
+        }
+    });
+}
+
+/// Waits until no page of `pgmap` is in service, and unregisters it.
+fn unregister(pgmap: *mut dev_pagemap, what: &str) {
+    might_sleep(what);
+    with(|m| loop {
+        match pages(m, pgmap, what) {
+            Some(pages) if pages.refs > 0 => {
+                pages.dying = true;
+                m.wait("the pages of a pagemap to come back");
+            }
+            _ => break,
+        }
+    });
+    with(|m| m.pagemaps.remove(&(pgmap as usize)));
 }
 
 pub unsafe extern "C" fn memremap_device_private_pagemap(
@@ -165,33 +234,12 @@ pub unsafe extern "C" fn memremap_device_private_pagemap(
         return -(ENOMEM as c_int);
     }
     unsafe { (*pgmap).private = map.cast() };
-    let pages = Pages {
-        first: new_device_pages(nr),
-        nr,
-        populated: vec![false; nr.div_ceil(CHUNK)],
-        out: 0,
-        dying: false,
-    };
-    with(|m| {
-        if m.pagemaps.insert(pgmap as usize, pages).is_some() {
-            report("a pagemap is registered twice");
-        }
-    });
+    register(pgmap, Pages::new(new_device_pages(nr), nr, true));
     0
 }
 
 pub unsafe extern "C" fn memunmap_device_private_pagemap(pgmap: *mut dev_pagemap) {
-    might_sleep("memunmap_device_private_pagemap");
-    with(|m| loop {
-        match pages(m, pgmap, "memunmap_device_private_pagemap") {
-            Some(pages) if pages.out > 0 => {
-                pages.dying = true;
-                m.wait("the pages of a pagemap to come back");
-            }
-            _ => break,
-        }
-    });
-    with(|m| m.pagemaps.remove(&(pgmap as usize)));
+    unregister(pgmap, "memunmap_device_private_pagemap");
     unsafe { krealloc_node_align((*pgmap).private.cast(), 0, 8, 0, NUMA_NO_NODE) };
     unsafe { (*pgmap).private = std::ptr::null_mut() };
 }
@@ -212,35 +260,37 @@ unsafe fn request(
     offset: usize,
     order: u32,
 ) -> Result<*mut page, Errno> {
+    // The `struct page`s are made now.
+    let fails = m.fails("pgmap_request_folio");
     let Some(pages) = pages(m, pgmap, "pgmap_request_folio") else {
         return Err(Errno(EINVAL));
     };
-    if order != 0 || offset >= pages.nr {
+    let nr = 1 << order.min(PMD_ORDER);
+    if order > PMD_ORDER || offset % nr != 0 || offset >= pages.nr || nr > pages.nr - offset {
         return Err(Errno(EINVAL));
     }
     if pages.dying {
         return Err(Errno(ENODEV));
     }
-    // The `struct page`s are made now.
-    if m.fails("pgmap_request_folio") {
+    if fails {
         return Err(Errno(ENOMEM));
     }
-    let Some(pages) = m.pagemaps.get_mut(&(pgmap as usize)) else {
-        return Err(Errno(EINVAL));
-    };
+    // A folio lies in one chunk.
     if let Some(populated) = pages.populated.get_mut(offset / CHUNK) {
         *populated = true;
     }
-    let page = pages.get(offset);
-    let info = unsafe { info(m, page) };
-    if info.refs != 0 || info.freeing {
+    if !pages.claim(offset, nr) {
         return Err(Errno(EBUSY));
     }
-    unsafe { init_device_page(page, pgmap) };
-    if let Some(pages) = m.pagemaps.get_mut(&(pgmap as usize)) {
-        pages.out += 1;
-    }
+    let page = pages.get(offset);
+    unsafe { init_device_folio(page, pgmap, order) };
     Ok(page)
+}
+
+/// Where in its pagemap a page of a device is.
+pub(crate) fn offset_of(m: &mut Locked<'_>, page: *mut page) -> usize {
+    let pgmap = unsafe { info(m, page) }.pgmap;
+    pages(m, pgmap, "offset_of").map_or(0, |pages| pages.offset_of(page))
 }
 
 /// The page at `offset`, or null.
@@ -263,17 +313,158 @@ pub unsafe extern "C" fn device_private_offset_to_page(
 pub unsafe extern "C" fn device_private_page_to_offset(page: *const page) -> c_ulong {
     with(|m| {
         let pgmap = unsafe { live(m, page.cast_mut(), "device_private_page_to_offset") }.pgmap;
-        let first = pages(m, pgmap, "device_private_page_to_offset").map(|pages| pages.first);
-        first.map_or(0, |first| {
-            (page as usize - first as usize) / size_of::<page>()
-        })
+        let pages = pages(m, pgmap, "device_private_page_to_offset");
+        pages.map_or(0, |pages| pages.offset_of(page))
     })
 }
 
-not_simulated! {
-    fn memremap_pages(*mut dev_pagemap, c_int) -> *mut c_void;
-    fn memunmap_pages(*mut dev_pagemap);
-    fn zone_device_folio_init(*mut folio, *mut dev_pagemap, c_uint);
-    fn percpu_ref_tryget_live(*mut percpu_ref) -> bool;
-    fn percpu_ref_put(*mut percpu_ref);
+/// Physical memory that a device has.
+pub(crate) struct Physical {
+    first: *mut page,
+    nr: usize,
+    /// Its content, if CPUs can reach it.
+    data: *mut u8,
 }
+
+/// The number of the first page of what physical memory is at.
+fn pfn_of(first: *mut page) -> usize {
+    first.expose_provenance() / size_of::<page>()
+}
+
+impl Physical {
+    /// `nr` pages; with content, if CPUs can reach them. They stay until they are dropped.
+    fn new(nr: usize, coherent: bool) -> Self {
+        let first = new_device_pages(nr);
+        let data = match coherent {
+            true => host_zeroed(nr * PAGE_SIZE, PAGE_SIZE),
+            false => std::ptr::null_mut(),
+        };
+        if coherent {
+            for i in 0..nr {
+                unsafe { set_content(first.add(i), data.add(i * PAGE_SIZE)) };
+            }
+        }
+        Self { first, nr, data }
+    }
+
+    /// Where it begins.
+    pub(crate) fn start(&self) -> u64 {
+        (pfn_of(self.first) << PAGE_SHIFT) as u64
+    }
+}
+
+impl Drop for Physical {
+    fn drop(&mut self) {
+        if !self.data.is_null() {
+            unsafe { host_free(self.data, self.nr * PAGE_SIZE, PAGE_SIZE) };
+        }
+        unsafe { free_device_pages(self.first, self.nr) };
+    }
+}
+
+/// Gives the machine a device with `nr` pages of memory that CPUs can reach, and tells at which physical address.
+pub fn coherent_memory(nr: usize) -> u64 {
+    let memory = Physical::new(nr, true);
+    let start = memory.start();
+    with(|m| m.physical.push(memory));
+    start
+}
+
+/// Physical addresses for `size` bytes that nothing else has, or an error.
+pub(crate) fn free_addresses(m: &mut Locked<'_>, size: usize) -> Result<u64, Errno> {
+    let nr = size >> PAGE_SHIFT;
+    if nr > TOO_MANY {
+        return Err(Errno(ERANGE));
+    }
+    let memory = Physical::new(nr, false);
+    let start = memory.start();
+    m.physical.push(memory);
+    Ok(start)
+}
+
+/// Nobody has the physical addresses from `start` on any more.
+pub(crate) fn addresses_free(m: &mut Locked<'_>, start: u64) {
+    // What has content is the device's, and stays.
+    m.physical
+        .retain(|memory| memory.start() != start || !memory.data.is_null());
+}
+
+pub unsafe extern "C" fn memremap_pages(pgmap: *mut dev_pagemap, _nid: c_int) -> *mut c_void {
+    might_sleep("memremap_pages");
+    let kind = unsafe { (*pgmap).type_ };
+    let possible = match kind {
+        memory_type_MEMORY_DEVICE_COHERENT => true,
+        // Where there is the series, private memory has no physical addresses.
+        memory_type_MEMORY_DEVICE_PRIVATE => cfg!(not(dpmem_offset)),
+        _ => false,
+    };
+    if !possible {
+        report("`memremap_pages()` for memory of a kind that it does not take");
+        return err_ptr(EINVAL);
+    }
+    if with(|m| m.fails("memremap_pages")) {
+        return err_ptr(ENOMEM);
+    }
+    let range = unsafe { *(*pgmap).__bindgen_anon_1.range.as_ref() };
+    let nr = ((range.end + 1 - range.start) >> PAGE_SHIFT) as usize;
+    let found = with(|m| {
+        let mut physical = m.physical.iter();
+        let found = physical.find(|memory| memory.start() == range.start && nr <= memory.nr)?;
+        let coherent = !found.data.is_null();
+        (coherent == (kind == memory_type_MEMORY_DEVICE_COHERENT)).then_some(found.first)
+    });
+    let Some(first) = found else {
+        report("`memremap_pages()` where there is no such memory");
+        return err_ptr(EINVAL);
+    };
+    register(pgmap, Pages::new(first, nr, false));
+    // The address of the content, for those that have it; nobody here uses it.
+    std::ptr::without_provenance_mut(PAGE_SIZE)
+}
+
+pub unsafe extern "C" fn memunmap_pages(pgmap: *mut dev_pagemap) {
+    unregister(pgmap, "memunmap_pages");
+}
+
+pub unsafe extern "C" fn zone_device_folio_init(
+    folio: *mut folio,
+    pgmap: *mut dev_pagemap,
+    order: c_uint,
+) {
+    with(|m| {
+        let Some(pages) = pages(m, pgmap, "zone_device_folio_init") else {
+            return;
+        };
+        let offset = pages.offset_of(folio.cast());
+        if offset % (1 << order) != 0 || !pages.claim(offset, 1 << order) {
+            report("pages become a folio that are in service, or no pages of the pagemap");
+            return;
+        }
+        unsafe { init_device_folio(folio.cast(), pgmap, order) };
+    });
+}
+
+/// The reference count is the first field of a pagemap.
+fn pagemap_of(ref_: *mut percpu_ref) -> *mut dev_pagemap {
+    ref_.cast()
+}
+
+pub unsafe extern "C" fn percpu_ref_tryget_live(ref_: *mut percpu_ref) -> bool {
+    with(|m| {
+        let pages = pages(m, pagemap_of(ref_), "percpu_ref_tryget_live");
+        let pages = pages.filter(|pages| !pages.dying);
+        pages.map(|pages| pages.refs += 1).is_some()
+    })
+}
+
+pub unsafe extern "C" fn percpu_ref_put(ref_: *mut percpu_ref) {
+    with(|m| {
+        match pages(m, pagemap_of(ref_), "percpu_ref_put") {
+            Some(pages) if pages.refs > 0 => pages.refs -= 1,
+            _ => report("a reference to a pagemap is given up that nobody had"),
+        }
+        m.changed();
+    });
+}
+
+const _: () = assert!(std::mem::offset_of!(dev_pagemap, ref_) == 0);

@@ -2,8 +2,8 @@
 
 //! `hmm_range_fault()`, and exclusive access of a device.
 //!
-//! Real: what is told of each page, faults, the sequence number. Not simulated: huge pages, P2PDMA, the `pfn_flags_mask`
-//! of single pages, userfaultfd.
+//! Real: what is told of each page, faults, the sequence number, huge pages. Not simulated: P2PDMA, the `pfn_flags_mask` of
+//! single pages, userfaultfd.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,9 @@ use crate::{
     machine::{might_sleep, with, Locked},
     mm::{assert_locked, mm, mm_struct, read_locked, vma_at, PAGE_SIZE},
     mmu_notifier::*,
-    pages::{folio, get, info, page, page_to_pfn, pfn_to_page, put, trylock, unlock},
+    pages::{
+        folio, get, head, info, page, page_to_pfn, pfn_to_page, put, trylock, unlock, PMD_ORDER,
+    },
     pgtable::{self, Found, Pte},
     process::{err_ptr, Errno},
 };
@@ -61,15 +63,22 @@ unsafe fn ask(
 ) -> Result<usize, bool> {
     let write = range.default_flags & hmm_pfn_flags_HMM_PFN_REQ_WRITE != 0;
     let required = range.default_flags & hmm_pfn_flags_HMM_PFN_REQ_FAULT != 0;
+    let huge = unsafe { mm(space) }
+        .huge
+        .contains_key(&pgtable::huge_base(vpn));
     let valid = |page: *mut page, writable: bool| {
         let flag = if writable {
             hmm_pfn_flags_HMM_PFN_WRITE
         } else {
             0
         };
-        unsafe { page_to_pfn(page) | hmm_pfn_flags_HMM_PFN_VALID | flag }
+        let order = match huge {
+            true => (PMD_ORDER as usize) << hmm_pfn_flags_HMM_PFN_ORDER_SHIFT,
+            false => 0,
+        };
+        unsafe { page_to_pfn(page) | hmm_pfn_flags_HMM_PFN_VALID | order | flag }
     };
-    let pte = unsafe { mm(space) }.table.get(&vpn).copied();
+    let pte = unsafe { pgtable::entry(m, space, vpn) };
     if let Some(Pte::Device { page, write }) = pte {
         let owner = unsafe { (*info(m, page).pgmap).owner };
         if owner == range.dev_private_owner {
@@ -173,27 +182,23 @@ pub unsafe extern "C" fn make_device_exclusive(
         return err_ptr(if anon { EBUSY } else { EOPNOTSUPP });
     }
     let range = (addr, addr + PAGE_SIZE);
-    let taken = invalidate(
-        space,
-        range,
-        mmu_notifier_event_MMU_NOTIFY_EXCLUSIVE,
-        owner,
-        || {
-            with(|_| {
-                let table = unsafe { &mut mm(space).table };
-                let there = table.get(&vpn) == Some(&Pte::Page { page, write: true });
-                if there {
-                    table.insert(vpn, Pte::Exclusive { page });
-                }
-                there
-            })
-        },
-    );
+    let event = mmu_notifier_event_MMU_NOTIFY_EXCLUSIVE;
+    let taken = invalidate(space, range, event, owner, || {
+        with(|m| {
+            let there = Some(Pte::Page { page, write: true });
+            let there = unsafe { pgtable::entry(m, space, vpn) } == there;
+            if there {
+                unsafe { pgtable::split_pmd(m, space, pgtable::huge_base(vpn)) };
+                unsafe { pgtable::set(m, space, vpn, Some(Pte::Exclusive { page })) };
+            }
+            there
+        })
+    });
     if !taken {
         with(|m| unsafe { unlock(m, page) });
         unsafe { put(page) };
         return err_ptr(EBUSY);
     }
-    unsafe { *foliop = page.cast() };
+    unsafe { *foliop = with(|m| head(m, page)).cast() };
     page
 }

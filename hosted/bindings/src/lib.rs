@@ -53,11 +53,12 @@ mod workqueue;
 /// What tests use: machines, processes, failures.
 pub mod sim {
     pub use crate::{
+        device_private::coherent_memory,
         driver::Module,
         files::OpenFile,
-        machine::{for_each_failure, run, spawn, Thread},
+        machine::{changes, for_each_failure, run, spawn, Change, Thread},
         mm::PAGE_SIZE,
-        process::{Errno, Mapped, Process},
+        process::{Errno, Mapped, Process, HUGE_PAGE_SIZE},
         trace::{events, Event},
     };
 }

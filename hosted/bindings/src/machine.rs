@@ -16,11 +16,23 @@ use std::{
         Arc, Condvar, Mutex, MutexGuard,
     },
     thread::JoinHandle,
+    time::Instant,
 };
 
 use crate::{
-    device_private::Pages, devices::Mapping, files::miscdevice, mm::mm_struct, pages::Frames,
-    regions::Resources, report::fatal, trace::Event, workqueue::Item,
+    consts::PAGE_SHIFT,
+    device_private::{Pages, Physical},
+    devices::Mapping,
+    files::miscdevice,
+    mm::mm,
+    mm::mm_struct,
+    pages::Frames,
+    pgtable::Pte,
+    process::Mapped,
+    regions::Resources,
+    report::fatal,
+    trace::Event,
+    workqueue::Item,
 };
 
 /// What the machine knows. Pointers in it are to what the machine keeps alive, or checks before it believes them.
@@ -34,10 +46,14 @@ pub(crate) struct State {
     pub(crate) mms: Vec<*mut mm_struct>,
     /// Devices that can be opened.
     pub(crate) devices: HashMap<String, *mut miscdevice>,
+    /// Physical memory of devices.
+    pub(crate) physical: Vec<Physical>,
     /// Physical addresses that somebody has.
     pub(crate) resources: Resources,
     /// What the tracepoints have said.
     pub(crate) events: Vec<Event>,
+    /// What has changed in page tables, if somebody wants to know.
+    pub(crate) changes_of_tables: Option<Vec<Change>>,
     /// What was allocated: its size and alignment, by its address.
     pub(crate) allocations: HashMap<usize, (usize, usize)>,
     /// How many things have been asked for that may fail.
@@ -148,6 +164,27 @@ impl Locked<'_> {
         true
     }
 
+    /// Notes what the `nr` pages from `vpn` on are now.
+    pub(crate) fn log(&mut self, space: *mut mm_struct, vpn: usize, nr: usize, pte: Option<Pte>) {
+        if self.changes_of_tables.is_none() {
+            return;
+        }
+        let at = Instant::now();
+        let to = pte.map_or(Mapped::None, |pte| unsafe { Mapped::of(self, pte) });
+        let process = unsafe { mm(space) }.id;
+        let addr = vpn << PAGE_SHIFT;
+        let change = Change {
+            at,
+            process,
+            addr,
+            nr,
+            to,
+        };
+        self.changes_of_tables
+            .iter_mut()
+            .for_each(|log| log.push(change));
+    }
+
     /// Whether `what`, which is asked for now, is to fail.
     pub(crate) fn fails(&mut self, what: &'static str) -> bool {
         let number = self.fallible;
@@ -158,6 +195,23 @@ impl Locked<'_> {
         }
         fails
     }
+}
+
+/// From some time on, the `nr` pages of a process from `addr` on are somewhere else.
+#[derive(Clone, Copy, Debug)]
+pub struct Change {
+    pub at: Instant,
+    /// What [`Process::id`](crate::process::Process::id) says.
+    pub process: i32,
+    pub addr: usize,
+    pub nr: usize,
+    /// Where the first of them is.
+    pub to: Mapped,
+}
+
+/// Takes what has changed in all page tables since the last call, in order. The first call is where this begins.
+pub fn changes() -> Vec<Change> {
+    with(|m| m.changes_of_tables.replace(Vec::new())).unwrap_or_default()
 }
 
 /// The machine that this thread runs on.

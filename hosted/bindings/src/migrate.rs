@@ -3,7 +3,7 @@
 //! `migrate_vma_*()` and `migrate_device_*()`.
 //!
 //! Real: what is selected, the locks and references while pages are on their way, what makes a page stay, what is told
-//! to notifiers, holes. Not simulated: large folios, KSM, pages of files, the LRU.
+//! to notifiers, holes, large folios, and when they are split. Not simulated: KSM, pages of files, the LRU.
 
 use std::ptr::null_mut;
 
@@ -19,7 +19,10 @@ use crate::{
     mmu_notifier::{
         invalidate, mmu_notifier_event_MMU_NOTIFY_CLEAR, mmu_notifier_event_MMU_NOTIFY_MIGRATE,
     },
-    pages::{get, info, live, page, page_to_pfn, pfn_to_page, put, trylock, unlock, Kind},
+    pages::{
+        get, head, info, live, lock, mapcount, nr_pages, page, page_info, page_to_pfn, pfn_to_page,
+        put, put_many, split, split_unmapped, trylock, unlock, Kind, PMD_NR,
+    },
     pgtable::{self, Pte},
     report::report,
 };
@@ -54,6 +57,7 @@ pub struct migrate_vma {
 const VALID: usize = MIGRATE_PFN_VALID as usize;
 const MIGRATE: usize = MIGRATE_PFN_MIGRATE as usize;
 const WRITE: usize = MIGRATE_PFN_WRITE as usize;
+const COMPOUND: usize = MIGRATE_PFN_COMPOUND as usize;
 
 pub unsafe extern "C" fn migrate_pfn(pfn: c_ulong) -> c_ulong {
     pfn << MIGRATE_PFN_SHIFT | VALID
@@ -87,149 +91,360 @@ impl Arrays {
         unsafe { *self.src.add(i) = entry };
     }
 
+    unsafe fn clear(&self, i: usize) {
+        unsafe { self.set_src(i, 0) };
+    }
+
     unsafe fn dst(&self, i: usize) -> usize {
         unsafe { *self.dst.add(i) }
     }
 }
 
-/// Takes `page`, which is locked, out of all page tables. Notifiers are called.
-unsafe fn unmap(page: *mut page) {
+/// Where a folio may be mapped: for each mapping, which pages of it, from some page to another, and which page of the
+/// folio the first of them is.
+unsafe fn places(
+    m: &mut Locked<'_>,
+    first: *mut page,
+) -> Vec<(*mut mm_struct, usize, usize, usize)> {
+    let (index, nr) = unsafe { (info(m, first).index, nr_pages(m, first)) };
+    let mut places = Vec::new();
+    for space in m.mms.clone() {
+        for area in unsafe { &mm(space).vmas }.values() {
+            let (start, end) = area.bounds();
+            let len = (end - start) >> PAGE_SHIFT;
+            let (low, high) = (index.max(area.pgoff), (index + nr).min(area.pgoff + len));
+            if low < high {
+                let vpn = |index: usize| (start >> PAGE_SHIFT) + index - area.pgoff;
+                places.push((space, vpn(low), vpn(high), low - index));
+            }
+        }
+    }
+    places
+}
+
+/// Whether something of the folio that `first` begins is mapped in this place.
+unsafe fn is_mapped(
+    m: &mut Locked<'_>,
+    first: *mut page,
+    (space, start, end, n): (*mut mm_struct, usize, usize, usize),
+) -> bool {
+    (start..end).any(|vpn| {
+        let page = first.wrapping_add(n + vpn - start);
+        unsafe { pgtable::entry(m, space, vpn) }.and_then(Pte::mapped) == Some(page)
+    })
+}
+
+/// Takes the folio that `first` begins, which is locked, out of all page tables. Notifiers are called. If it is to be
+/// `split`, each of its pages has an entry then.
+pub(crate) unsafe fn unmap(first: *mut page, split: bool) {
     loop {
         let found = with(|m| {
-            let vpn = unsafe { info(m, page) }.index;
-            let maps = |space: &*mut mm_struct| {
-                let pte = unsafe { mm(*space) }.table.get(&vpn);
-                pte.is_some_and(|pte| pte.mapped() == Some(page))
-            };
-            let space = m.mms.iter().copied().find(maps)?;
-            unsafe { mm(space) }.count += 1;
-            Some((space, vpn))
+            let places = unsafe { places(m, first) };
+            let mut places = places.into_iter();
+            let place = places.find(|place| unsafe { is_mapped(m, first, *place) })?;
+            unsafe { mm(place.0) }.count += 1;
+            Some(place)
         });
-        let Some((space, vpn)) = found else { return };
-        let range = (vpn << PAGE_SHIFT, (vpn + 1) << PAGE_SHIFT);
-        let taken = invalidate(
-            space,
-            range,
-            mmu_notifier_event_MMU_NOTIFY_CLEAR,
-            null_mut(),
-            || with(|m| unsafe { begin(m, space, vpn, page) }),
-        );
-        if taken {
-            unsafe { put(page) };
+        let Some((space, start, end, n)) = found else {
+            return;
+        };
+        let range = (start << PAGE_SHIFT, end << PAGE_SHIFT);
+        let clear = mmu_notifier_event_MMU_NOTIFY_CLEAR;
+        let refs = invalidate(space, range, clear, null_mut(), || {
+            with(|m| {
+                if split {
+                    unsafe { pgtable::split_pmd(m, space, pgtable::huge_base(start)) };
+                }
+                let pages = start..end;
+                let page = |vpn: usize| first.wrapping_add(n + vpn - start);
+                pages
+                    .map(|vpn| unsafe { begin(m, space, vpn, page(vpn)) })
+                    .sum()
+            })
+        });
+        if refs > 0 {
+            unsafe { put_many(first, refs) };
         }
         unsafe { crate::mm::mmdrop(space) };
     }
 }
 
-/// Makes the entry at `vpn` a migration entry, if it maps `page`. The reference of the table is the caller's then.
-unsafe fn begin(m: &mut Locked<'_>, space: *mut mm_struct, vpn: usize, page: *mut page) -> bool {
-    let Some(pte) = unsafe { mm(space) }.table.get_mut(&vpn) else {
-        return false;
+/// Makes the entry at `vpn` a migration entry, if it maps `page`. Gives how many references of the table are the
+/// caller's then.
+unsafe fn begin(m: &mut Locked<'_>, space: *mut mm_struct, vpn: usize, page: *mut page) -> i32 {
+    let base = pgtable::huge_base(vpn);
+    if let Some(pte) = unsafe { mm(space) }.huge.get(&base).copied() {
+        if pte.mapped() != Some(page) {
+            return 0;
+        }
+        let write = pte.is_writable();
+        let pte = Pte::Migration { page, write };
+        unsafe { pgtable::set_huge(m, space, base, Some(pte)) };
+        unsafe { info(m, page) }.huge_maps -= 1;
+        return 1;
+    }
+    let Some(pte) = (unsafe { pgtable::entry(m, space, vpn) }) else {
+        return 0;
     };
     if pte.mapped() != Some(page) {
-        return false;
+        return 0;
     }
-    *pte = Pte::Migration {
-        page,
-        write: pte.is_writable(),
-    };
-    unsafe { info(m, page) }.maps -= 1;
-    true
+    let write = pte.is_writable();
+    unsafe { pgtable::set(m, space, vpn, Some(Pte::Migration { page, write })) };
+    unsafe { page_info(m, page) }.maps -= 1;
+    1
 }
 
-/// Makes all migration entries of `from` entries of `to`. Both are locked.
-unsafe fn end(m: &mut Locked<'_>, from: *mut page, to: *mut page) {
-    let vpn = unsafe { info(m, from) }.index;
-    for space in m.mms.clone() {
-        let pte = unsafe { mm(space) }.table.get(&vpn).copied();
-        if let Some(Pte::Migration { page, write }) = pte {
+/// Makes all migration entries of the folio that `from` begins entries of that which `to` begins. Both are locked, and
+/// of one size.
+pub(crate) unsafe fn end(m: &mut Locked<'_>, from: *mut page, to: *mut page) {
+    let nr = unsafe { nr_pages(m, from) };
+    if nr != unsafe { nr_pages(m, to) } {
+        report("the destination of a migration has another size than the source");
+        return;
+    }
+    for (space, start, end, n) in unsafe { places(m, from) } {
+        let base = pgtable::huge_base(start);
+        let huge = unsafe { mm(space) }.huge.get(&base).copied();
+        if let Some(Pte::Migration { page, write }) = huge {
             if page == from {
                 unsafe { get(m, to) };
-                unsafe { pgtable::map(m, space, vpn, to, write) };
+                unsafe { pgtable::map_huge(m, space, base, to, write) };
+            }
+            continue;
+        }
+        for vpn in start..end {
+            let (from, to) = (
+                from.wrapping_add(n + vpn - start),
+                to.wrapping_add(n + vpn - start),
+            );
+            let pte = unsafe { pgtable::entry(m, space, vpn) };
+            if let Some(Pte::Migration { page, write }) = pte {
+                if page == from {
+                    unsafe { get(m, to) };
+                    unsafe { pgtable::map(m, space, vpn, to, write) };
+                }
             }
         }
     }
     m.changed();
 }
 
-/// Whether nobody but the migration, and the fault that it may be for, has a reference to `page`.
+/// Whether nobody but the migration, and the fault that it may be for, has a reference to the folio of `page`.
 unsafe fn is_alone(m: &mut Locked<'_>, page: *mut page, fault_page: *mut page) -> bool {
     let expected = 1 + i32::from(page == fault_page);
-    let info = unsafe { info(m, page) };
-    info.refs == expected && info.maps == 0
+    let refs = unsafe { info(m, page) }.refs;
+    refs == expected && unsafe { mapcount(m, page) } == 0
+}
+
+/// Whether the folio of `page` is that of the fault, whose lock and reference are not the migration's.
+unsafe fn is_faulting(page: *mut page, fault_page: *mut page) -> bool {
+    !fault_page.is_null() && with(|m| unsafe { head(m, page) == head(m, fault_page) })
 }
 
 /// Unmaps all pages that were collected and are locked; those that somebody else uses go back.
 unsafe fn unmap_all(arrays: Arrays, fault_page: *mut page) -> usize {
-    let mut nr = 0;
-    for i in 0..arrays.nr {
+    let mut unmapped = 0;
+    let mut i = 0;
+    while i < arrays.nr {
         let src = unsafe { arrays.src(i) };
         if src & VALID == 0 {
-            nr += usize::from(src & MIGRATE != 0);
+            unmapped += usize::from(src & MIGRATE != 0);
+            i += 1;
             continue;
         }
         let page = unsafe { migrate_pfn_to_page(src) };
-        unsafe { unmap(page) };
+        let nr = with(|m| unsafe { nr_pages(m, page) });
+        if nr > 1 {
+            unsafe { arrays.set_src(i, src | COMPOUND) };
+        }
+        unsafe { unmap(page, false) };
         let alone = with(|m| unsafe { is_alone(m, page, fault_page) });
         if alone {
-            nr += 1;
-            continue;
-        }
-        unsafe { arrays.set_src(i, 0) };
-        with(|m| unsafe {
-            end(m, page, page);
-            if page != fault_page {
-                unlock(m, page);
+            unmapped += 1;
+        } else {
+            unsafe { arrays.set_src(i, 0) };
+            with(|m| unsafe { end(m, page, page) });
+            if !unsafe { is_faulting(page, fault_page) } {
+                with(|m| unsafe { unlock(m, page) });
             }
-        });
-        unsafe { put(page) };
+            unsafe { put(page) };
+        }
+        i += nr;
     }
-    nr
+    unmapped
 }
 
-/// Looks at one entry of the page table: what is written to `src`. A page is locked, and has a reference.
-unsafe fn collect(m: &mut Locked<'_>, args: &migrate_vma, vpn: usize) -> usize {
-    let area = unsafe { &*args.vma };
-    let wants = |what: migrate_vma_direction| args.flags & what as usize != 0;
-    let space = area.vm_mm;
-    let pte = unsafe { mm(space) }.table.get(&vpn).copied();
-    let page = match pte {
-        None if area.anonymous => return MIGRATE,
-        Some(Pte::Zero) if wants(migrate_vma_direction_MIGRATE_VMA_SELECT_SYSTEM) => {
-            return MIGRATE
+/// What is found where one looks for pages to migrate.
+enum Collected {
+    /// This is what is written to `src`. A page is locked, and has a reference.
+    Entry(usize),
+    /// A page of this large folio, which is to be split first. It has a reference.
+    Split(*mut page),
+}
+
+/// Whether `args` wants the page, which is what `pte` maps.
+unsafe fn wants(m: &mut Locked<'_>, args: &migrate_vma, pte: Pte, page: *mut page) -> bool {
+    let selects = |what: migrate_vma_direction| args.flags & what as usize != 0;
+    let info = *unsafe { info(m, page) };
+    let ours = || unsafe { (*info.pgmap).owner } == args.pgmap_owner;
+    let selected = match (pte, info.kind) {
+        (Pte::Device { .. }, _) => {
+            selects(migrate_vma_direction_MIGRATE_VMA_SELECT_DEVICE_PRIVATE) && ours()
         }
-        Some(Pte::Device { page, .. })
-            if wants(migrate_vma_direction_MIGRATE_VMA_SELECT_DEVICE_PRIVATE) =>
-        {
-            let owner = unsafe { (*info(m, page).pgmap).owner };
-            if owner != args.pgmap_owner {
-                return 0;
-            }
-            page
+        (Pte::Page { .. }, Kind::Coherent) => {
+            selects(migrate_vma_direction_MIGRATE_VMA_SELECT_DEVICE_COHERENT) && ours()
         }
-        Some(Pte::Page { page, .. }) if wants(migrate_vma_direction_MIGRATE_VMA_SELECT_SYSTEM) => {
-            page
-        }
-        _ => return 0,
+        (Pte::Page { .. }, _) => selects(migrate_vma_direction_MIGRATE_VMA_SELECT_SYSTEM),
+        _ => false,
     };
-    if !unsafe { info(m, page) }.anon {
-        return 0;
-    }
+    selected && info.anon
+}
+
+/// The folio of `page` locked, and with a reference, unless somebody has it.
+unsafe fn take(m: &mut Locked<'_>, args: &migrate_vma, page: *mut page) -> bool {
     unsafe { get(m, page) };
-    if page != args.fault_page && !unsafe { trylock(m, page) } {
-        // The table has another one.
-        unsafe { live(m, page, "migrate_vma_setup") }.refs -= 1;
-        return 0;
+    let first = unsafe { head(m, page) };
+    let is_fault = !args.fault_page.is_null() && first == unsafe { head(m, args.fault_page) };
+    if is_fault || unsafe { trylock(m, page) } {
+        return true;
     }
-    let write = match pte {
-        Some(pte) if pte.is_writable() => WRITE,
-        _ => 0,
+    // The table has another one.
+    unsafe { live(m, page, "migrate_vma_setup") }.refs -= 1;
+    false
+}
+
+/// Looks at one entry of the page table.
+unsafe fn collect(m: &mut Locked<'_>, args: &migrate_vma, vpn: usize) -> Collected {
+    let area = unsafe { &*args.vma };
+    let space = area.vm_mm;
+    let system = args.flags & migrate_vma_direction_MIGRATE_VMA_SELECT_SYSTEM as usize != 0;
+    let pte = unsafe { pgtable::entry(m, space, vpn) };
+    let page = match pte {
+        None if area.anonymous => return Collected::Entry(MIGRATE),
+        Some(Pte::Zero) if system => return Collected::Entry(MIGRATE),
+        Some(Pte::Device { page, .. } | Pte::Page { page, .. }) => page,
+        _ => return Collected::Entry(0),
     };
-    // The reference of the table is not the last one.
-    if unsafe { begin(m, space, vpn, page) } {
-        unsafe { live(m, page, "migrate_vma_setup") }.refs -= 1;
+    let Some(pte) = pte.filter(|pte| unsafe { wants(m, args, *pte, page) }) else {
+        return Collected::Entry(0);
+    };
+    if unsafe { nr_pages(m, page) } > 1 {
+        unsafe { get(m, page) };
+        return Collected::Split(page);
     }
-    unsafe { entry_of(page) | MIGRATE | write }
+    if !unsafe { take(m, args, page) } {
+        return Collected::Entry(0);
+    }
+    let write = if pte.is_writable() { WRITE } else { 0 };
+    // The reference of the table is not the last one.
+    unsafe { live(m, page, "migrate_vma_setup") }.refs -= begin(m, space, vpn, page);
+    Collected::Entry(unsafe { entry_of(page) } | MIGRATE | write)
+}
+
+/// Splits the folio of `page`, to which the caller has a reference, and gives that up. If it is that of the fault, its
+/// lock and its reference are those of the page of the fault then.
+unsafe fn split_mapped(page: *mut page, fault_page: *mut page) -> bool {
+    let fault = unsafe { is_faulting(page, fault_page) };
+    let first = with(|m| unsafe { head(m, page) });
+    if fault {
+        // The one of the fault will do.
+        with(|m| unsafe { live(m, page, "migrate_vma_setup") }.refs -= 1);
+    } else {
+        unsafe { lock(first) };
+    }
+    let done = unsafe { split(first) } == 0;
+    if !fault {
+        with(|m| unsafe { unlock(m, first) });
+        unsafe { put(first) };
+    } else if done && fault_page != first {
+        with(|m| unsafe { get(m, fault_page) });
+        unsafe { lock(fault_page) };
+        with(|m| unsafe { unlock(m, first) });
+        unsafe { put(first) };
+    }
+    done
+}
+
+/// What becomes of all that lies where a huge page may be mapped as a whole.
+enum Whole {
+    /// It is a hole, or zeroes.
+    Hole,
+    /// This is what is written to `src` for the first page. It is locked, and has a reference.
+    Entry(usize),
+    /// The folio, which is locked and has a reference, is to be split, and looked at page by page.
+    Split(*mut page),
+    /// It is looked at page by page.
+    Small,
+    /// It is left out.
+    Skip,
+}
+
+/// Looks at what is mapped as a whole at `base`. The migration has all of it if `all`.
+unsafe fn collect_huge(m: &mut Locked<'_>, args: &migrate_vma, base: usize, all: bool) -> Whole {
+    let area = unsafe { &*args.vma };
+    let space = area.vm_mm;
+    let system = args.flags & migrate_vma_direction_MIGRATE_VMA_SELECT_SYSTEM as usize != 0;
+    let compound = args.flags & migrate_vma_direction_MIGRATE_VMA_SELECT_COMPOUND as usize != 0;
+    let Some(pte) = unsafe { mm(space) }.huge.get(&base).copied() else {
+        let hole =
+            all && compound && area.anonymous && unsafe { pgtable::is_empty(m, space, base) };
+        return if hole { Whole::Hole } else { Whole::Small };
+    };
+    let page = match pte {
+        Pte::Zero if system && all && compound => return Whole::Hole,
+        Pte::Zero if system => return Whole::Small,
+        Pte::Device { page, .. } | Pte::Page { page, .. } => page,
+        _ => return Whole::Skip,
+    };
+    if !unsafe { wants(m, args, pte, page) } || !unsafe { take(m, args, page) } {
+        return Whole::Skip;
+    }
+    if !(all && compound) {
+        return Whole::Split(page);
+    }
+    let write = if pte.is_writable() { WRITE } else { 0 };
+    // The reference of the table is not the last one.
+    unsafe { live(m, page, "migrate_vma_setup") }.refs -= begin(m, space, base, page);
+    Whole::Entry(unsafe { entry_of(page) } | MIGRATE | COMPOUND | write)
+}
+
+/// Looks at the pages from `start` up to `end`, which are in one huge page if there is one. `dst` is empty.
+unsafe fn collect_range(args: &migrate_vma, arrays: Arrays, (start, end): (usize, usize)) {
+    let first = args.start >> PAGE_SHIFT;
+    let put_entry = |vpn: usize, entry: usize| unsafe { arrays.set_src(vpn - first, entry) };
+    let base = pgtable::huge_base(start);
+    let all = end - start == PMD_NR;
+    match with(|m| unsafe { collect_huge(m, args, base, all) }) {
+        Whole::Skip => return,
+        Whole::Hole => return put_entry(start, MIGRATE | COMPOUND),
+        Whole::Entry(entry) => return put_entry(start, entry),
+        Whole::Split(page) => {
+            let done = unsafe { split(page) } == 0;
+            if !unsafe { is_faulting(page, args.fault_page) } {
+                with(|m| unsafe { unlock(m, page) });
+            }
+            unsafe { put(page) };
+            if !done {
+                return;
+            }
+        }
+        Whole::Small => {}
+    }
+    let mut vpn = start;
+    while vpn < end {
+        match with(|m| unsafe { collect(m, args, vpn) }) {
+            Collected::Entry(entry) => {
+                put_entry(vpn, entry);
+                vpn += 1;
+            }
+            Collected::Split(page) => {
+                if !unsafe { split_mapped(page, args.fault_page) } {
+                    return;
+                }
+            }
+        }
+    }
 }
 
 pub unsafe extern "C" fn migrate_vma_setup(args: *mut migrate_vma) -> c_int {
@@ -270,21 +485,22 @@ pub unsafe extern "C" fn migrate_vma_setup(args: *mut migrate_vma) -> c_int {
         nr,
     };
     args.npages = nr;
+    (0..nr).for_each(|i| unsafe { arrays.clear(i) });
     let range = (args.start, args.end);
     let event = mmu_notifier_event_MMU_NOTIFY_MIGRATE;
     invalidate(area.vm_mm, range, event, args.pgmap_owner, || {
-        with(|m| {
-            for i in 0..nr {
-                let entry = unsafe { collect(m, args, (args.start >> PAGE_SHIFT) + i) };
-                unsafe { arrays.set_src(i, entry) };
-            }
-        })
+        let (mut vpn, end) = (args.start >> PAGE_SHIFT, args.end >> PAGE_SHIFT);
+        while vpn < end {
+            let next = (pgtable::huge_base(vpn) + PMD_NR).min(end);
+            unsafe { collect_range(args, arrays, (vpn, next)) };
+            vpn = next;
+        }
     });
     args.cpages = unsafe { unmap_all(arrays, args.fault_page) };
     0
 }
 
-/// Moves a page, but for the entries of the page tables.
+/// Moves a folio, but for the entries of the page tables.
 unsafe fn move_page(
     m: &mut Locked<'_>,
     from: *mut page,
@@ -307,38 +523,114 @@ unsafe fn move_page(
     true
 }
 
+/// Splits the large source of entry `i`, whose destinations are small. False if that does not work.
+unsafe fn split_source(arrays: Arrays, args: &migrate_vma, i: usize, from: *mut page) -> bool {
+    let base = (args.start >> PAGE_SHIFT) + i;
+    let space = unsafe { (*args.vma).vm_mm };
+    if with(|m| m.fails("folio_split_unmapped")) {
+        return false;
+    }
+    with(|m| {
+        unsafe { pgtable::split_pmd(m, space, base) };
+        for other in m.mms.clone() {
+            let mut entries = unsafe { &mm(other).huge }.values();
+            if entries.any(|pte| matches!(pte, Pte::Migration { page, .. } if *page == from)) {
+                report("a folio is split that is on its way in other address spaces as a whole");
+            }
+        }
+    });
+    unsafe { split_unmapped(from) };
+    let flags = unsafe { arrays.src(i) } & (MIGRATE | WRITE | VALID);
+    for n in 0..PMD_NR {
+        unsafe { arrays.set_src(i + n, entry_of(from.add(n)) | flags) };
+    }
+    true
+}
+
+/// Puts what the destinations from entry `i` on are into a hole.
+unsafe fn fill_hole(m: &mut Locked<'_>, arrays: Arrays, args: &migrate_vma, i: usize) {
+    let area = unsafe { &*args.vma };
+    let (space, write) = (area.vm_mm, area.may(VM_WRITE));
+    let vpn = (args.start >> PAGE_SHIFT) + i;
+    let (src, dst) = unsafe { (arrays.src(i), arrays.dst(i)) };
+    let to = unsafe { migrate_pfn_to_page(dst) };
+    if to.is_null() {
+        report("there is no destination for a part of a large hole");
+        return;
+    }
+    let fails = m.fails("migrate_vma_insert_page");
+    if dst & COMPOUND != 0 {
+        let zero = matches!(unsafe { mm(space) }.huge.get(&vpn), Some(Pte::Zero));
+        let free = vpn == pgtable::huge_base(vpn)
+            && src & COMPOUND != 0
+            && (zero || unsafe { pgtable::is_empty(m, space, vpn) });
+        if fails || !free {
+            unsafe { arrays.set_src(i, src & !MIGRATE) };
+            return;
+        }
+        unsafe { get(m, to) };
+        unsafe { pgtable::map_huge(m, space, vpn, to, write) };
+        return;
+    }
+    let now = unsafe { pgtable::entry(m, space, vpn) };
+    if fails || !matches!(now, None | Some(Pte::Zero)) {
+        unsafe { arrays.set_src(i, src & !MIGRATE) };
+        return;
+    }
+    unsafe { pgtable::split_pmd(m, space, pgtable::huge_base(vpn)) };
+    unsafe { get(m, to) };
+    unsafe { pgtable::map(m, space, vpn, to, write) };
+}
+
 unsafe fn migrate_pages(arrays: Arrays, args: Option<&migrate_vma>) {
     might_sleep("migrate_vma_pages");
     let fault_page = args.map_or(null_mut(), |args| args.fault_page);
     let mut holes = Vec::new();
-    for i in 0..arrays.nr {
-        let src = unsafe { arrays.src(i) };
-        let (from, to) = unsafe { (migrate_pfn_to_page(src), migrate_pfn_to_page(arrays.dst(i))) };
+    let mut next = 0;
+    while next < arrays.nr {
+        let i = next;
+        next += 1;
+        let (src, dst) = unsafe { (arrays.src(i), arrays.dst(i)) };
+        let (from, to) = unsafe { (migrate_pfn_to_page(src), migrate_pfn_to_page(dst)) };
         if to.is_null() || src & MIGRATE == 0 {
             unsafe { arrays.set_src(i, src & !MIGRATE) };
-        } else if from.is_null() {
-            holes.push((i, to));
-        } else if !with(|m| unsafe { move_page(m, from, to, fault_page) }) {
+            continue;
+        }
+        if from.is_null() {
+            let nr = match (src & COMPOUND, dst & COMPOUND) {
+                (COMPOUND, 0) => PMD_NR.min(arrays.nr - i),
+                _ => 1,
+            };
+            if nr > 1 {
+                unsafe { arrays.set_src(i, src & !COMPOUND) };
+            }
+            for i in i..i + nr {
+                unsafe { arrays.set_src(i, arrays.src(i) | MIGRATE) };
+            }
+            holes.push((i, nr));
+            next = i + nr;
+            continue;
+        }
+        let moves = match (src & COMPOUND, dst & COMPOUND, args) {
+            (COMPOUND, 0, Some(args)) => unsafe { split_source(arrays, args, i, from) },
+            (COMPOUND, 0, None) | (0, COMPOUND, _) => false,
+            _ => true,
+        };
+        if !moves || !with(|m| unsafe { move_page(m, from, to, fault_page) }) {
+            let src = unsafe { arrays.src(i) };
             unsafe { arrays.set_src(i, src & !MIGRATE) };
         }
     }
     let Some(args) = args.filter(|_| !holes.is_empty()) else {
         return;
     };
-    let area = unsafe { &*args.vma };
     let range = (args.start, args.end);
     let event = mmu_notifier_event_MMU_NOTIFY_MIGRATE;
-    invalidate(area.vm_mm, range, event, args.pgmap_owner, || {
+    let space = unsafe { (*args.vma).vm_mm };
+    invalidate(space, range, event, args.pgmap_owner, || {
         with(|m| {
-            for (i, to) in holes {
-                let vpn = (args.start >> PAGE_SHIFT) + i;
-                let now = unsafe { mm(area.vm_mm) }.table.get(&vpn);
-                if !matches!(now, None | Some(Pte::Zero)) || m.fails("migrate_vma_insert_page") {
-                    unsafe { arrays.set_src(i, 0) };
-                    continue;
-                }
-                unsafe { get(m, to) };
-                unsafe { pgtable::map(m, area.vm_mm, vpn, to, area.may(VM_WRITE)) };
+            for i in holes.into_iter().flat_map(|(i, nr)| i..i + nr) {
+                unsafe { fill_hole(m, arrays, args, i) };
             }
         })
     });
@@ -364,7 +656,7 @@ unsafe fn finalize(arrays: Arrays, fault_page: *mut page) {
             drop_page(to);
         }
         with(|m| unsafe { end(m, from, if moved { to } else { from }) });
-        if from == fault_page {
+        if unsafe { is_faulting(from, fault_page) } {
             unsafe { put(from) };
         } else {
             drop_page(from);
@@ -395,35 +687,68 @@ pub unsafe extern "C" fn migrate_vma_finalize(migrate: *mut migrate_vma) {
     unsafe { finalize(arrays, args.fault_page) };
 }
 
+/// Finds what is in service among the `nr` pages that `page` gives, locks and unmaps it.
+unsafe fn device_range(
+    src_pfns: *mut c_ulong,
+    nr: usize,
+    page: impl Fn(&mut Locked<'_>, usize) -> *mut page,
+) {
+    might_sleep("migrate_device_range");
+    let arrays = Arrays {
+        src: src_pfns,
+        dst: null_mut(),
+        nr,
+    };
+    (0..nr).for_each(|i| unsafe { arrays.clear(i) });
+    let mut i = 0;
+    while i < nr {
+        let (entry, len) = with(|m| unsafe {
+            let page = page(m, i);
+            if page.is_null() {
+                return (0, 1);
+            }
+            // What is idle looks like what it last was, as in the kernel.
+            let len = nr_pages(m, page);
+            if len > nr - i {
+                return (0, nr - i);
+            }
+            if page_info(m, page).refs <= 0 {
+                return (0, len);
+            }
+            get(m, page);
+            if trylock(m, page) {
+                return (entry_of(page) | MIGRATE, len);
+            }
+            // Whoever has the lock has a reference.
+            live(m, page, "migrate_device_range").refs -= 1;
+            (0, len)
+        });
+        unsafe { arrays.set_src(i, entry) };
+        i += len;
+    }
+    unsafe { unmap_all(arrays, null_mut()) };
+}
+
+#[cfg(dpmem_offset)]
 pub unsafe extern "C" fn migrate_device_range(
     src_pfns: *mut c_ulong,
     pgmap: *mut dev_pagemap,
     offset: c_ulong,
     npages: c_ulong,
 ) -> c_int {
-    might_sleep("migrate_device_range");
-    for i in 0..npages {
-        let entry = with(|m| unsafe {
-            let page = page_at(m, pgmap, offset + i, "migrate_device_range");
-            if page.is_null() || info(m, page).refs <= 0 {
-                return 0;
-            }
-            get(m, page);
-            if trylock(m, page) {
-                return entry_of(page) | MIGRATE;
-            }
-            // Whoever has the lock has a reference.
-            live(m, page, "migrate_device_range").refs -= 1;
-            0
-        });
-        unsafe { *src_pfns.add(i) = entry };
-    }
-    let arrays = Arrays {
-        src: src_pfns,
-        dst: null_mut(),
-        nr: npages,
-    };
-    unsafe { unmap_all(arrays, null_mut()) };
+    let page = |m: &mut Locked<'_>, i| page_at(m, pgmap, offset + i, "migrate_device_range");
+    unsafe { device_range(src_pfns, npages, page) };
+    0
+}
+
+#[cfg(not(dpmem_offset))]
+pub unsafe extern "C" fn migrate_device_range(
+    src_pfns: *mut c_ulong,
+    start: c_ulong,
+    npages: c_ulong,
+) -> c_int {
+    let page = |_: &mut Locked<'_>, i| unsafe { pfn_to_page(start + i) };
+    unsafe { device_range(src_pfns, npages, page) };
     0
 }
 

@@ -2,8 +2,8 @@
 
 //! `mm_struct` and `vm_area_struct`: address spaces, their lives and locks.
 //!
-//! Real: references and users, the mmap lock, mappings and their bounds. Not simulated: per-VMA locks, merging of
-//! mappings, limits.
+//! Real: references and users, the mmap lock, mappings, their bounds and what they were before they were moved. Not
+//! simulated: per-VMA locks, merging of mappings, limits.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use crate::{
     errno::*,
     machine::{might_sleep, with, Locked},
     mmu_notifier::{self, Subscriptions},
-    pages::{get, info, page},
+    pages::{get, page},
     pgtable::{self, Pte},
     report::report,
     task::thread_id,
@@ -26,6 +26,8 @@ pub const PAGE_SIZE: usize = 1 << PAGE_SHIFT;
 /// An address space. All of it is read and written under the lock of the machine.
 #[repr(C)]
 pub struct mm_struct {
+    /// Whose it is: the number of a process.
+    pub(crate) id: i32,
     /// Those that use it: a process, and whoever called `mmget()`.
     pub(crate) users: usize,
     /// Those that know it: all users together, and whoever called `mmgrab()`.
@@ -35,8 +37,10 @@ pub struct mm_struct {
     /// The thread that has it for writing, or zero.
     pub(crate) writer: usize,
     pub(crate) vmas: BTreeMap<usize, Box<vm_area_struct>>,
-    /// The page table: what is at the page with this number.
+    /// The page table: what is at the page with this number. Changed by `pgtable.rs` alone.
     pub(crate) table: BTreeMap<usize, Pte>,
+    /// What is mapped as a whole, by the number of its first page; `table` has nothing there.
+    pub(crate) huge: BTreeMap<usize, Pte>,
     pub(crate) subscriptions: Subscriptions,
     _not_send: *mut c_void,
 }
@@ -68,6 +72,8 @@ pub struct vm_area_struct {
     pub __bindgen_anon_2: vm_area_struct__bindgen_ty_2,
     /// Whether it is anonymous memory, and not a file's.
     pub(crate) anonymous: bool,
+    /// Which page it began with when it was made, so that its pages are found when it was moved.
+    pub(crate) pgoff: usize,
 }
 
 impl vm_area_struct {
@@ -83,12 +89,25 @@ impl vm_area_struct {
             vm_mm: mm,
             __bindgen_anon_2: vm_area_struct__bindgen_ty_2 { vm_flags },
             anonymous: true,
+            pgoff: vm_start >> PAGE_SHIFT,
         }
     }
 
     pub(crate) fn bounds(&self) -> (usize, usize) {
         let bounds = unsafe { self.__bindgen_anon_1.__bindgen_anon_1 };
         (bounds.vm_start, bounds.vm_end)
+    }
+
+    /// Makes it begin at `start`, as large as it is.
+    pub(crate) fn move_to(&mut self, start: usize) {
+        let len = self.bounds().1 - self.bounds().0;
+        let bounds = unsafe { &mut self.__bindgen_anon_1.__bindgen_anon_1 };
+        (bounds.vm_start, bounds.vm_end) = (start, start + len);
+    }
+
+    /// Which page of the mapping the page `vpn` is: what `Info::index` has.
+    pub(crate) fn index(&self, vpn: usize) -> usize {
+        vpn - (self.bounds().0 >> PAGE_SHIFT) + self.pgoff
     }
 
     pub(crate) fn may(&self, flag: vm_flags_t) -> bool {
@@ -103,13 +122,19 @@ pub(crate) unsafe fn mm<'a>(mm: *mut mm_struct) -> &'a mut mm_struct {
 
 /// A new address space with one user.
 pub(crate) fn new_mm() -> *mut mm_struct {
+    let id = with(|m| {
+        m.next_pid += 1;
+        m.next_pid
+    });
     let mm = Box::into_raw(Box::new(mm_struct {
+        id,
         users: 1,
         count: 1,
         readers: Vec::new(),
         writer: 0,
         vmas: BTreeMap::new(),
         table: BTreeMap::new(),
+        huge: BTreeMap::new(),
         subscriptions: Subscriptions::new(),
         _not_send: std::ptr::null_mut(),
     }));
@@ -148,7 +173,7 @@ pub unsafe extern "C" fn mmdrop(space: *mut mm_struct) {
         if !space.subscriptions.is_empty() {
             report("an address space is freed that has notifiers");
         }
-        if !space.table.is_empty() {
+        if !space.table.is_empty() || !space.huge.is_empty() {
             report("an address space is freed that maps pages");
         }
     }
@@ -298,14 +323,12 @@ pub unsafe extern "C" fn vm_insert_page(
         if m.fails("vm_insert_page") {
             return -(ENOMEM as c_int);
         }
-        let table = unsafe { &mut mm(vma.vm_mm).table };
-        if table.contains_key(&(addr >> PAGE_SHIFT)) {
+        let vpn = addr >> PAGE_SHIFT;
+        if unsafe { pgtable::entry(m, vma.vm_mm, vpn) }.is_some() {
             return -(EBUSY as c_int);
         }
-        let write = vma.may(VM_WRITE);
-        table.insert(addr >> PAGE_SHIFT, Pte::Page { page, write });
         unsafe { get(m, page) };
-        unsafe { info(m, page) }.maps += 1;
+        unsafe { pgtable::map(m, vma.vm_mm, vpn, page, vma.may(VM_WRITE)) };
         0
     })
 }

@@ -2,8 +2,9 @@
 
 //! Page tables, and what happens when a CPU finds there what it cannot use.
 //!
-//! Real: present, device-private, migration and exclusive entries, the page of zeroes, copy on write. Not simulated:
-//! huge pages, swap, userfaultfd, pages of files but for those that a driver inserts, NUMA hints.
+//! Real: present, device-private, migration and exclusive entries, huge ones as well, but for the last, the page and the
+//! huge page of zeroes, copy on write. Not simulated: swap, userfaultfd, pages of files but for those that a driver
+//! inserts, khugepaged, NUMA hints. A page table without an entry is none, so that a huge page may come there.
 
 use std::ptr::null_mut;
 
@@ -14,7 +15,10 @@ use crate::{
     machine::{with, Locked},
     mm::{assert_locked, mm, mm_struct, vm_area_struct, vma_at, PAGE_SIZE},
     mmu_notifier::{invalidate, mmu_notifier_event_MMU_NOTIFY_CLEAR},
-    pages::{allocate, get, info, lock, page, put, unlock, Kind},
+    pages::{
+        allocate, data, get, head, info, lock, mapcount, nr_pages, page, page_info, put, unlock,
+        Kind, PMD_NR, PMD_ORDER,
+    },
     process::Errno,
     report::report,
     task::vm_fault,
@@ -76,7 +80,89 @@ impl Pte {
     }
 }
 
-/// Makes `page`, to which there is a reference, what is at `vpn`. The reference becomes the table's.
+/// The number of the first page of what an entry for a whole huge page at `vpn` would map.
+pub(crate) fn huge_base(vpn: usize) -> usize {
+    vpn & !(PMD_NR - 1)
+}
+
+/// Where page `n` of what the entry `pte` maps as a whole is.
+fn part(m: &mut Locked<'_>, pte: Pte, n: usize) -> Pte {
+    let nth = |page: *mut page| page.wrapping_add(n);
+    match pte {
+        Pte::Page { page, write } => Pte::Page {
+            page: nth(page),
+            write,
+        },
+        Pte::Device { page, write } => Pte::Device {
+            page: nth(page),
+            write,
+        },
+        Pte::Migration { page, write } => Pte::Migration {
+            page: nth(page),
+            write,
+        },
+        Pte::Exclusive { .. } => {
+            report("a huge page is nobody's alone");
+            pte
+        }
+        Pte::Zero => {
+            m.frames.zero();
+            Pte::Zero
+        }
+    }
+}
+
+/// What is at `vpn`, by itself or as a part of a huge page.
+pub(crate) unsafe fn entry(m: &mut Locked<'_>, space: *mut mm_struct, vpn: usize) -> Option<Pte> {
+    let space = unsafe { mm(space) };
+    let base = huge_base(vpn);
+    match space.huge.get(&base) {
+        Some(pte) => Some(part(m, *pte, vpn - base)),
+        None => space.table.get(&vpn).copied(),
+    }
+}
+
+/// What a huge page would be in the way of.
+pub(crate) unsafe fn is_empty(_m: &mut Locked<'_>, space: *mut mm_struct, base: usize) -> bool {
+    let space = unsafe { mm(space) };
+    let mut small = space.table.range(base..base + PMD_NR);
+    !space.huge.contains_key(&base) && small.next().is_none()
+}
+
+/// Makes `pte` what is at `vpn`.
+pub(crate) unsafe fn set(m: &mut Locked<'_>, space: *mut mm_struct, vpn: usize, pte: Option<Pte>) {
+    let table = unsafe { &mut mm(space).table };
+    match pte {
+        Some(pte) => table.insert(vpn, pte),
+        None => table.remove(&vpn),
+    };
+    m.log(space, vpn, 1, pte);
+}
+
+/// Makes `pte` what is at `base` as a whole.
+pub(crate) unsafe fn set_huge(
+    m: &mut Locked<'_>,
+    space: *mut mm_struct,
+    base: usize,
+    pte: Option<Pte>,
+) {
+    let huge = unsafe { &mut mm(space).huge };
+    match pte {
+        Some(pte) => huge.insert(base, pte),
+        None => huge.remove(&base),
+    };
+    m.log(space, base, PMD_NR, pte);
+}
+
+/// Which page of its mapping the page at `vpn` is.
+unsafe fn index_of(space: *mut mm_struct, vpn: usize) -> usize {
+    match unsafe { vma_at(space, vpn << PAGE_SHIFT).as_ref() } {
+        Some(vma) => vma.index(vpn),
+        None => vpn,
+    }
+}
+
+/// Makes `page`, to whose folio there is a reference, what is at `vpn`. The reference becomes the table's.
 pub(crate) unsafe fn map(
     m: &mut Locked<'_>,
     space: *mut mm_struct,
@@ -85,24 +171,93 @@ pub(crate) unsafe fn map(
     write: bool,
 ) {
     let pte = unsafe { Pte::of_page(m, page, write) };
-    unsafe { mm(space) }.table.insert(vpn, pte);
-    let info = unsafe { info(m, page) };
-    info.maps += 1;
-    info.index = vpn;
+    unsafe { set(m, space, vpn, Some(pte)) };
+    unsafe { page_info(m, page) }.maps += 1;
+    let first = unsafe { head(m, page) };
+    let nth = (page as usize - first as usize) / size_of::<page>();
+    let index = unsafe { index_of(space, vpn) };
+    unsafe { info(m, page) }.index = index.wrapping_sub(nth);
+}
+
+/// As [`map`], with the large folio that `first` begins as a whole.
+pub(crate) unsafe fn map_huge(
+    m: &mut Locked<'_>,
+    space: *mut mm_struct,
+    base: usize,
+    first: *mut page,
+    write: bool,
+) {
+    let pte = unsafe { Pte::of_page(m, first, write) };
+    unsafe { set_huge(m, space, base, Some(pte)) };
+    let info = unsafe { info(m, first) };
+    info.huge_maps += 1;
+    info.index = unsafe { index_of(space, base) };
+}
+
+/// Maps what is mapped as a whole at `base`, if anything, page by page. The folio stays large.
+pub(crate) unsafe fn split_pmd(m: &mut Locked<'_>, space: *mut mm_struct, base: usize) {
+    let Some(pte) = unsafe { mm(space) }.huge.get(&base).copied() else {
+        return;
+    };
+    unsafe { set_huge(m, space, base, None) };
+    if let Some(first) = pte.mapped() {
+        let info = unsafe { info(m, first) };
+        info.huge_maps -= 1;
+        // Each entry has a reference.
+        info.refs += PMD_NR as i32 - 1;
+    }
+    for n in 0..PMD_NR {
+        let pte = part(m, pte, n);
+        unsafe { set(m, space, base + n, Some(pte)) };
+        if let Some(page) = pte.mapped() {
+            unsafe { page_info(m, page) }.maps += 1;
+        }
+    }
+}
+
+/// Maps huge pages page by page where `start` or `end`, which are addresses, cut them.
+pub(crate) unsafe fn split_at_bounds(
+    m: &mut Locked<'_>,
+    space: *mut mm_struct,
+    (start, end): (usize, usize),
+) {
+    for addr in [start, end] {
+        let vpn = addr >> PAGE_SHIFT;
+        if vpn != huge_base(vpn) {
+            unsafe { split_pmd(m, space, huge_base(vpn)) };
+        }
+    }
 }
 
 /// Takes away what is mapped in the range. Notifiers have been called.
 pub(crate) fn zap(space: *mut mm_struct, (start, end): (usize, usize)) {
     let gone: Vec<_> = with(|m| {
-        let table = unsafe { &mut mm(space).table };
+        unsafe { split_at_bounds(m, space, (start, end)) };
         let range = start >> PAGE_SHIFT..end >> PAGE_SHIFT;
-        let vpns: Vec<usize> = table.range(range).map(|(vpn, _)| *vpn).collect();
-        let ptes: Vec<_> = vpns.iter().filter_map(|vpn| table.remove(vpn)).collect();
+        let mut gone = Vec::new();
+        let huge = unsafe { &mm(space).huge };
+        let huge: Vec<_> = huge
+            .range(range.clone())
+            .map(|(vpn, pte)| (*vpn, *pte))
+            .collect();
+        for (base, pte) in huge {
+            unsafe { set_huge(m, space, base, None) };
+            if let Some(page) = pte.mapped() {
+                unsafe { info(m, page) }.huge_maps -= 1;
+                gone.push(page);
+            }
+        }
+        let table = unsafe { &mm(space).table };
+        let small: Vec<_> = table.range(range).map(|(vpn, pte)| (*vpn, *pte)).collect();
+        for (vpn, pte) in small {
+            unsafe { set(m, space, vpn, None) };
+            if let Some(page) = pte.mapped() {
+                unsafe { page_info(m, page) }.maps -= 1;
+                gone.push(page);
+            }
+        }
         m.changed();
-        let pages = ptes.into_iter().filter_map(Pte::mapped);
-        pages
-            .inspect(|page| unsafe { info(m, *page).maps -= 1 })
-            .collect()
+        gone
     });
     gone.into_iter().for_each(|page| unsafe { put(page) });
 }
@@ -110,26 +265,44 @@ pub(crate) fn zap(space: *mut mm_struct, (start, end): (usize, usize)) {
 /// Takes away the entry at `vpn`, which must still be `old`, and puts `page` there, to which there is a reference.
 fn replace(space: *mut mm_struct, vpn: usize, old: Option<Pte>, page: *mut page, write: bool) {
     let range = (vpn << PAGE_SHIFT, (vpn + 1) << PAGE_SHIFT);
-    invalidate(
-        space,
-        range,
-        mmu_notifier_event_MMU_NOTIFY_CLEAR,
-        null_mut(),
-        || {
-            let unused = with(|m| {
-                let now = unsafe { mm(space) }.table.get(&vpn).copied();
-                if now != old {
-                    return Some(page);
-                }
-                unsafe { map(m, space, vpn, page, write) };
-                let before = old.and_then(Pte::mapped);
-                before.inspect(|page| unsafe { info(m, *page).maps -= 1 })
-            });
-            if let Some(page) = unused {
-                unsafe { put(page) };
+    let clear = mmu_notifier_event_MMU_NOTIFY_CLEAR;
+    invalidate(space, range, clear, null_mut(), || {
+        let unused = with(|m| {
+            if unsafe { entry(m, space, vpn) } != old {
+                return Some(page);
             }
-        },
-    );
+            let huge = unsafe { mm(space) }.huge.contains_key(&huge_base(vpn));
+            if huge {
+                unsafe { split_pmd(m, space, huge_base(vpn)) };
+            }
+            unsafe { map(m, space, vpn, page, write) };
+            let before = old.and_then(Pte::mapped);
+            before.inspect(|page| unsafe { page_info(m, *page).maps -= 1 })
+        });
+        if let Some(page) = unused {
+            unsafe { put(page) };
+        }
+    });
+}
+
+/// As [`replace`], with the large folio that `first` begins, where there was nothing, or zeroes.
+fn replace_huge(space: *mut mm_struct, base: usize, old: Option<Pte>, first: *mut page) {
+    let range = (base << PAGE_SHIFT, (base + PMD_NR) << PAGE_SHIFT);
+    let clear = mmu_notifier_event_MMU_NOTIFY_CLEAR;
+    invalidate(space, range, clear, null_mut(), || {
+        let unused = with(|m| {
+            let now = unsafe { mm(space) }.huge.get(&base).copied();
+            let free = now.is_some() || unsafe { is_empty(m, space, base) };
+            if now != old || !free {
+                return true;
+            }
+            unsafe { map_huge(m, space, base, first, true) };
+            false
+        });
+        if unused {
+            unsafe { put(first) };
+        }
+    });
 }
 
 /// What a CPU finds at an address.
@@ -142,17 +315,17 @@ pub(crate) enum Found {
 
 /// What a CPU finds at `addr`, when it wants to read or to write.
 pub(crate) fn look_up(
-    _m: &mut Locked<'_>,
+    m: &mut Locked<'_>,
     space: *mut mm_struct,
     addr: usize,
     write: bool,
 ) -> Found {
-    match unsafe { mm(space) }.table.get(&(addr >> PAGE_SHIFT)) {
+    match unsafe { entry(m, space, addr >> PAGE_SHIFT) } {
         Some(Pte::Page {
             page,
             write: writable,
-        }) if *writable || !write => Found::Page(*page),
-        Some(Pte::Zero) if !write => Found::Page(_m.frames.zero()),
+        }) if writable || !write => Found::Page(page),
+        Some(Pte::Zero) if !write => Found::Page(m.frames.zero()),
         _ => Found::Fault,
     }
 }
@@ -162,10 +335,49 @@ enum Todo {
     Nothing,
     /// A page is to be there, with the content of this one, or none.
     Copy(Option<*mut page>),
-    /// The page is to come home.
-    Home(*mut page),
+    /// A large folio is to be there, in the place of this.
+    Huge(Option<Pte>),
+    /// The page is to come home; alone, or as a part of what is mapped as a whole.
+    Home(*mut page, bool),
     /// The page is to be everybody's again.
     Share(*mut page),
+}
+
+/// Whether the page, which may not be written to, is that of one address space alone.
+unsafe fn is_exclusive(m: &mut Locked<'_>, page: *mut page) -> bool {
+    let (first, nr) = unsafe { (head(m, page), nr_pages(m, page)) };
+    let single = (0..nr).all(|i| unsafe { page_info(m, first.add(i)) }.maps <= 1);
+    let info = *unsafe { info(m, page) };
+    single && info.huge_maps <= 1 && info.refs == unsafe { mapcount(m, page) }
+}
+
+/// What to do about a page where there is nothing, or zeroes.
+unsafe fn new_page(
+    m: &mut Locked<'_>,
+    space: *mut mm_struct,
+    area: &vm_area_struct,
+    vpn: usize,
+    write: bool,
+) -> Todo {
+    let base = huge_base(vpn);
+    let (start, end) = area.bounds();
+    let fits = start <= base << PAGE_SHIFT && (base + PMD_NR) << PAGE_SHIFT <= end;
+    let old = unsafe { mm(space) }.huge.get(&base).copied();
+    let free = old.is_some() || unsafe { is_empty(m, space, base) };
+    let huge = area.may(VM_HUGEPAGE) && fits && free;
+    match (write, huge) {
+        (true, true) => Todo::Huge(old),
+        (true, false) => Todo::Copy(None),
+        (false, true) => {
+            m.frames.huge_zero();
+            unsafe { set_huge(m, space, base, Some(Pte::Zero)) };
+            Todo::Nothing
+        }
+        (false, false) => {
+            unsafe { set(m, space, vpn, Some(Pte::Zero)) };
+            Todo::Nothing
+        }
+    }
 }
 
 /// Makes what is at `addr` something that a CPU can use, or takes a step towards it. The mmap lock is held.
@@ -173,6 +385,7 @@ pub(crate) fn fault(space: *mut mm_struct, addr: usize, write: bool) -> Result<(
     assert_locked(space, "handle_mm_fault");
     crate::machine::might_sleep("handle_mm_fault");
     let vpn = addr >> PAGE_SHIFT;
+    let base = huge_base(vpn);
     let vma = with(|_| unsafe { vma_at(space, addr) });
     let Some(area) = (unsafe { vma.as_ref() }) else {
         return Err(Errno(EFAULT));
@@ -181,31 +394,34 @@ pub(crate) fn fault(space: *mut mm_struct, addr: usize, write: bool) -> Result<(
         return Err(Errno(EFAULT));
     }
     let (old, todo) = with(|m| {
-        let old = unsafe { mm(space) }.table.get(&vpn).copied();
+        let old = unsafe { entry(m, space, vpn) };
+        let whole = unsafe { mm(space) }.huge.get(&base).copied();
         let todo = match old {
             None if !area.anonymous => return Err(Errno(EFAULT)),
-            None if !write => {
-                unsafe { mm(space) }.table.insert(vpn, Pte::Zero);
-                Todo::Nothing
-            }
-            None => Todo::Copy(None),
-            Some(Pte::Zero) if write => Todo::Copy(None),
+            None => unsafe { new_page(m, space, area, vpn, write) },
+            Some(Pte::Zero) if write => unsafe { new_page(m, space, area, vpn, write) },
             Some(Pte::Page { page, write: false }) if write => {
-                let info = unsafe { info(m, page) };
-                if info.anon && (info.maps > 1 || info.refs > 1) {
+                let anon = unsafe { info(m, page) }.anon;
+                if anon && !unsafe { is_exclusive(m, page) } {
                     unsafe { get(m, page) };
                     Todo::Copy(Some(page))
+                } else if let Some(Pte::Page { page, .. }) = whole {
+                    let pte = Pte::Page { page, write: true };
+                    unsafe { set_huge(m, space, base, Some(pte)) };
+                    Todo::Nothing
                 } else {
-                    unsafe { mm(space) }
-                        .table
-                        .insert(vpn, Pte::Page { page, write: true });
+                    let pte = Pte::Page { page, write: true };
+                    unsafe { set(m, space, vpn, Some(pte)) };
                     Todo::Nothing
                 }
             }
             Some(Pte::Zero | Pte::Page { .. }) => Todo::Nothing,
             Some(Pte::Device { page, .. }) => {
                 unsafe { get(m, page) };
-                Todo::Home(page)
+                match whole {
+                    Some(Pte::Device { page, .. }) => Todo::Home(page, true),
+                    _ => Todo::Home(page, false),
+                }
             }
             Some(Pte::Exclusive { page }) => {
                 unsafe { get(m, page) };
@@ -220,26 +436,22 @@ pub(crate) fn fault(space: *mut mm_struct, addr: usize, write: bool) -> Result<(
     })?;
     match todo {
         Todo::Nothing => Ok(()),
-        Todo::Copy(from) => {
-            let new = with(|m| {
-                let new = allocate(m, true, "a page of a process");
-                if let (false, Some(from)) = (new.is_null(), from) {
-                    let (to, from) = unsafe { (info(m, new).data, info(m, from).data) };
-                    unsafe { to.copy_from_nonoverlapping(from, PAGE_SIZE) };
-                }
-                new
-            });
+        Todo::Huge(before) => {
+            let new = with(|m| allocate(m, PMD_ORDER, true, "a large folio of a process"));
             if !new.is_null() {
-                replace(space, vpn, old, new, true);
+                replace_huge(space, base, before, new);
+                return Ok(());
             }
-            from.into_iter().for_each(|page| unsafe { put(page) });
-            if new.is_null() {
-                return Err(Errno(ENOMEM));
-            }
-            Ok(())
+            // A small one will do.
+            copy_page(space, vpn, old, None)
         }
-        Todo::Home(page) => {
-            let result = unsafe { bring_home(vma, addr, page) };
+        Todo::Copy(from) => {
+            let result = copy_page(space, vpn, old, from);
+            from.into_iter().for_each(|page| unsafe { put(page) });
+            result
+        }
+        Todo::Home(page, whole) => {
+            let result = unsafe { bring_home(vma, addr, page, whole) };
             unsafe { put(page) };
             result
         }
@@ -251,8 +463,36 @@ pub(crate) fn fault(space: *mut mm_struct, addr: usize, write: bool) -> Result<(
     }
 }
 
+/// Puts a new page at `vpn`, in the place of `old`, with the content of `from`.
+fn copy_page(
+    space: *mut mm_struct,
+    vpn: usize,
+    old: Option<Pte>,
+    from: Option<*mut page>,
+) -> Result<(), Errno> {
+    let new = with(|m| {
+        let new = allocate(m, 0, true, "a page of a process");
+        if let (false, Some(from)) = (new.is_null(), from) {
+            let what = "copy_user_highpage";
+            let (to, from) = unsafe { (data(m, new, what), data(m, from, what)) };
+            unsafe { to.copy_from_nonoverlapping(from, PAGE_SIZE) };
+        }
+        new
+    });
+    if new.is_null() {
+        return Err(Errno(ENOMEM));
+    }
+    replace(space, vpn, old, new, true);
+    Ok(())
+}
+
 /// Asks the driver to bring home the page of a device that a CPU has touched.
-unsafe fn bring_home(vma: *mut vm_area_struct, addr: usize, page: *mut page) -> Result<(), Errno> {
+unsafe fn bring_home(
+    vma: *mut vm_area_struct,
+    addr: usize,
+    page: *mut page,
+    whole: bool,
+) -> Result<(), Errno> {
     let got = with(|m| {
         let info = unsafe { info(m, page) };
         let free = !info.locked;
@@ -266,7 +506,7 @@ unsafe fn bring_home(vma: *mut vm_area_struct, addr: usize, page: *mut page) -> 
     if !got {
         return Ok(());
     }
-    let mut vmf = vm_fault::new(vma, addr, page);
+    let mut vmf = vm_fault::new(vma, addr, page, whole);
     let ops: Option<&dev_pagemap_ops> = unsafe { (*with(|m| info(m, page).pgmap)).ops.as_ref() };
     let result = match ops.and_then(|ops| ops.migrate_to_ram) {
         Some(call) => unsafe { call(&mut vmf) },
@@ -297,10 +537,10 @@ pub(crate) unsafe fn share(space: *mut mm_struct, vpn: usize, page: *mut page) {
         mmu_notifier_event_MMU_NOTIFY_CLEAR,
         null_mut(),
         || {
-            with(|_| {
-                let table = unsafe { &mut mm(space).table };
-                if table.get(&vpn) == Some(&Pte::Exclusive { page }) {
-                    table.insert(vpn, Pte::Page { page, write: true });
+            with(|m| {
+                if unsafe { entry(m, space, vpn) } == Some(Pte::Exclusive { page }) {
+                    let pte = Pte::Page { page, write: true };
+                    unsafe { set(m, space, vpn, Some(pte)) };
                 }
             });
         },

@@ -8,12 +8,13 @@ use ffi::*;
 
 use crate::{
     consts::*,
-    machine::{might_sleep, with},
+    device_private::offset_of,
+    machine::{might_sleep, with, Locked},
     mm::{
         mm, mm_struct, mmput, new_mm, read_locked, vm_area_struct, vma_at, write_locked, PAGE_SIZE,
     },
     mmu_notifier::*,
-    pages::{data, get, info},
+    pages::{data, get, info, page_info, Kind, PMD_NR},
     pgtable::{self, Found, Pte},
     task::{of_process, restore},
 };
@@ -38,6 +39,8 @@ pub enum Mapped {
     Ram(bool),
     /// On a device, at this offset; whether the process may write to it.
     Device(usize, bool),
+    /// On a device whose memory CPUs can reach, at this offset; whether the process may write to it.
+    Coherent(usize, bool),
     /// In system memory, and a device has it for itself.
     Exclusive,
     /// On its way.
@@ -55,6 +58,9 @@ unsafe impl Send for Process {}
 // SAFETY: As above.
 unsafe impl Sync for Process {}
 
+/// How large a huge page is.
+pub const HUGE_PAGE_SIZE: usize = PMD_NR * PAGE_SIZE;
+
 /// Where the first mapping of a process begins.
 const FIRST: usize = 0x7f00_0000_0000;
 
@@ -70,12 +76,9 @@ impl Process {
         Self::with_mm(new_mm())
     }
 
-    fn with_mm(mm: *mut mm_struct) -> Self {
-        let pid = with(|m| {
-            m.next_pid += 1;
-            m.next_pid
-        });
-        Self { mm, pid }
+    fn with_mm(space: *mut mm_struct) -> Self {
+        let pid = unsafe { mm(space) }.id;
+        Self { mm: space, pid }
     }
 
     /// Calls `f` as this process: `current` is its task.
@@ -94,6 +97,11 @@ impl Process {
                 let last = space.vmas.values().next_back();
                 // With a hole between two mappings.
                 let start = last.map_or(FIRST, |vma| vma.bounds().1 + PAGE_SIZE);
+                // What is large enough begins where a huge page may.
+                let start = match len >= HUGE_PAGE_SIZE {
+                    true => start.next_multiple_of(HUGE_PAGE_SIZE),
+                    false => start,
+                };
                 let flags = VM_READ | VM_WRITE | VM_MAYREAD | VM_MAYWRITE;
                 let range = (start, start + len.next_multiple_of(PAGE_SIZE));
                 let vma = vm_area_struct::new(self.mm, range, flags);
@@ -134,6 +142,7 @@ impl Process {
                 return;
             }
             let mut upper = *vma;
+            upper.pgoff += (addr - start) >> PAGE_SHIFT;
             upper.__bindgen_anon_1.__bindgen_anon_1.vm_start = addr;
             vma.__bindgen_anon_1.__bindgen_anon_1.vm_end = addr;
             debug_assert!(addr < end);
@@ -180,7 +189,7 @@ impl Process {
             len,
             mmu_notifier_event_MMU_NOTIFY_PROTECTION_VMA,
             |(start, end)| {
-                with(|_| {
+                with(|m| {
                     let space = unsafe { mm(self.mm) };
                     for (_, vma) in space.vmas.range_mut(start..end) {
                         let flags = unsafe { &mut vma.__bindgen_anon_2.vm_flags };
@@ -191,16 +200,79 @@ impl Process {
                         };
                     }
                     if !write {
-                        for (_, pte) in space
-                            .table
-                            .range_mut(start >> PAGE_SHIFT..end >> PAGE_SHIFT)
-                        {
-                            *pte = pte.read_only();
-                        }
+                        unsafe { pgtable::split_at_bounds(m, self.mm, (start, end)) };
+                        unsafe { self.protect(m, (start, end)) };
                     }
                 })
             },
         );
+    }
+
+    /// Makes all entries of the range read-only.
+    unsafe fn protect(&self, m: &mut Locked<'_>, (start, end): (usize, usize)) {
+        let range = start >> PAGE_SHIFT..end >> PAGE_SHIFT;
+        let space = unsafe { mm(self.mm) };
+        let huge: Vec<_> = space.huge.range(range.clone()).map(copied).collect();
+        for (vpn, pte) in huge {
+            unsafe { pgtable::set_huge(m, self.mm, vpn, Some(pte.read_only())) };
+        }
+        let small: Vec<_> = space.table.range(range).map(copied).collect();
+        for (vpn, pte) in small {
+            unsafe { pgtable::set(m, self.mm, vpn, Some(pte.read_only())) };
+        }
+    }
+
+    /// `madvise(MADV_HUGEPAGE)`: what is touched first from now on is a huge page, where one fits.
+    pub fn madvise_hugepage(&self, addr: usize, len: usize) {
+        let range = (addr, addr + len.next_multiple_of(PAGE_SIZE));
+        write_locked(self.mm, || {
+            self.split_vma(range.0);
+            self.split_vma(range.1);
+            with(|_| {
+                let space = unsafe { mm(self.mm) };
+                for (_, vma) in space.vmas.range_mut(range.0..range.1) {
+                    unsafe { vma.__bindgen_anon_2.vm_flags |= VM_HUGEPAGE };
+                }
+            });
+        });
+    }
+
+    /// `mremap()` of `len` bytes at `addr` to `to`, where nothing is mapped. What is mapped as a whole stays so, if it
+    /// fits there.
+    pub fn mremap(&self, addr: usize, len: usize, to: usize) {
+        let unmap = mmu_notifier_event_MMU_NOTIFY_UNMAP;
+        self.change(addr, len, unmap, |(start, end)| {
+            with(|m| {
+                let space = unsafe { mm(self.mm) };
+                unsafe { pgtable::split_at_bounds(m, self.mm, (start, end)) };
+                let moved = |at: usize| at - start + to;
+                let starts: Vec<usize> = space.vmas.range(start..end).map(|(at, _)| *at).collect();
+                for at in starts {
+                    if let Some(mut vma) = space.vmas.remove(&at) {
+                        vma.move_to(moved(at));
+                        space.vmas.insert(moved(at), vma);
+                    }
+                }
+                let range = start >> PAGE_SHIFT..end >> PAGE_SHIFT;
+                let moved = |vpn: usize| moved(vpn << PAGE_SHIFT) >> PAGE_SHIFT;
+                let huge: Vec<_> = space.huge.range(range.clone()).map(copied).collect();
+                for (vpn, pte) in huge {
+                    if pgtable::huge_base(moved(vpn)) == moved(vpn) {
+                        unsafe { pgtable::set_huge(m, self.mm, vpn, None) };
+                        unsafe { pgtable::set_huge(m, self.mm, moved(vpn), Some(pte)) };
+                    } else {
+                        unsafe { pgtable::split_pmd(m, self.mm, vpn) };
+                    }
+                }
+                let small: Vec<_> = space.table.range(range).map(copied).collect();
+                for (vpn, pte) in small {
+                    unsafe { pgtable::set(m, self.mm, vpn, None) };
+                    unsafe { pgtable::set(m, self.mm, moved(vpn), Some(pte)) };
+                }
+                // Who waits for what is on its way looks at another place.
+                m.changed();
+            });
+        });
     }
 
     /// `madvise(MADV_DONTNEED)`.
@@ -245,12 +317,19 @@ impl Process {
                         vma.vm_mm = child;
                         unsafe { mm(child) }.vmas.insert(*start, vma);
                     }
-                    for (vpn, pte) in &mut parent.table {
-                        *pte = pte.read_only();
-                        unsafe { mm(child) }.table.insert(*vpn, *pte);
+                    unsafe { self.protect(m, (0, usize::MAX)) };
+                    for (vpn, pte) in &parent.huge {
+                        unsafe { pgtable::set_huge(m, child, *vpn, Some(*pte)) };
                         if let Some(page) = pte.mapped() {
                             unsafe { get(m, page) };
-                            unsafe { info(m, page) }.maps += 1;
+                            unsafe { info(m, page) }.huge_maps += 1;
+                        }
+                    }
+                    for (vpn, pte) in &parent.table {
+                        unsafe { pgtable::set(m, child, *vpn, Some(*pte)) };
+                        if let Some(page) = pte.mapped() {
+                            unsafe { get(m, page) };
+                            unsafe { page_info(m, page) }.maps += 1;
                         }
                     }
                 })
@@ -284,22 +363,41 @@ impl Process {
 
     /// Where the page at `addr` is.
     pub fn mapped(&self, addr: usize) -> Mapped {
-        let pte = with(|_| {
-            unsafe { mm(self.mm) }
-                .table
-                .get(&(addr >> PAGE_SHIFT))
-                .copied()
-        });
+        with(|m| {
+            let pte = unsafe { pgtable::entry(m, self.mm, addr >> PAGE_SHIFT) };
+            pte.map_or(Mapped::None, |pte| unsafe { Mapped::of(m, pte) })
+        })
+    }
+
+    /// Whether the page at `addr` is mapped as a part of a huge page.
+    pub fn is_huge(&self, addr: usize) -> bool {
+        let base = pgtable::huge_base(addr >> PAGE_SHIFT);
+        with(|_| unsafe { mm(self.mm) }.huge.contains_key(&base))
+    }
+
+    /// Which process it is.
+    pub fn id(&self) -> i32 {
+        self.pid
+    }
+}
+
+/// An entry of a map by itself.
+fn copied((vpn, pte): (&usize, &Pte)) -> (usize, Pte) {
+    (*vpn, *pte)
+}
+
+impl Mapped {
+    /// What an entry says.
+    pub(crate) unsafe fn of(m: &mut Locked<'_>, pte: Pte) -> Self {
         match pte {
-            None => Mapped::None,
-            Some(Pte::Zero) => Mapped::Zero,
-            Some(Pte::Page { write, .. }) => Mapped::Ram(write),
-            Some(Pte::Device { page, write }) => Mapped::Device(
-                unsafe { crate::device_private::device_private_page_to_offset(page) },
-                write,
-            ),
-            Some(Pte::Exclusive { .. }) => Mapped::Exclusive,
-            Some(Pte::Migration { .. }) => Mapped::Migrating,
+            Pte::Zero => Self::Zero,
+            Pte::Page { page, write } => match unsafe { info(m, page) }.kind {
+                Kind::Coherent => Self::Coherent(offset_of(m, page), write),
+                _ => Self::Ram(write),
+            },
+            Pte::Device { page, write } => Self::Device(offset_of(m, page), write),
+            Pte::Exclusive { .. } => Self::Exclusive,
+            Pte::Migration { .. } => Self::Migrating,
         }
     }
 }

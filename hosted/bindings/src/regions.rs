@@ -9,7 +9,10 @@ use ffi::*;
 
 use crate::{
     consts::*,
-    machine::{with, Locked},
+    device_private::{addresses_free, free_addresses},
+    errno::*,
+    machine::{might_sleep, with, Locked},
+    process::{err_ptr, Errno},
     report::report,
 };
 
@@ -138,8 +141,41 @@ pub unsafe extern "C" fn __request_region(
     .unwrap_or(std::ptr::null_mut())
 }
 
+/// Physical addresses for private memory, as far from everything as possible.
+pub unsafe extern "C" fn request_free_mem_region(
+    base: *mut resource,
+    size: c_ulong,
+    name: *const c_char,
+) -> *mut resource {
+    might_sleep("request_free_mem_region");
+    let found = with(|m| {
+        if m.fails("request_free_mem_region") {
+            return Err(Errno(ENOMEM));
+        }
+        let start = free_addresses(m, size)?;
+        let new = resource {
+            start,
+            end: start + size as resource_size_t - 1,
+            name,
+            flags: unsafe { (*base).flags } | IORESOURCE_BUSY,
+            parent: base,
+        };
+        unsafe { request(m, base, new) }.ok_or(Errno(ERANGE))
+    });
+    found.unwrap_or_else(|Errno(err)| err_ptr(err))
+}
+
+pub unsafe extern "C" fn __release_region(
+    _parent: *mut resource,
+    start: resource_size_t,
+    n: resource_size_t,
+) {
+    unsafe { release_mem_region(start, n) };
+}
+
 pub unsafe extern "C" fn release_mem_region(start: resource_size_t, n: resource_size_t) {
     with(|m| {
+        addresses_free(m, start);
         let found = m.resources.0.iter().position(|res| {
             let res = unsafe { &**res };
             res.start == start

@@ -147,8 +147,10 @@ pub struct vm_fault {
 }
 
 impl vm_fault {
-    /// A fault at a page table entry.
-    pub(crate) fn new(vma: *mut vm_area_struct, addr: usize, page: *mut page) -> Self {
+    /// A fault at an entry for a page, or for a huge page as a whole.
+    pub(crate) fn new(vma: *mut vm_area_struct, addr: usize, page: *mut page, whole: bool) -> Self {
+        // Not null says that the fault is not one of a whole PMD; nobody may look at it.
+        let pte = std::ptr::without_provenance_mut(align_of::<pte_t>());
         Self {
             __bindgen_anon_1: vm_fault__bindgen_ty_1 {
                 vma,
@@ -159,8 +161,7 @@ impl vm_fault {
             },
             flags: 0,
             page,
-            // Not null, which says that the fault is not one of a whole PMD; nobody may look at it.
-            pte: std::ptr::without_provenance_mut(align_of::<pte_t>()),
+            pte: if whole { std::ptr::null_mut() } else { pte },
         }
     }
 }

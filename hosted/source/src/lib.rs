@@ -174,6 +174,18 @@ pub fn no_cfg(name: &str) {
     println!("cargo::rustc-check-cfg=cfg({name})");
 }
 
+/// Switches on that the kernel has an index space for device memory, as `linux/series` gives it, unless `DPMEM_KERNEL`
+/// says that it is a stock one.
+pub fn backend_cfg() {
+    match env("DPMEM_KERNEL").as_deref() {
+        None | Some("dpmem") => cfg("dpmem_offset"),
+        Some("stock") => no_cfg("dpmem_offset"),
+        Some(other) => fail(&format!(
+            "DPMEM_KERNEL={other}: it is `dpmem`, the kernel with the series, or `stock`"
+        )),
+    }
+}
+
 /// Switches on what the kernel's configuration says of the compiler.
 pub fn compiler_cfgs() {
     let minor = compiler_minor();
