@@ -7,6 +7,8 @@
 //! that unregistering waits for the last page. Not simulated: altmaps, nodes, memory failure. A physical address is 64
 //! times that of the `struct page`, as numbers of pages are arithmetic here.
 
+use std::sync::{Mutex, PoisonError};
+
 use ffi::*;
 use pin_init::Zeroable;
 
@@ -339,12 +341,18 @@ impl Physical {
             true => host_zeroed(nr * PAGE_SIZE, PAGE_SIZE),
             false => std::ptr::null_mut(),
         };
+        let mut this = Self { first, nr, data };
         if coherent {
-            for i in 0..nr {
-                unsafe { set_content(first.add(i), data.add(i * PAGE_SIZE)) };
-            }
+            this.power_on();
         }
-        Self { first, nr, data }
+        this
+    }
+
+    /// Makes all pages idle. Their content is whatever it is.
+    fn power_on(&mut self) {
+        for i in 0..self.nr {
+            unsafe { set_content(self.first.add(i), self.data.add(i * PAGE_SIZE)) };
+        }
     }
 
     /// Where it begins.
@@ -362,12 +370,34 @@ impl Drop for Physical {
     }
 }
 
-/// Gives the machine a device with `nr` pages of memory that CPUs can reach, and tells at which physical address.
+/// Physical memory of devices that no machine has. What is known of its pages is that of another machine.
+static UNPLUGGED: Mutex<Vec<Physical>> = Mutex::new(Vec::new());
+
+// SAFETY: It is used under the lock of the machine that has it.
+unsafe impl Send for Physical {}
+
+/// Gives the machine a device with `nr` pages of memory that CPUs can reach, and tells at which physical address. One
+/// machine after another has the same addresses for devices of the same sizes.
 pub fn coherent_memory(nr: usize) -> u64 {
-    let memory = Physical::new(nr, true);
+    let mut unplugged = UNPLUGGED.lock().unwrap_or_else(PoisonError::into_inner);
+    let memory = match unplugged.iter().position(|memory| memory.nr == nr) {
+        Some(found) => {
+            let mut memory = unplugged.remove(found);
+            memory.power_on();
+            memory
+        }
+        None => Physical::new(nr, true),
+    };
     let start = memory.start();
     with(|m| m.physical.push(memory));
     start
+}
+
+/// Takes the memory of devices out of a machine that is switched off.
+pub(crate) fn unplug(m: &mut Locked<'_>) {
+    let devices = m.physical.drain(..).filter(|memory| !memory.data.is_null());
+    let mut unplugged = UNPLUGGED.lock().unwrap_or_else(PoisonError::into_inner);
+    unplugged.extend(devices);
 }
 
 /// Physical addresses for `size` bytes that nothing else has, or an error.

@@ -56,7 +56,7 @@ pub mod sim {
         device_private::coherent_memory,
         driver::Module,
         files::OpenFile,
-        machine::{changes, for_each_failure, run, spawn, Change, Thread},
+        machine::{changes, for_each_failure, for_each_failure_of, run, spawn, Change, Thread},
         mm::PAGE_SIZE,
         process::{Errno, Mapped, Process, HUGE_PAGE_SIZE},
         trace::{events, Event},

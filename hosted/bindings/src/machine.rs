@@ -58,6 +58,8 @@ pub(crate) struct State {
     pub(crate) allocations: HashMap<usize, (usize, usize)>,
     /// How many things have been asked for that may fail.
     fallible: usize,
+    /// Which of them count, if not all.
+    only: Option<&'static [&'static str]>,
     /// Which one of them fails.
     fails: Option<usize>,
     /// What the one that failed was.
@@ -187,6 +189,9 @@ impl Locked<'_> {
 
     /// Whether `what`, which is asked for now, is to fail.
     pub(crate) fn fails(&mut self, what: &'static str) -> bool {
+        if self.only.is_some_and(|only| !only.contains(&what)) {
+            return false;
+        }
         let number = self.fallible;
         self.fallible += 1;
         let fails = self.fails == Some(number);
@@ -282,12 +287,17 @@ struct Outcome {
     concurrent: bool,
 }
 
-fn run_once<R>(fails: Option<usize>, f: impl FnOnce() -> R) -> (R, Outcome) {
+fn run_once<R>(
+    fails: Option<usize>,
+    only: Option<&'static [&'static str]>,
+    f: impl FnOnce() -> R,
+) -> (R, Outcome) {
     assert!(current().is_none(), "a machine cannot run on a machine");
     let machine = Arc::new(Machine::default());
     {
         let mut state = machine.state.lock().expect("nobody has the lock yet");
         state.fails = fails;
+        state.only = only;
         state.threads = 1;
         state.next_pid = 1;
     }
@@ -315,7 +325,10 @@ fn run_once<R>(fails: Option<usize>, f: impl FnOnce() -> R) -> (R, Outcome) {
             concurrent: m.machine.concurrent.load(Ordering::Relaxed),
         }
     });
-    let reports = with(|m| std::mem::take(&mut m.reports));
+    let reports = with(|m| {
+        crate::device_private::unplug(m);
+        std::mem::take(&mut m.reports)
+    });
     MACHINE.set(None);
     match result {
         Err(panic) => resume_unwind(panic),
@@ -368,7 +381,7 @@ impl State {
 ///
 /// If something was reported, or is left over.
 pub fn run<R>(f: impl FnOnce() -> R) -> R {
-    run_once(None, f).0
+    run_once(None, None, f).0
 }
 
 /// Runs `f`, each time on a new machine: without a failure, and then with each thing that may fail failing in turn:
@@ -377,10 +390,25 @@ pub fn run<R>(f: impl FnOnce() -> R) -> R {
 /// # Panics
 ///
 /// If `f` does, or if something was reported, or is left over, whatever fails.
-pub fn for_each_failure(mut f: impl FnMut()) -> usize {
-    let (_, outcome) = run_once(None, &mut f);
+pub fn for_each_failure(f: impl FnMut()) -> usize {
+    each_failure(None, f)
+}
+
+/// As [`for_each_failure`], but only what has one of these names fails, which are those of the functions that fail.
+///
+/// # Panics
+///
+/// As [`for_each_failure`], and if none of them is ever asked for.
+pub fn for_each_failure_of(names: &'static [&'static str], f: impl FnMut()) -> usize {
+    let nr = each_failure(Some(names), f);
+    assert!(nr > 0, "nothing that is called {names:?} can fail here");
+    nr
+}
+
+fn each_failure(only: Option<&'static [&'static str]>, mut f: impl FnMut()) -> usize {
+    let (_, outcome) = run_once(None, only, &mut f);
     for number in 0..outcome.fallible {
-        let now = run_once(Some(number), &mut f).1;
+        let now = run_once(Some(number), only, &mut f).1;
         // With several threads, what comes when is chance.
         assert!(
             now.failed.is_some() || now.concurrent,

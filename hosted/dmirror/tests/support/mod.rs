@@ -29,6 +29,31 @@ pub enum Command {
     Exclusive,
     CheckExclusive,
     Release,
+    Flags,
+    ReadUnlocked,
+    Evict = 0x40,
+    Usage = 0x41,
+}
+
+/// What [`Device::snapshot`] says of a page.
+#[allow(dead_code, reason = "not every test needs it")]
+pub mod state {
+    pub const NONE: u8 = 0x00;
+    pub const READ: u8 = 0x01;
+    pub const WRITE: u8 = 0x02;
+    pub const PMD: u8 = 0x04;
+    pub const ZERO: u8 = 0x10;
+    pub const DEV_PRIVATE: u8 = 0x20;
+    pub const DEV_COHERENT: u8 = 0x40;
+    pub const ERROR: u8 = 0xff;
+}
+
+/// What is to go wrong, for [`Command::Flags`].
+#[allow(dead_code, reason = "not every test needs it")]
+pub mod defect {
+    pub const NO_LARGE: usize = 1 << 0;
+    pub const BREAK_DOWN: usize = 1 << 16;
+    pub const TIME_OUT: usize = 1 << 17;
 }
 
 /// A process with an open file of the first device, and room for a command and its buffer.
@@ -40,14 +65,19 @@ pub struct Device<'p> {
 }
 
 /// How many pages a buffer has room for.
-const BUFFER: usize = 64;
+const BUFFER: usize = 2048;
 
 impl<'p> Device<'p> {
     /// Opens the device.
     pub fn open(process: &'p Process) -> Result<Self, Errno> {
+        Self::open_as(process, "hmm_dmirror0")
+    }
+
+    /// Opens the device `name`.
+    pub fn open_as(process: &'p Process, name: &str) -> Result<Self, Errno> {
         Ok(Self {
             process,
-            file: process.open("hmm_dmirror0")?,
+            file: process.open(name)?,
             command: process.mmap(PAGE_SIZE),
             buffer: process.mmap(BUFFER * PAGE_SIZE),
         })
@@ -61,9 +91,33 @@ impl<'p> Device<'p> {
         // `_IOWR('H', command, struct hmm_dmirror_cmd)`.
         let number = 3 << 30 | 40 << 16 | u32::from(b'H') << 8 | command as u32;
         self.file.ioctl(number, self.command)?;
-        let mut pages = [0; 8];
-        self.process.read(self.command + 24, &mut pages)?;
-        Ok(usize::from_ne_bytes(pages))
+        Ok(self.answer()?[3])
+    }
+
+    /// What the device has made of the last command: the five numbers that it consists of.
+    pub fn answer(&self) -> Result<[usize; 5], Errno> {
+        let mut bytes = [0; 40];
+        self.process.read(self.command, &mut bytes)?;
+        let mut numbers = [0; 5];
+        for (number, bytes) in numbers.iter_mut().zip(bytes.chunks_exact(8)) {
+            *number = usize::from_ne_bytes(bytes.try_into().unwrap());
+        }
+        Ok(numbers)
+    }
+
+    /// Lets something go wrong.
+    #[allow(dead_code, reason = "not every test needs it")]
+    pub fn break_next(&self, defect: usize) -> Result<(), Errno> {
+        self.call(Command::Flags, 0, defect).map(|_| ())
+    }
+
+    /// What the kernel knows of the `nr` pages at `addr`.
+    #[allow(dead_code, reason = "not every test needs it")]
+    pub fn snapshot(&self, addr: usize, nr: usize) -> Result<Vec<u8>, Errno> {
+        self.call(Command::Snapshot, addr, nr)?;
+        let mut bytes = vec![0; nr];
+        self.process.read(self.buffer, &mut bytes)?;
+        Ok(bytes)
     }
 
     /// What the device has read from the `nr` pages at `addr`.
