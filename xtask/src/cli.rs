@@ -25,7 +25,7 @@ pub(crate) struct Options {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Show a process's memory moving to a device and back, by a Rust driver.
+    /// Show processes using a device with memory, on a simulated kernel in seconds, or on a real one.
     Demo(DemoOptions),
     /// Run every test.
     Test(TestOptions),
@@ -90,9 +90,12 @@ pub(crate) struct MigrateOptions {
 /// Options of `demo`.
 #[derive(Debug, Args)]
 pub(crate) struct DemoOptions {
-    /// Run in a virtual machine (the only place there is, for now).
+    /// Run on a real kernel, in a virtual machine. What is said about that machine needs this.
     #[arg(long)]
     pub(crate) vm: bool,
+    /// Where to write the picture of the simulated kernel's memory [default: target/demo/timeline.svg].
+    #[arg(long, value_name = "FILE", conflicts_with = "vm")]
+    pub(crate) svg: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) machine: MachineOptions,
 }
@@ -103,6 +106,12 @@ pub(crate) struct HostedOptions {
     /// Whose Rust files to use: 7.3, 7.2, or the folder of a kernel tree.
     #[arg(long, default_value = "7.3", value_name = "7.3|7.2|DIR")]
     pub(crate) linux: LinuxChoice,
+    /// What kernel to simulate: one with the series, or as upstream made it.
+    #[arg(long, value_enum, default_value_t = KernelChoice::Dpmem)]
+    pub(crate) kernel: KernelChoice,
+    /// Tell which lines of the layer the tests reach, over both kernels.
+    #[arg(long)]
+    pub(crate) coverage: bool,
     /// What else to say to `cargo test`.
     #[arg(last = true)]
     pub(crate) arguments: Vec<String>,

@@ -1,16 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `cargo xtask demo`.
+//! `cargo xtask demo`: on a simulated kernel, or on a real one in a virtual machine.
 
-use anyhow::Result;
+use std::env::current_dir;
+
+use anyhow::{bail, Context as _, Result};
 
 use crate::arch::Arch;
 use crate::cli::{
     DemoOptions, Driver, KernelChoice, KernelOptions, LinuxChoice, MachineOptions, Profile,
 };
+use crate::hosted;
 use crate::ktap::Status;
 use crate::lab;
 use crate::progress;
+use crate::repo;
 use crate::report::Report;
 use crate::suites;
 use crate::version::Series;
@@ -32,8 +36,27 @@ pub(crate) fn kernel() -> KernelOptions {
     }
 }
 
-/// Builds what the demo needs, boots, and shows it; false if it did not go well.
+/// Shows it; false if it did not go well.
 pub(crate) fn run(options: &DemoOptions) -> Result<bool> {
+    if options.vm {
+        return run_vm(options);
+    }
+    let machine = &options.machine;
+    if machine.cpu.is_some() || machine.append.is_some() || machine.mem.is_some() {
+        bail!("--cpu, --append and --mem are about a virtual machine: say --vm as well");
+    }
+    let svg = match &options.svg {
+        Some(file) => current_dir()?.join(file),
+        None => repo::target().join("demo/timeline.svg"),
+    };
+    let mut command = hosted::cargo(&hosted::DEFAULT, KernelChoice::Dpmem)?;
+    command.args(["run", "--locked", "--quiet", "--package", "demo", "--"]);
+    let status = command.arg(svg).status().context("cannot run cargo")?;
+    Ok(status.success())
+}
+
+/// Builds what the demo needs, boots, and shows it; false if it did not go well.
+fn run_vm(options: &DemoOptions) -> Result<bool> {
     let mut report = Report::quiet("demo")?;
     let machine = MachineOptions {
         cpu: Some(

@@ -8,17 +8,18 @@ use anyhow::{Context, Result};
 
 use crate::cache::Cache;
 use crate::check::cargo_in;
-use crate::cli::{HostedOptions, LinuxChoice};
+use crate::cli::{HostedOptions, KernelChoice, LinuxChoice};
 use crate::repo;
 use crate::source::Source;
 use crate::tools::Tools;
 use crate::version::Series;
 
 /// The series that `hosted/` takes if nobody says which.
-const DEFAULT: LinuxChoice = LinuxChoice::Package(Series::V7_3);
+pub(crate) const DEFAULT: LinuxChoice = LinuxChoice::Package(Series::V7_3);
 
-/// Cargo in the workspace `hosted/`, for the kernel `linux`, whose source is fetched first if need be.
-pub(crate) fn cargo(linux: &LinuxChoice) -> Result<Command> {
+/// Cargo in the workspace `hosted/`, with the Rust files of `linux`, whose source is fetched first if need be, over a
+/// simulated `kernel`.
+pub(crate) fn cargo(linux: &LinuxChoice, kernel: KernelChoice) -> Result<Command> {
     let cache = Cache::open()?;
     let source = match linux {
         LinuxChoice::Tree(_) => Source::get(&cache, &Tools::Machine, linux)?,
@@ -26,22 +27,24 @@ pub(crate) fn cargo(linux: &LinuxChoice) -> Result<Command> {
     };
     let folder = repo::top().join("hosted");
     let mut command = cargo_in(&folder);
-    if *linux == DEFAULT {
-        // As for somebody who calls cargo: another environment is another build.
-        command.env_remove("DPMEM_LINUX");
-    } else {
+    command.env_remove("DPMEM_LINUX").env_remove("DPMEM_KERNEL");
+    // As for somebody who calls cargo: another environment is another build.
+    let mut target = folder.join("target");
+    if *linux != DEFAULT {
         command.env("DPMEM_LINUX", &source.dir);
-        command.env(
-            "CARGO_TARGET_DIR",
-            folder.join("target").join(source.series.name()),
-        );
+        target = target.join(source.series.name());
     }
+    if kernel == KernelChoice::Stock {
+        command.env("DPMEM_KERNEL", "stock");
+        target = target.join("stock");
+    }
+    command.env("CARGO_TARGET_DIR", target);
     Ok(command)
 }
 
 /// Runs the tests; false if one failed.
 pub(crate) fn run(options: &HostedOptions) -> Result<bool> {
-    let mut command = cargo(&options.linux)?;
+    let mut command = cargo(&options.linux, options.kernel)?;
     command.args(["test", "--locked", "--workspace"]);
     command.args(&options.arguments);
     let status = command.status().context("cannot run cargo")?;

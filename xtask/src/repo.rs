@@ -14,9 +14,12 @@ pub(crate) fn top() -> PathBuf {
         .map_or(manifest.clone(), Path::to_path_buf)
 }
 
+/// What is made here.
+pub(crate) fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| top().join("target"), PathBuf::from)
+}
+
 /// Logs and results.
 pub(crate) fn lab_output() -> PathBuf {
-    let target =
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| top().join("target"), PathBuf::from);
-    target.join("lab")
+    target().join("lab")
 }

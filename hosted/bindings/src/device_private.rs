@@ -182,16 +182,30 @@ fn pages<'a>(
     pages
 }
 
-/// Notes that `nr` pages of `pgmap` have come back.
-pub(crate) fn came_back(m: &mut Locked<'_>, pgmap: *mut dev_pagemap, first: *mut page, nr: usize) {
+/// Makes `nr` pages of `pgmap` idle, so that they can be requested again. They keep the pagemap until [`came_back`].
+pub(crate) fn make_idle(m: &mut Locked<'_>, pgmap: *mut dev_pagemap, first: *mut page, nr: usize) {
     if let Some(pages) = pages(m, pgmap, "folio_free") {
         let offset = pages.offset_of(first);
         match pages.claimed.get_mut(offset..offset + nr) {
             Some(claimed) => claimed.fill(false),
             None => report("a page is freed to a pagemap that it is not of"),
         }
-        pages.refs -= nr;
     }
+}
+
+/// Notes that the driver has taken `nr` pages of `pgmap` back. Tells whether they are still idle.
+pub(crate) fn came_back(
+    m: &mut Locked<'_>,
+    pgmap: *mut dev_pagemap,
+    first: *mut page,
+    nr: usize,
+) -> bool {
+    let Some(pages) = pages(m, pgmap, "folio_free") else {
+        return true;
+    };
+    pages.refs -= nr;
+    let offset = pages.offset_of(first);
+    pages.claimed.get(offset) == Some(&false)
 }
 
 /// Registers `pages`, unless that fails.

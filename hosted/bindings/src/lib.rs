@@ -58,6 +58,7 @@ pub mod sim {
         files::OpenFile,
         machine::{changes, for_each_failure, for_each_failure_of, run, spawn, Change, Thread},
         mm::PAGE_SIZE,
+        pages::splits,
         process::{Errno, Mapped, Process, HUGE_PAGE_SIZE},
         trace::{events, Event},
     };

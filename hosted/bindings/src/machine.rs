@@ -50,8 +50,10 @@ pub(crate) struct State {
     pub(crate) physical: Vec<Physical>,
     /// Physical addresses that somebody has.
     pub(crate) resources: Resources,
+    /// When folios were split.
+    pub(crate) splits: Vec<Instant>,
     /// What the tracepoints have said.
-    pub(crate) events: Vec<Event>,
+    pub(crate) events: Vec<(Instant, Event)>,
     /// What has changed in page tables, if somebody wants to know.
     pub(crate) changes_of_tables: Option<Vec<Change>>,
     /// What was allocated: its size and alignment, by its address.

@@ -10,9 +10,10 @@ use std::ptr::null_mut;
 use ffi::*;
 use pin_init::Zeroable;
 
+#[cfg(dpmem_offset)]
+use crate::device_private::{dev_pagemap, page_at};
 use crate::{
     consts::*,
-    device_private::{dev_pagemap, page_at},
     errno::*,
     machine::{might_sleep, with, Locked},
     mm::{assert_locked, mm, mm_struct, vm_area_struct, PAGE_SIZE},

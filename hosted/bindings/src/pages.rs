@@ -6,14 +6,14 @@
 //! Not simulated: the LRU, deferred splitting, memory cgroups. The number of a page is its address divided by its size,
 //! so that `page_to_pfn()` is arithmetic here as well.
 
-use std::{cell::UnsafeCell, collections::BTreeMap, ptr::null_mut};
+use std::{cell::UnsafeCell, collections::BTreeMap, ptr::null_mut, time::Instant};
 
 use ffi::*;
 
 use crate::{
     alloc::{host_free, host_zeroed},
     consts::{gfp_t, ___GFP_DIRECT_RECLAIM, PAGE_SHIFT},
-    device_private::{dev_pagemap, memory_type_MEMORY_DEVICE_COHERENT},
+    device_private::{came_back, dev_pagemap, make_idle, memory_type_MEMORY_DEVICE_COHERENT},
     errno::*,
     machine::{atomic, might_sleep, with, Locked},
     migrate,
@@ -337,6 +337,8 @@ pub(crate) unsafe fn put_many(page: *mut page, nr: i32) {
             return None;
         }
         unsafe { page_info(m, first) }.frozen = true;
+        // Once the driver knows, somebody may request it again.
+        make_idle(m, info.pgmap, first, 1 << info.order);
         Some((first, info))
     });
     let Some((first, Info { pgmap, order, .. })) = freed else {
@@ -351,8 +353,9 @@ pub(crate) unsafe fn put_many(page: *mut page, nr: i32) {
     }
     atomic(false);
     with(|m| {
-        unsafe { page_info(m, first) }.frozen = false;
-        crate::device_private::came_back(m, pgmap, first, 1 << order);
+        if came_back(m, pgmap, first, 1 << order) {
+            unsafe { page_info(m, first) }.frozen = false;
+        }
         m.changed();
     });
 }
@@ -681,8 +684,15 @@ pub(crate) unsafe fn split_unmapped(first: *mut page) {
     atomic(false);
     with(|m| {
         unsafe { page_info(m, first) }.frozen = false;
+        m.splits.push(Instant::now());
         m.changed();
     });
+}
+
+/// Takes when large folios were split on this machine since the last call: what `/proc/vmstat` counts as
+/// `thp_split_page`.
+pub fn splits() -> Vec<Instant> {
+    with(|m| std::mem::take(&mut m.splits))
 }
 
 /// Splits the large folio of `page`, which the caller has locked, and has a reference to. The lock and the reference are

@@ -199,7 +199,8 @@ pub(crate) unsafe fn split_pmd(m: &mut Locked<'_>, space: *mut mm_struct, base: 
     let Some(pte) = unsafe { mm(space) }.huge.get(&base).copied() else {
         return;
     };
-    unsafe { set_huge(m, space, base, None) };
+    // Nothing is somewhere else after that, so nothing is noted.
+    unsafe { mm(space) }.huge.remove(&base);
     if let Some(first) = pte.mapped() {
         let info = unsafe { info(m, first) };
         info.huge_maps -= 1;
@@ -208,7 +209,7 @@ pub(crate) unsafe fn split_pmd(m: &mut Locked<'_>, space: *mut mm_struct, base: 
     }
     for n in 0..PMD_NR {
         let pte = part(m, pte, n);
-        unsafe { set(m, space, base + n, Some(pte)) };
+        unsafe { mm(space) }.table.insert(base + n, pte);
         if let Some(page) = pte.mapped() {
             unsafe { page_info(m, page) }.maps += 1;
         }

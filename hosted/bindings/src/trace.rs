@@ -5,7 +5,7 @@
 //! Real: the arguments. Not simulated: the ring buffer, switching them on and off, other tracepoints. All are on, and
 //! what they say is kept for the test.
 
-use std::ffi::CStr;
+use std::{ffi::CStr, time::Instant};
 
 use ffi::*;
 use pin_init::Zeroable;
@@ -80,8 +80,8 @@ pub enum Event {
     },
 }
 
-/// Takes what the tracepoints have said on this machine since the last call, in order.
-pub fn events() -> Vec<Event> {
+/// Takes what the tracepoints have said on this machine since the last call, in order, and when.
+pub fn events() -> Vec<(Instant, Event)> {
     with(|m| std::mem::take(&mut m.events))
 }
 
@@ -95,7 +95,8 @@ macro_rules! tracepoints {
 
         pub unsafe extern "C" fn $name($($arg: $ty),*) {
             let event = $event;
-            with(|m| m.events.push(event));
+            let now = Instant::now();
+            with(|m| m.events.push((now, event)));
         }
     )*};
 }

@@ -38,7 +38,7 @@ fn on_device(process: &Process, addr: usize, nr: usize) -> usize {
 
 /// How many folios were split, as the tracepoints say.
 fn splits() -> usize {
-    let folios = events().into_iter().map(|event| match event {
+    let folios = events().into_iter().map(|(_, event)| match event {
         Event::Split { folios, .. } => folios,
         _ => 0,
     });

@@ -5,33 +5,44 @@
 use anyhow::Result;
 
 use super::cargo;
-use crate::cli::LinuxChoice;
+use crate::cli::{KernelChoice, LinuxChoice};
 use crate::hosted;
 use crate::report::Report;
 use crate::version::Series;
 
 /// The crates that are ours; the others are the kernel's files.
-const OURS: [&str; 8] = [
-    "-p", "bindings", "-p", "source", "-p", "dpmem", "-p", "dmirror",
+const OURS: [&str; 10] = [
+    "-p", "bindings", "-p", "demo", "-p", "dmirror", "-p", "dpmem", "-p", "source",
 ];
 
-/// Format, lints and tests over the Rust files of `series`.
-pub(super) fn run(series: Series, report: &mut Report) -> Result<()> {
+/// Lints and tests over the Rust files of `series` and a simulated `kernel`, and with the default of both also the
+/// format, and the demo.
+pub(super) fn run(series: Series, kernel: KernelChoice, report: &mut Report) -> Result<()> {
     let linux = LinuxChoice::Package(series);
-    let name = |what: &str| format!("hosted-{series}-{what}");
+    let name = |what: &str| match kernel {
+        KernelChoice::Dpmem => format!("hosted-{series}-{what}"),
+        KernelChoice::Stock => format!("hosted-{series}-stock-{what}"),
+    };
 
-    let mut command = hosted::cargo(&linux)?;
-    command.args(["fmt", "--all", "--check"]);
-    let needs = Some(("fmt", "rustfmt"));
-    cargo::step(&name("fmt"), needs, &mut command, report, |_| {})?;
+    if linux == hosted::DEFAULT && kernel == KernelChoice::Dpmem {
+        let mut command = hosted::cargo(&linux, kernel)?;
+        command.args(["fmt", "--all", "--check"]);
+        let needs = Some(("fmt", "rustfmt"));
+        cargo::step(&name("fmt"), needs, &mut command, report, |_| {})?;
 
-    let mut command = hosted::cargo(&linux)?;
+        let mut command = hosted::cargo(&linux, kernel)?;
+        command.args(["run", "--locked", "--package", "demo", "--"]);
+        command.arg(report.folder().join("timeline.svg"));
+        cargo::step(&name("demo"), None, &mut command, report, |_| {})?;
+    }
+
+    let mut command = hosted::cargo(&linux, kernel)?;
     command.args(["clippy", "--locked", "--no-deps", "--all-targets"]);
     command.args(OURS).args(["--", "-D", "warnings"]);
     let needs = Some(("clippy", "clippy"));
     cargo::step(&name("clippy"), needs, &mut command, report, |_| {})?;
 
-    let mut command = hosted::cargo(&linux)?;
+    let mut command = hosted::cargo(&linux, kernel)?;
     command.args(["test", "--locked", "--workspace", "--no-fail-fast"]);
     cargo::run_tests(&name("test"), &mut command, report)
 }

@@ -188,8 +188,10 @@ pub(crate) fn run(options: &TestOptions) -> Result<bool> {
         hosted_series.push(Series::V7_2);
     }
     for series in hosted_series {
-        let outcome = hosted::run(series, &mut report);
-        failed_to_run("hosted", outcome, &mut report)?;
+        for kernel in [KernelChoice::Dpmem, KernelChoice::Stock] {
+            let outcome = hosted::run(series, kernel, &mut report);
+            failed_to_run("hosted", outcome, &mut report)?;
+        }
     }
     let mut cells = usual();
     if options.full {
