@@ -37,7 +37,7 @@ use crate::number::{
     label = "this cannot say which page of a device is handed out",
     note = "take `BitmapOffsets` or `ChunkOffsets`, or implement `OffsetAllocator` for it"
 )]
-pub trait OffsetAllocator: Send + Sync {
+pub trait OffsetAllocator: Send + Sync + 'static {
     /// Takes an idle run of `1 << order` pages that begins at a multiple of its size, or `None` if
     /// there is none, or none can be had just now.
     ///

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 /*
- * What the crate dpmem needs of static inlines and macros. Each does one thing,
- * and has the name of what it wraps.
+ * What the crate dpmem needs of static inlines, macros and fields. Each does one
+ * thing, and has the name of what it wraps, if that has one.
  */
 #include <linux/device.h>
 #include <linux/dma-mapping.h>
@@ -17,6 +17,7 @@
 #include <linux/nodemask.h>
 #include <linux/pagemap.h>
 #include <linux/percpu-refcount.h>
+#include <linux/spinlock.h>
 
 #if IS_ENABLED(CONFIG_RUST_DPMEM)
 
@@ -347,5 +348,27 @@ __rust_helper int rust_helper_dma_iova_link(struct device *dev,
 	return dma_iova_link(dev, state, phys, offset, size, dir, attrs);
 }
 #endif
+
+/* include/linux/spinlock.h */
+
+__rust_helper unsigned long rust_helper_spin_lock_irqsave(spinlock_t *lock)
+{
+	unsigned long flags;
+
+	spin_lock_irqsave(lock, flags);
+	return flags;
+}
+
+__rust_helper bool rust_helper_spin_trylock_irqsave(spinlock_t *lock,
+						    unsigned long *flags)
+{
+	return spin_trylock_irqsave(lock, *flags);
+}
+
+__rust_helper void rust_helper_spin_unlock_irqrestore(spinlock_t *lock,
+						      unsigned long flags)
+{
+	spin_unlock_irqrestore(lock, flags);
+}
 
 #endif /* CONFIG_RUST_DPMEM */

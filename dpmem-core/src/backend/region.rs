@@ -22,8 +22,7 @@ use kernel::{
     page::PAGE_SHIFT,
     prelude::*,
     static_lock_class,
-    str::CStr,
-    sync::SpinLock, //
+    str::CStr, //
 };
 
 use crate::{
@@ -31,6 +30,7 @@ use crate::{
         begins_large,
         large_order, //
     },
+    lock::SpinLockIrqSave,
     number::{
         NrPages,
         Order,
@@ -177,7 +177,7 @@ pub(crate) struct Backend {
     nr: NrPages,
     coherent: bool,
     #[pin]
-    claims: SpinLock<Claims>,
+    claims: SpinLockIrqSave<Claims>,
     _ours: Ours,
     _requested: Option<resource::Region>,
 }
@@ -216,7 +216,7 @@ impl Backend {
                 start: region.start(),
                 nr,
                 coherent: false,
-                claims <- SpinLock::new(claims, LOCK_NAME, static_lock_class!()),
+                claims <- SpinLockIrqSave::new(claims, LOCK_NAME, static_lock_class!()),
                 _ours: Some(region),
                 _requested: None,
             }))
@@ -252,7 +252,7 @@ impl Backend {
                 start: range.start(),
                 nr,
                 coherent: true,
-                claims <- SpinLock::new(claims, LOCK_NAME, static_lock_class!()),
+                claims <- SpinLockIrqSave::new(claims, LOCK_NAME, static_lock_class!()),
                 _ours: Ours::default(),
                 _requested: Some(region),
             }))

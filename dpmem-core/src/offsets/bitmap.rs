@@ -5,18 +5,20 @@
 use kernel::{
     prelude::*,
     static_lock_class,
-    str::CStr,
-    sync::SpinLock, //
+    str::CStr, //
 };
 
 use super::{
     taken::Taken,
     OffsetAllocator, //
 };
-use crate::number::{
-    NrPages,
-    Order,
-    PageOffset, //
+use crate::{
+    lock::SpinLockIrqSave,
+    number::{
+        NrPages,
+        Order,
+        PageOffset, //
+    }, //
 };
 
 /// An allocator that keeps one bit for every page, and takes the first run that fits: pages that were
@@ -40,7 +42,7 @@ use crate::number::{
 #[pin_data]
 pub struct BitmapOffsets {
     #[pin]
-    taken: SpinLock<Taken>,
+    taken: SpinLockIrqSave<Taken>,
 }
 
 /// The lock's name: a static, because `new()` is compiled into its callers' crates, whose lock class
@@ -57,7 +59,7 @@ impl BitmapOffsets {
         pin_init::pin_init_scope(move || {
             let taken = Taken::new(nr.get())?;
             Ok(try_pin_init!(Self {
-                taken <- SpinLock::new(taken, LOCK_NAME, static_lock_class!()),
+                taken <- SpinLockIrqSave::new(taken, LOCK_NAME, static_lock_class!()),
             }))
         })
     }

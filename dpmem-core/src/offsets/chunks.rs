@@ -18,8 +18,7 @@ use kernel::{
             Atomic, //
         },
         Arc,
-        Mutex,
-        SpinLock, //
+        Mutex, //
     },
     workqueue::{
         self,
@@ -33,10 +32,13 @@ use super::{
     taken::Taken,
     OffsetAllocator, //
 };
-use crate::number::{
-    NrPages,
-    Order,
-    PageOffset, //
+use crate::{
+    lock::SpinLockIrqSave,
+    number::{
+        NrPages,
+        Order,
+        PageOffset, //
+    }, //
 };
 use table::{
     Chunk,
@@ -91,7 +93,7 @@ pub struct ChunkOffsets<S: ChunkSource>(Arc<Chunks<S>>);
 struct Chunks<S: ChunkSource> {
     // Dropped before the source.
     #[pin]
-    table: SpinLock<Table<S::Chunk>>,
+    table: SpinLockIrqSave<Table<S::Chunk>>,
     /// Held by the one who is getting a chunk.
     #[pin]
     growing: Mutex<()>,
@@ -127,7 +129,7 @@ impl<S: ChunkSource> Chunks<S> {
         pin_init::pin_init_scope(move || {
             let table = Table::new(nr.get() >> order.get(), order)?;
             Ok(try_pin_init!(Self {
-                table <- SpinLock::new(table, TABLE_NAME, static_lock_class!()),
+                table <- SpinLockIrqSave::new(table, TABLE_NAME, static_lock_class!()),
                 growing <- Mutex::new((), GROWING_NAME, static_lock_class!()),
                 returning <- Mutex::new((), RETURNING_NAME, static_lock_class!()),
                 returned: Atomic::new(0),
@@ -250,7 +252,8 @@ impl<S: ChunkSource> ChunkOffsets<S> {
     ///
     /// # Context
     ///
-    /// Any. `f` must not sleep.
+    /// Any. `f` runs with interrupts off, under a spinlock that [`OffsetAllocator::free`] needs: it must not sleep, use
+    /// the allocator, or give up a reference to a page.
     pub fn with_chunk<R>(
         &self,
         offset: PageOffset,
@@ -266,8 +269,9 @@ impl<S: ChunkSource> ChunkOffsets<S> {
     ///
     /// # Context
     ///
-    /// May sleep, as may `f`, which must neither request nor allocate device memory here, nor call
-    /// [`ChunkOffsets::shrink`].
+    /// May sleep, as may `f`. Requests of device memory wait for it, with the mmap lock of a process and the locks of
+    /// folios held: so it must touch no memory of a process, take no lock that is held around a request, neither
+    /// request device memory nor bring it home, nor call [`ChunkOffsets::shrink`].
     ///
     /// # Errors
     ///

@@ -138,6 +138,19 @@ pub unsafe extern "C" fn spin_assert_is_held(lock: *mut spinlock_t) {
 }
 
 // There are no interrupts.
+pub unsafe extern "C" fn spin_lock_irqsave(lock: *mut spinlock_t) -> c_ulong {
+    unsafe { spin_lock(lock) };
+    0
+}
+
+pub unsafe extern "C" fn spin_trylock_irqsave(lock: *mut spinlock_t, _flags: *mut c_ulong) -> bool {
+    unsafe { spin_trylock(lock) != 0 }
+}
+
+pub unsafe extern "C" fn spin_unlock_irqrestore(lock: *mut spinlock_t, _flags: c_ulong) {
+    unsafe { spin_unlock(lock) }
+}
+
 pub unsafe extern "C" fn spin_lock_irq_disable(lock: *mut spinlock_t) {
     unsafe { spin_lock(lock) }
 }
