@@ -32,11 +32,11 @@ static LOCK_NAME: &CStr = c"dpmem::BoundPagemap";
 ///
 /// When the driver is unbound from the device, the pages come home, and the memory is unregistered, before what the
 /// driver got from the device earlier than this is taken away from it: its registers, its interrupts, and whatever the
-/// copy engine needs. The value may live longer, as things that open files refer to do. It gives the pagemap to nobody
-/// then.
+/// copy engine needs. What the bus takes away goes earlier: see [`BoundPagemap::close`]. The value may live longer, as
+/// things that open files refer to do. It gives the pagemap to nobody then.
 ///
 /// [`Devres`] alone is not enough: the one who uses what is in it must not sleep, and everybody who uses a pagemap does.
-pub struct BoundPagemap<T: DevPagemapOps + 'static> {
+pub struct BoundPagemap<T: DevPagemapOps> {
     slot: Arc<Slot<T>>,
     _unbind: Devres<Unbind<T>>,
 }
@@ -49,6 +49,29 @@ struct Slot<T: DevPagemapOps> {
     /// The pagemap is gone from the slot, and so is the last who used it.
     #[pin]
     unused: Completion,
+    /// The pagemap is unregistered.
+    #[pin]
+    closed: Completion,
+}
+
+impl<T: DevPagemapOps> Slot<T> {
+    /// Takes the pagemap away from its users, brings its pages home, and unregisters it; or waits for somebody else who
+    /// is doing so. May sleep.
+    fn close(&self) {
+        let (pagemap, users) = {
+            let mut state = self.state.lock();
+            (state.pagemap.take(), state.users)
+        };
+        let Some(pagemap) = pagemap else {
+            return self.closed.wait_for_completion();
+        };
+        if users > 0 {
+            self.unused.wait_for_completion();
+        }
+        // The last reference.
+        drop(pagemap);
+        self.closed.complete_all();
+    }
 }
 
 struct State<T: DevPagemapOps> {
@@ -57,7 +80,7 @@ struct State<T: DevPagemapOps> {
     users: usize,
 }
 
-impl<T: DevPagemapOps + 'static> BoundPagemap<T> {
+impl<T: DevPagemapOps> BoundPagemap<T> {
     /// Registers `pagemap` until the driver is unbound from `device`, or what is returned is dropped. May sleep, as
     /// may dropping it: see [`DevPagemap`].
     ///
@@ -80,6 +103,7 @@ impl<T: DevPagemapOps + 'static> BoundPagemap<T> {
             pin_init!(Slot {
                 state <- SpinLock::new(state, LOCK_NAME, static_lock_class!()),
                 unused <- Completion::new(),
+                closed <- Completion::new(),
             }),
             GFP_KERNEL,
         )?;
@@ -87,6 +111,19 @@ impl<T: DevPagemapOps + 'static> BoundPagemap<T> {
             slot: slot.clone(),
             _unbind: Devres::new(device, Unbind(slot))?,
         })
+    }
+
+    /// Brings the pages home, and unregisters the memory, as unbinding does. Gives the pagemap to nobody any more, waits
+    /// for those who have it, and does nothing the second time.
+    ///
+    /// To be called first in a driver's `unbind()`: what the bus takes away right after that, its power for instance, is
+    /// still there then.
+    ///
+    /// # Context
+    ///
+    /// May sleep. Not with a [`PagemapGuard`] at hand, for which it would wait.
+    pub fn close(&self) {
+        self.slot.close();
     }
 
     /// The pagemap, or `None` if the driver is being unbound. Unbinding waits for what is returned to be dropped. Does
@@ -135,14 +172,6 @@ struct Unbind<T: DevPagemapOps>(Arc<Slot<T>>);
 
 impl<T: DevPagemapOps> Drop for Unbind<T> {
     fn drop(&mut self) {
-        let (pagemap, users) = {
-            let mut state = self.0.state.lock();
-            (state.pagemap.take(), state.users)
-        };
-        if users > 0 {
-            self.0.unused.wait_for_completion();
-        }
-        // The last reference: brings the pages home, and unregisters the memory.
-        drop(pagemap);
+        self.0.close();
     }
 }

@@ -324,8 +324,11 @@ pub enum Transfer<'a, E: CopyEngine> {
     /// From another device to the device. Only the devices of a [`PeerGroup`](crate::PeerGroup) have
     /// such transfers.
     FromPeer {
-        /// The copy engine of the other device.
+        /// The copy engine of the other device. Of the locks of two engines, one is given up before the other is
+        /// taken: the other device may be copying from this one.
         peer: &'a E,
+        /// The other device: see [`Batch::device`].
+        peer_device: Option<&'a Device<Bound>>,
         /// What to copy, in the memory of the other device.
         src: DevicePages<'a, E::Data>,
         /// Where to. All of it must be written.
@@ -349,28 +352,43 @@ pub struct Batch<'a, E> {
     next: usize,
 }
 
-/// Finds out whose the pages of device memory from some page on are: the copy engine of their device, where
-/// they are, and whether CPUs can address them.
+/// Pages of device memory, and whose they are.
+type FoundPages<'a, E> = (
+    &'a E,
+    Option<&'a Device<Bound>>,
+    DevicePages<'a, <E as CopyEngine>::Data>,
+);
+
+/// Finds out whose the pages of device memory from some page on are: the copy engine of their device, the device,
+/// where they are, and whether CPUs can address them.
 ///
 /// # Safety
 ///
 /// As for [`pagemap_of`], for the `T` whose engine it is.
-type FindPages<'a, E> = unsafe fn(NonNull<bindings::page>) -> Option<(&'a E, PageOffset, bool)>;
+type FindPages<'a, E> = unsafe fn(NonNull<bindings::page>) -> Option<Found<'a, E>>;
+
+/// What is found.
+type Found<'a, E> = (&'a E, Option<&'a Device<Bound>>, PageOffset, bool);
 
 /// # Safety
 ///
 /// That of [`pagemap_of`].
-unsafe fn find_pages<'a, T: DevPagemapOps + 'a>(
+unsafe fn find_pages<'a, T: DevPagemapOps>(
     page: NonNull<bindings::page>,
-) -> Option<(&'a T::Engine, PageOffset, bool)> {
+) -> Option<Found<'a, T::Engine>> {
     // SAFETY: The caller promises it.
     let (pagemap, offset) = unsafe { pagemap_of::<T>(page) }?;
-    Some((pagemap.ops().engine(), offset, pagemap.is_coherent()))
+    Some((
+        pagemap.ops().engine(),
+        pagemap.device(),
+        offset,
+        pagemap.is_coherent(),
+    ))
 }
 
 impl<'a, E: CopyEngine> Batch<'a, E> {
     /// All transfers of `flight`, whose destinations are set, from or to the pagemap of a `T`.
-    pub(crate) fn new<T: DevPagemapOps<Engine = E> + 'a>(
+    pub(crate) fn new<T: DevPagemapOps<Engine = E>>(
         flight: &'a Flight<'a>,
         pagemap: &'a DevPagemap<T>,
         way: Way,
@@ -403,24 +421,31 @@ impl<'a, E: CopyEngine> Batch<'a, E> {
         let nr = self.flight.order(i).nr_pages();
         if self.way == Way::ToRam {
             return Some(Transfer::ToRam {
-                // SAFETY: The flight holds a reference to its source, a folio of so many pages.
-                src: unsafe { self.device_pages(src?, nr) }?.1,
+                // SAFETY: The flight holds a reference to its source, a folio of so many pages. Only pages of this
+                // pagemap are given a place to come home to.
+                src: unsafe { self.device_pages(src?, nr) }?.2,
                 // INVARIANT: Nobody has the pages yet.
                 // SAFETY: The flight holds a reference to its destination, which was allocated as
                 // system memory, as a folio of so many pages.
                 dst: RamPagesMut(unsafe { RamPages::from_raw(dst, nr) }),
             });
         }
-        // SAFETY: The flight holds a reference to its destination, a folio of so many pages.
-        let dst = DevicePagesMut(unsafe { self.device_pages(dst, nr) }?.1);
+        // SAFETY: The flight holds a reference to its destination, a folio of so many pages, which was requested from
+        // this pagemap.
+        let dst = DevicePagesMut(unsafe { self.device_pages(dst, nr) }?.2);
         let Some(src) = src else {
             return Some(Transfer::Zero { dst });
         };
         // SAFETY: The flight holds a reference to its source.
         if unsafe { bindings::is_device_private_page(src.as_ptr()) } {
             // SAFETY: As above. It was selected because its owner is that of the destination.
-            let (peer, src) = unsafe { self.device_pages(src, nr) }?;
-            return Some(Transfer::FromPeer { peer, src, dst });
+            let (peer, peer_device, src) = unsafe { self.device_pages(src, nr) }?;
+            return Some(Transfer::FromPeer {
+                peer,
+                peer_device,
+                src,
+                dst,
+            });
         }
         Some(Transfer::ToDevice {
             // SAFETY: The flight holds a reference to its source, which lasts as long as the flight. What
@@ -440,9 +465,9 @@ impl<'a, E: CopyEngine> Batch<'a, E> {
         &self,
         first: NonNull<bindings::page>,
         nr: NrPages,
-    ) -> Option<(&'a E, DevicePages<'a, E::Data>)> {
+    ) -> Option<FoundPages<'a, E>> {
         // SAFETY: The caller promises a reference, and the owner.
-        let (engine, offset, coherent) = unsafe { (self.find)(first) }?;
+        let (engine, device, offset, coherent) = unsafe { (self.find)(first) }?;
         let mapped = coherent.then(|| {
             // SAFETY: As above, and a CPU can address them.
             unsafe { RamPages::from_raw(first, nr) }
@@ -455,7 +480,7 @@ impl<'a, E: CopyEngine> Batch<'a, E> {
             first,
             _data: PhantomData,
         };
-        Some((engine, pages))
+        Some((engine, device, pages))
     }
 }
 
@@ -480,7 +505,7 @@ impl<'a, E: CopyEngine> Iterator for Batch<'a, E> {
     label = "this cannot move bytes between system memory and a device",
     note = "implement `CopyEngine` for it: `submit()` starts the transfers of a batch"
 )]
-pub trait CopyEngine: Sized + Send + Sync {
+pub trait CopyEngine: Sized + Send + Sync + 'static {
     /// What tells that a batch has been copied. It may keep what the copy needs, such as a
     /// [`DmaMapped`](crate::DmaMapped).
     type Fence<'a>: Fence
@@ -497,12 +522,17 @@ pub trait CopyEngine: Sized + Send + Sync {
     ///
     /// Process context. May sleep. The mmap lock of a process and the locks of folios are held, so
     /// no memory of a process may be touched, and no lock be taken under which somebody else does
-    /// that.
+    /// that. In an eviction, the pagemap's lock for it is held as well. So no pages of any pagemap may be brought home,
+    /// requested or migrated here.
     ///
     /// # Errors
     ///
     /// An error says that not everything could be started, and that nothing is going on any more.
     /// The migration is then undone.
+    ///
+    /// [`EIO`] says that something of the batch cannot be copied; in an eviction, each of its folios is then tried by
+    /// itself. [`EBUSY`] and [`EAGAIN`] let a CPU that has touched a page try again. What is not the fault of a page,
+    /// but of the device, has another error.
     fn submit<'a>(&'a self, batch: &mut Batch<'a, Self>) -> Result<Self::Fence<'a>>;
 }
 
@@ -517,7 +547,8 @@ pub trait Fence {
     ///
     /// # Errors
     ///
-    /// An error says that the copies are not to be used, and that nothing is going on any more.
+    /// An error says that the copies are not to be used, and that nothing is going on any more. They are those of
+    /// [`CopyEngine::submit`].
     fn wait(self) -> Result;
 }
 

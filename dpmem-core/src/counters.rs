@@ -201,10 +201,10 @@ impl Counters {
         pin_init::pin_init_scope(move || {
             let number = NEXT.fetch_add(1, Relaxed);
             let name = CString::try_from_fmt(fmt!("{}-{}", name, number))?;
-            // A pagemap that is there before the crate's own module is by itself.
+            // A pagemap that is there before the crate's own module makes the directory for itself.
             let parent = match ROOT.get() {
                 Some(root) => (*root).clone(),
-                None => Dir::new(&name),
+                None => Dir::new(c"dpmem"),
             };
             Ok(try_pin_init!(Self {
                 number,

@@ -87,6 +87,8 @@ impl<'a> DmaPages<'a> for RamPagesMut<'a> {
 pub struct DmaMap<'a, P: DmaPages<'a>> {
     device: &'a Device<Bound>,
     iova: bindings::dma_iova_state,
+    // How many bytes are to be mapped still.
+    room: usize,
     linked: usize,
     mapped: KVVec<(DmaAddress, usize)>,
     _pages: PhantomData<(P, &'a ())>,
@@ -110,6 +112,7 @@ impl<'a, P: DmaPages<'a>> DmaMap<'a, P> {
         let mut this = Self {
             device,
             iova: pin_init::zeroed(),
+            room: size,
             linked: 0,
             mapped: KVVec::new(),
             _pages: PhantomData,
@@ -131,16 +134,21 @@ impl<'a, P: DmaPages<'a>> DmaMap<'a, P> {
     ///
     /// # Errors
     ///
-    /// [`EINVAL`] if these are more pages than was said; [`ENOMEM`]; [`EIO`] if the device cannot address them.
+    /// [`EINVAL`] if these are more pages than was said; [`ENOMEM`] if the device cannot address them just now, because
+    /// there are no bounce buffers left, say. Where memory has to go through such buffers, a folio that is larger than
+    /// the largest of them, which has 256 KiB, can never be mapped.
     pub fn map(&mut self, pages: P) -> Result<DmaAddress> {
         let pages = pages.pages_raw();
         let size = pages.nr_pages().to_bytes().ok_or(EINVAL)?;
+        let room = self.room.checked_sub(size).ok_or(EINVAL)?;
         // SAFETY: Reads the state.
-        if unsafe { bindings::dma_use_iova(&mut self.iova) } {
+        let address = if unsafe { bindings::dma_use_iova(&mut self.iova) } {
             self.link(pages, size)
         } else {
             self.map_page(pages, size)
-        }
+        }?;
+        self.room = room;
+        Ok(address)
     }
 
     /// Links `pages`, which are so many bytes, behind what is linked already.
@@ -187,9 +195,7 @@ impl<'a, P: DmaPages<'a>> DmaMap<'a, P> {
             )
         };
         // SAFETY: The address is what the function above has returned.
-        if unsafe { bindings::dma_mapping_error(raw(self.device), address) } != 0 {
-            return Err(EIO);
-        }
+        to_result(unsafe { bindings::dma_mapping_error(raw(self.device), address) })?;
         // INVARIANT: Just mapped. There is room, so this does not fail.
         self.mapped.push_within_capacity((address, size))?;
         Ok(address)

@@ -72,6 +72,21 @@ impl Pieces {
     }
 }
 
+/// What has become of an eviction.
+#[derive(Default)]
+struct Evicted {
+    /// How many pages have moved.
+    moved: usize,
+    /// Whether there is one that could not be copied.
+    failed: bool,
+}
+
+impl Evicted {
+    fn moved(&mut self, nr: NrPages) {
+        self.moved = self.moved.saturating_add(nr.get());
+    }
+}
+
 impl<T: DevPagemapOps> DevPagemap<T> {
     /// Moves the pages in service among the `nr` pages from `offset` on to system memory, whoever
     /// uses them, and gives the number of those that have moved. Pages that somebody is looking at
@@ -85,8 +100,9 @@ impl<T: DevPagemapOps> DevPagemap<T> {
     ///
     /// # Errors
     ///
-    /// [`EINVAL`] if the pages are not all in the pagemap; those of the driver's copy engine. What
-    /// had moved by then stays moved, and no page is lost.
+    /// [`EINVAL`] if the pages are not all in the pagemap; [`EIO`] if some could not be copied, which does not keep the
+    /// others from moving; any other error of the driver's copy engine, after which nothing more is tried. No page is
+    /// lost.
     pub fn evict(&self, offset: PageOffset, nr: NrPages) -> Result<NrPages> {
         self.evict_list([(offset, nr)])
     }
@@ -102,7 +118,7 @@ impl<T: DevPagemapOps> DevPagemap<T> {
     ) -> Result<NrPages> {
         let mut buffer = self.evict_buffer().lock();
         let window = buffer.capacity();
-        let mut moved = 0usize;
+        let mut result = Evicted::default();
         let mut pieces = Pieces::NONE;
         for (offset, nr) in list {
             let end = offset
@@ -115,7 +131,7 @@ impl<T: DevPagemapOps> DevPagemap<T> {
                 // Pieces end where a large folio may begin, and so none of them cuts one.
                 let stop = start.next_window(window).map_or(end, |stop| stop.min(end));
                 if !pieces.add(start, stop, window) {
-                    moved = moved.saturating_add(self.evict_pieces(&pieces, &mut buffer)?.get());
+                    self.evict_pieces(&pieces, &mut buffer, &mut result)?;
                     pieces = Pieces::NONE;
                     // No piece is longer than a window.
                     pieces.add(start, stop, window);
@@ -123,24 +139,70 @@ impl<T: DevPagemapOps> DevPagemap<T> {
                 next = stop;
             }
         }
-        moved = moved.saturating_add(self.evict_pieces(&pieces, &mut buffer)?.get());
-        Ok(NrPages::new(moved))
+        self.evict_pieces(&pieces, &mut buffer, &mut result)?;
+        match result.failed {
+            true => Err(EIO),
+            false => Ok(NrPages::new(result.moved)),
+        }
     }
 
-    /// Moves the pages in service in `pieces`, which the buffer has room for, and gives the number of those
-    /// that have moved.
-    fn evict_pieces(&self, pieces: &Pieces, buffer: &mut MigrateBuffer) -> Result<NrPages> {
-        let (moved, large) = self.evict_once(pieces, buffer.entries())?;
+    /// Moves the pages in service in `pieces`, which the buffer has room for.
+    ///
+    /// # Errors
+    ///
+    /// Those of an engine that has failed as a whole.
+    fn evict_pieces(
+        &self,
+        pieces: &Pieces,
+        buffer: &mut MigrateBuffer,
+        result: &mut Evicted,
+    ) -> Result {
         let split = || {
             pieces.iter().fold(false, |any, (start, stop)| {
                 self.split_folios(start, stop) || any
             })
         };
-        if large == Large::Placed || !split() {
-            return Ok(moved);
+        let once = self.evict_once(pieces, buffer.entries());
+        let again = match once {
+            Ok((moved, Large::NoPlace)) if split() => {
+                result.moved(moved);
+                self.evict_once(pieces, buffer.entries())
+            }
+            once => once,
+        };
+        match again {
+            Ok((moved, _)) => result.moved(moved),
+            Err(EIO) => self.evict_singly(pieces, buffer, result)?,
+            Err(err) => return Err(err),
         }
-        let (more, _) = self.evict_once(pieces, buffer.entries())?;
-        Ok(NrPages::new(moved.get().saturating_add(more.get())))
+        Ok(())
+    }
+
+    /// As [`DevPagemap::evict_pieces`], folio by folio: there is one that cannot be copied.
+    fn evict_singly(
+        &self,
+        pieces: &Pieces,
+        buffer: &mut MigrateBuffer,
+        result: &mut Evicted,
+    ) -> Result {
+        for (start, stop) in pieces.iter() {
+            let mut next = Some(start);
+            while let Some(offset) = next.and_then(|next| self.next_out(next)) {
+                if offset >= stop {
+                    break;
+                }
+                next = offset.checked_add(NrPages::new(1));
+                next = next.map(|end| self.folio_end(end));
+                let mut folio = Pieces::NONE;
+                folio.add(offset, next.unwrap_or(stop), buffer.capacity());
+                match self.evict_once(&folio, buffer.entries()) {
+                    Ok((moved, _)) => result.moved(moved),
+                    Err(EIO) => result.failed = true,
+                    Err(err) => return Err(err),
+                }
+            }
+        }
+        Ok(())
     }
 
     /// As [`DevPagemap::evict_pieces`], but a large folio stays if there is no memory as large: tells
@@ -205,23 +267,6 @@ impl<T: DevPagemapOps> DevPagemap<T> {
         large_order()
             .and_then(|large| start.checked_add(large.nr_pages()))
             .unwrap_or(end)
-    }
-
-    /// Moves as many pages to system memory as will go. An engine that fails is reported, and does
-    /// not keep the rest from being tried.
-    pub(crate) fn evict_all(&self) {
-        let window = self.evict_buffer().lock().capacity();
-        let mut next = PageOffset::ZERO;
-        while let Some(start) = self.next_out(next) {
-            let all = PageOffset::new(self.nr_pages().get());
-            let stop = start.next_window(window).map_or(all, |stop| stop.min(all));
-            // OVERFLOW: `start` lies in the pagemap, and below `stop`.
-            let nr = NrPages::new(stop.get() - start.get());
-            if let Err(err) = self.evict(start, nr) {
-                pr_err!("{:?} when bringing home pages from {:?} on\n", err, start);
-            }
-            next = stop;
-        }
     }
 }
 

@@ -128,14 +128,22 @@ impl<'f, T: DevPagemapOps> Fault<'f, T> {
     }
 
     /// Brings the page home, and with it the pages of the device among the `nr` around it: from an
-    /// address that is a multiple of so many pages, as far as the mapping reaches.
+    /// address that is a multiple of so many pages, as far as the mapping reaches. If they cannot all be moved, the
+    /// page that was touched is tried alone.
     ///
     /// # Context
     ///
     /// May sleep.
     pub fn migrate_around(self, nr: NrPages) -> FaultAnswer {
-        match self.try_migrate(nr) {
-            Ok(()) => FaultAnswer::RETRY,
+        let one = NrPages::new(1);
+        let result = match self.try_migrate(nr.max(one)) {
+            // That a neighbour cannot come home is none of this process's business.
+            Err(_) if nr > one => self.try_migrate(one),
+            result => result,
+        };
+        match result {
+            // Somebody is using the device just now: the CPU tries again, as with a page that is in use.
+            Ok(()) | Err(EBUSY | EAGAIN) => FaultAnswer::RETRY,
             Err(ENOMEM) => self.fail(FaultError::OutOfMemory),
             Err(_) => self.fail(FaultError::Bus),
         }
@@ -149,15 +157,22 @@ impl<'f, T: DevPagemapOps> Fault<'f, T> {
         })
     }
 
+    /// The order of the folio that was touched.
+    fn order(&self) -> Order {
+        // SAFETY: The fault is valid, by the type invariants.
+        let page = unsafe { (*self.vmf.as_ptr()).page };
+        // SAFETY: The page is locked and has a reference, by the type invariants.
+        let folio = unsafe { bindings::page_folio(page) };
+        // SAFETY: As above.
+        NonNull::new(folio).map_or(Order::ZERO, |folio| unsafe { order_of(folio) })
+    }
+
     /// The range to be brought home: the large folio that was touched, if the fault was one of a whole
     /// PMD, and otherwise `nr` pages.
     fn range(&self, vma: &VmaRef, nr: NrPages) -> Result<UserRange> {
         // SAFETY: The fault is valid, by the type invariants.
         let pte = unsafe { (*self.vmf.as_ptr()).pte };
-        // SAFETY: As above. The page is locked and has a reference, by the type invariants.
-        let folio = unsafe { bindings::page_folio((*self.vmf.as_ptr()).page) };
-        // SAFETY: As above.
-        let order = NonNull::new(folio).map_or(Order::ZERO, |folio| unsafe { order_of(folio) });
+        let order = self.order();
         let nr = match large_order().filter(|_| pte.is_null()) {
             // A window cuts no huge page.
             Some(large) => {
@@ -205,7 +220,8 @@ impl<'f, T: DevPagemapOps> Fault<'f, T> {
                 dst: &mut dst,
             }
         } else {
-            buffer = MigrateBuffer::new(range.nr_pages())?;
+            buffer = MigrateBuffer::new(range.nr_pages())
+                .inspect_err(|_| self.pagemap.counters().failed(Failure::NoMemory))?;
             buffer.entries()
         };
         // SAFETY: The fault is valid, by the type invariants.
@@ -232,8 +248,8 @@ impl<'f, T: DevPagemapOps> Fault<'f, T> {
         if !filled.is_filled(touched) {
             drop(filled);
             return match large {
-                Large::NoPlace => self.split(),
-                Large::Placed => Err(ENOMEM),
+                Large::NoPlace if self.order() > Order::ZERO => self.split(),
+                _ => Err(ENOMEM),
             };
         }
         // That nothing has moved means that somebody is looking at the page just now.

@@ -40,6 +40,7 @@ mod evict;
 mod fault;
 mod flight;
 mod folio;
+mod lock;
 mod memory;
 mod migrate;
 mod migrate_pfn;
@@ -55,6 +56,7 @@ mod resource;
 #[cfg(CONFIG_RUST_DPMEM_KUNIT_TEST)]
 mod tests;
 mod trace;
+mod vma;
 
 pub use bound::{
     BoundPagemap,

@@ -34,7 +34,8 @@ impl<P> DeviceMemory<P> {
     ///
     /// # Errors
     ///
-    /// What does not come from the machine: all errors but [`ERANGE`] and `EOPNOTSUPP`.
+    /// What does not come from the machine: all errors but [`ERANGE`] and `EOPNOTSUPP`. What a driver supplies for its
+    /// pagemap must not fail with these two.
     pub fn of(registration: Result<P>) -> Result<Self> {
         // CAST: An error number is small.
         const EOPNOTSUPP: i32 = -(bindings::EOPNOTSUPP as i32);

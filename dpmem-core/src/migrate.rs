@@ -198,6 +198,11 @@ impl<T: DevPagemapOps> Step<'_, T> {
         Ok(())
     }
 
+    /// Whether there is a place for a page, so that it is worth while to split a large folio.
+    fn has_small_place(&self) -> bool {
+        self.way == Way::ToRam || self.pagemap.request_folio(Order::ZERO).is_ok()
+    }
+
     /// Gives everything back, and finds it again in single pages; false if that is not possible.
     fn collect_small(&mut self) -> bool {
         let large = self.flight.nr_large();
@@ -273,7 +278,7 @@ impl<'m, T: DevPagemapOps> Collected<'m, T> {
 
     fn fill_from(self, data: &mut NewData<'_, T>) -> Filled<'m, T> {
         let mut step = self.0;
-        if step.fill(data) == Large::NoPlace && step.collect_small() {
+        if step.fill(data) == Large::NoPlace && step.has_small_place() && step.collect_small() {
             step.fill(data);
         }
         Filled(step)
@@ -351,6 +356,10 @@ impl<'m, T: DevPagemapOps> Filled<'m, T> {
     /// The migration is then undone.
     pub fn copy(self) -> Result<Copied<'m, T>> {
         let step = self.0;
+        if step.flight.nr_filled() == NrPages::ZERO {
+            // Nothing to do for an engine, which may be asleep.
+            return Ok(Copied(step));
+        }
         let mut batch = Batch::new(&step.flight, step.pagemap, step.way);
         let fence = step.pagemap.ops().engine().submit(&mut batch);
         let copied = fence

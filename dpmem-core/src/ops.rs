@@ -43,12 +43,14 @@ use crate::{
 ///     engine: CopyRing,
 /// }
 /// ```
+///
+/// It is `'static`, because a pagemap that is leaked stays registered, and CPU faults go on asking for its pages.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not what a driver supplies for its device memory",
     label = "this has no allocator of offsets and no copy engine",
     note = "add `#[derive(DevPagemapOps)]` to a struct with fields marked `#[offsets]` and `#[engine]`"
 )]
-pub trait DevPagemapOps: Sized + Send + Sync {
+pub trait DevPagemapOps: Sized + Send + Sync + 'static {
     /// Who decides which page is handed out.
     type Offsets: OffsetAllocator;
 

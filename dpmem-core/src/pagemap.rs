@@ -344,8 +344,8 @@ impl<T: DevPagemapOps> DevPagemap<T> {
     ///
     /// [`ENOMEM`] if the allocator has none; [`EINVAL`] if the kernel has no folios of this order,
     /// which is [`Order::of_pmd`] for private memory, or zero; [`EINVAL`] or [`EBUSY`] if what the
-    /// allocator handed out is not an idle run of this pagemap. It is not given back then, lest it be
-    /// offered again.
+    /// allocator handed out is not an idle run of this pagemap. If it lies in the pagemap, it is not given back, lest
+    /// it be offered again.
     pub fn request_folio(&self, order: Order) -> Result<RequestedFolio<'_, T>> {
         // The kernel would queue a large folio of coherent memory for splitting, and complain when it is
         // freed: only those of private memory are meant to be.
@@ -369,7 +369,12 @@ impl<T: DevPagemapOps> DevPagemap<T> {
             }
             Err(err @ (EINVAL | EBUSY)) => {
                 self.counters.failed(Failure::BadOffset);
-                pr_err!("the driver's allocator offers {:?}: {:?}\n", offset, err);
+                kernel::pr_err_once!("a driver's allocator offers {:?}: {:?}\n", offset, err);
+                // Beyond the end is nobody's: an allocator that is larger than its pagemap loses nothing.
+                let end = offset.checked_add(order.nr_pages());
+                if end.is_some_and(|end| end.get() > self.nr_pages().get()) {
+                    self.ops.offsets().free(offset, order);
+                }
                 Err(err)
             }
             Err(err) => {
@@ -406,8 +411,13 @@ impl<T: DevPagemapOps> PinnedDrop for DevPagemap<T> {
         // no memory at this moment. Nothing tells when such a moment is over, and nobody else will
         // try, so this goes on until all are home.
         let mut pause = 1;
+        let mut told = None;
         loop {
-            self.evict_all();
+            if let Err(err) = self.evict(PageOffset::ZERO, self.nr_pages()) {
+                if told.replace(err) != Some(err) {
+                    pr_err!("pages of a device cannot be brought home: {:?}\n", err);
+                }
+            }
             let left = self.nr_out();
             if left == NrPages::ZERO {
                 break;

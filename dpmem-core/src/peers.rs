@@ -36,7 +36,8 @@ use crate::{
 pub struct PeerGroup<T: DevPagemapOps> {
     // Something with an address.
     _address: u8,
-    _pagemaps: PhantomData<fn(T)>,
+    // Of exactly this `T`: the owner says so.
+    _pagemaps: PhantomData<fn(T) -> T>,
 }
 
 impl<T: DevPagemapOps> PeerGroup<T> {

@@ -24,6 +24,10 @@ impl PhysRange {
     /// Requests these addresses, in the name of `name`: for a driver that knows them from its device's own tables, or
     /// from the one who loads it. One that has a resource of its device's, requests a part of that.
     ///
+    /// That nobody else has the addresses does not say that there is memory, nor that firmware leaves it alone: who names
+    /// them vouches for it. As with other parameters of that kind, the kernel is marked as one that a user has
+    /// interfered with (`TAINT_USER`).
+    ///
     /// # Context
     ///
     /// May sleep.
@@ -38,8 +42,11 @@ impl PhysRange {
         // changes it but by C functions that lock.
         let root = unsafe { &*root };
         // CAST: `usize` is not wider than `u64`.
-        root.request_region(self.start(), bytes as u64, name, Flags::IORESOURCE_MEM)
-            .ok_or(EBUSY)
+        let region = root.request_region(self.start(), bytes as u64, name, Flags::IORESOURCE_MEM);
+        let region = region.ok_or(EBUSY)?;
+        // SAFETY: Always safe to call.
+        unsafe { bindings::add_taint(bindings::TAINT_USER, bindings::lockdep_ok_LOCKDEP_STILL_OK) };
+        Ok(region)
     }
 
     /// The addresses of `region`; [`EINVAL`] if they are not whole pages.

@@ -85,7 +85,17 @@ pub(crate) fn derive(input: DeriveInput) -> Result<TokenStream> {
             "`DevPagemapOps` can only be derived for a struct",
         ));
     };
-    // A derive macro's attributes are allowed here as well.
+    // A derive macro's attributes are allowed on fields, and here as well.
+    let on_fields = data.fields.iter().flat_map(|field| &field.attrs);
+    if let Some(attr) = on_fields
+        .into_iter()
+        .find(|attr| attr.path().is_ident("migrate_to_ram"))
+    {
+        return Err(Error::new_spanned(
+            attr,
+            "`#[migrate_to_ram]` belongs above the struct, and not to a field",
+        ));
+    }
     let misplaced = |attr: &&syn::Attribute| {
         ["offsets", "engine"]
             .iter()

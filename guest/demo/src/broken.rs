@@ -35,6 +35,7 @@ use crate::{
         page_size,
         Mapping, //
     },
+    pagemap::Count,
     process::Child,
     scenarios::{
         check,
@@ -54,6 +55,7 @@ pub(crate) const ALL: &[(&str, Scenario)] = &[
     ("broken_on_the_way_home", broken_on_the_way_home),
     ("broken_at_a_touch", broken_at_a_touch),
     ("broken_when_released", broken_when_released),
+    ("broken_page", broken_page),
 ];
 
 const PAGES: usize = 64;
@@ -149,4 +151,28 @@ fn broken_when_released(path: &Path) -> Result<()> {
         expect(&memory, in_ram(memory.pages()))?;
         check(memory.bytes(), |page| pattern(page, 1))
     })
+}
+
+/// The page that the device cannot read keeps nobody else's on the device.
+fn broken_page(path: &Path) -> Result<()> {
+    let device = Device::open(path)?;
+    // The device is empty, and hands out its first page first.
+    device.release()?;
+    let mut memory = Mapping::private(PAGES)?;
+    fill(memory.bytes_mut(), 2);
+    migrate(&device, &memory)?;
+    device.fail(Failure::BadPage)?;
+    let evicted = device.evict();
+    ensure!(evicted == Err(Errno::EIO), "the eviction: {evicted:?}");
+    let left = Count {
+        ram: PAGES - 1,
+        device: 1,
+        none: 0,
+    };
+    expect(&memory, left)?;
+    device.mend()?;
+    let evicted = device.evict()?;
+    ensure!(evicted == 1, "{evicted} pages came home in the end");
+    expect(&memory, in_ram(PAGES))?;
+    check(memory.bytes(), |page| pattern(page, 2))
 }

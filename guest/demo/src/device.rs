@@ -78,6 +78,8 @@ pub(crate) enum Failure {
     BreakDown = 1 << 16,
     /// It does not say that a copy is done.
     TimeOut = 1 << 17,
+    /// Its first page cannot be read, until something else goes wrong, or nothing.
+    BadPage = 1 << 18,
 }
 
 /// What the driver keeps with the memory that a file has moved to the device.
@@ -162,9 +164,19 @@ impl Device {
 
     /// Lets something go wrong the next time.
     pub(crate) fn fail(&self, failure: Failure) -> Result<(), Errno> {
+        self.set_flags(failure as u64)
+    }
+
+    /// Lets nothing go wrong any more.
+    pub(crate) fn mend(&self) -> Result<(), Errno> {
+        // A flag that means nothing: a command is about one page at least.
+        self.set_flags(1 << 1)
+    }
+
+    fn set_flags(&self, flags: u64) -> Result<(), Errno> {
         let mut command = Command {
             // Where the flags are.
-            npages: failure as u64,
+            npages: flags,
             ..Command::default()
         };
         self.raw(Request::Fail, &mut command)

@@ -211,3 +211,10 @@ not_simulated! {
 
 pub const TAINT_WARN: u32 = 9;
 pub const BUGFLAG_WARNING: u32 = 1;
+
+pub type lockdep_ok = c_uint;
+pub const lockdep_ok_LOCKDEP_STILL_OK: lockdep_ok = 0;
+pub const TAINT_USER: u32 = 6;
+
+/// What a machine of a test is trusted with, nobody asks.
+pub unsafe extern "C" fn add_taint(_flag: c_uint, _lockdep_ok: lockdep_ok) {}

@@ -8,9 +8,12 @@ use kernel::{
         MiscDevice,
         MiscDeviceRegistration, //
     },
-    mm::virt::{
-        flags,
-        VmaNew, //
+    mm::{
+        virt::{
+            flags,
+            VmaNew, //
+        },
+        MmapReadGuard, //
     },
     page::{
         Page,
@@ -127,10 +130,15 @@ impl<const N: usize> MiscDevice for DmirrorFile<N> {
                 let defects = [
                     (uapi::FLAG_BREAK_DOWN, Defect::BreakDown),
                     (uapi::FLAG_TIME_OUT, Defect::TimeOut),
+                    (uapi::FLAG_BAD_PAGE, Defect::BadPage),
                 ];
-                for (_, defect) in defects.iter().filter(|(flag, _)| flags & flag != 0) {
-                    let pagemap = this.device.memory()?.into_result()?;
-                    pagemap.ops().cells().break_next(*defect);
+                let defect = defects.iter().find(|(flag, _)| flags & flag != 0);
+                if defect.is_some() {
+                    this.device.memory()?.into_result()?;
+                }
+                if let Some(pagemap) = this.device.pagemap() {
+                    let cells = pagemap.ops().cells();
+                    cells.set_defect(defect.map(|(_, defect)| *defect));
                 }
             }
             _ => return Err(EINVAL),
@@ -284,27 +292,15 @@ impl<const N: usize> DmirrorFile<N> {
     fn for_each_vma(
         &self,
         range: UserRange,
-        mut f: impl FnMut(&kernel::mm::MmapReadGuard<'_>, UserRange) -> Result,
+        mut f: impl FnMut(&MmapReadGuard<'_>, UserRange) -> Result,
     ) -> Result {
         let mm = self.mirror.mm().mmget_not_zero().ok_or(EINVAL)?;
-        let mut rest = Some(range);
-        while let Some(range) = rest {
-            if current!().signal_pending() {
-                return Err(EINTR);
+        range.for_each_vma(&mm, WINDOW, |mmap, vma, window| {
+            match vma.flags() & flags::READ {
+                0 => Err(EINVAL),
+                _ => f(mmap, window),
             }
-            let mmap = mm.mmap_read_lock();
-            let vma = mmap.vma_lookup(range.start().get()).ok_or(EINVAL)?;
-            if vma.flags() & flags::READ == 0 {
-                return Err(EINVAL);
-            }
-            let window = range
-                .ending_at(UserAddr::new(vma.end())?)
-                .and_then(|range| range.first(WINDOW))
-                .ok_or(EINVAL)?;
-            f(&mmap, window)?;
-            rest = range.starting_at(window.end());
-        }
-        Ok(())
+        })
     }
 
     /// Calls `visit` for `window`, and again for what is left of it. Where the device has no

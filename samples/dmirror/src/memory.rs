@@ -84,13 +84,15 @@ impl Memory {
     }
 }
 
-/// What goes wrong with a batch.
+/// What goes wrong with a device.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Defect {
-    /// The device breaks down when the first transfer is done.
+    /// It breaks down with the next batch, when the first transfer is done.
     BreakDown,
-    /// The device does not say that it is done.
+    /// It does not say that it is done with the next batch.
     TimeOut,
+    /// Its first page cannot be read.
+    BadPage,
 }
 
 /// What tells that the device has copied a batch, or what went wrong.
@@ -99,8 +101,8 @@ pub(crate) struct CellsFence(Option<Defect>);
 impl Fence for CellsFence {
     fn wait(self) -> Result {
         match self.0 {
-            Some(_) => Err(ETIMEDOUT),
-            None => Ok(()),
+            Some(Defect::BreakDown | Defect::TimeOut) => Err(ETIMEDOUT),
+            Some(Defect::BadPage) | None => Ok(()),
         }
     }
 }
@@ -108,7 +110,7 @@ impl Fence for CellsFence {
 /// What holds the bytes, and copies them.
 #[pin_data]
 pub(crate) struct Cells {
-    // What is to go wrong with the next batch.
+    // What is to go wrong.
     #[pin]
     defect: SpinLock<Option<Defect>>,
     // Taken with the lock of a mirror held, so nothing is allocated under it.
@@ -130,9 +132,18 @@ impl Cells {
         })
     }
 
-    /// Lets the next batch go wrong.
-    pub(crate) fn break_next(&self, defect: Defect) {
-        *self.defect.lock() = Some(defect);
+    /// Lets something go wrong, or nothing any more.
+    pub(crate) fn set_defect(&self, defect: Option<Defect>) {
+        *self.defect.lock() = defect;
+    }
+
+    /// What goes wrong with this batch.
+    fn next_defect(&self) -> Option<Defect> {
+        let mut defect = self.defect.lock();
+        match *defect {
+            Some(Defect::BadPage) => Some(Defect::BadPage),
+            _ => defect.take(),
+        }
     }
 
     /// Makes sure that there is something behind `pages`. May sleep.
@@ -240,7 +251,7 @@ impl CopyEngine for Cells {
     type Data = Arc<Client>;
 
     fn submit<'a>(&'a self, batch: &mut Batch<'a, Self>) -> Result<CellsFence> {
-        let defect = self.defect.lock().take();
+        let defect = self.next_defect();
         for (i, transfer) in batch.enumerate() {
             if i > 0 && defect == Some(Defect::BreakDown) {
                 return Err(EIO);
@@ -266,8 +277,12 @@ impl CopyEngine for Cells {
                         }
                     }
                 },
-                Transfer::FromPeer { peer, src, dst } => self.copy_from(peer, &src, &dst)?,
+                Transfer::FromPeer { peer, src, dst, .. } => self.copy_from(peer, &src, &dst)?,
                 Transfer::ToRam { src, dst } => {
+                    let bad = defect == Some(Defect::BadPage);
+                    if bad && src.offset() == PageOffset::ZERO {
+                        return Err(EIO);
+                    }
                     if let Some(client) = src.data() {
                         client.comes_home(src.nr_pages());
                     }

@@ -92,6 +92,7 @@ struct EduData {
     #[pin]
     _misc: MiscDeviceRegistration<EduFile>,
     _published: Published<Edu>,
+    edu: Arc<Edu>,
 }
 
 struct EduDriver;
@@ -133,13 +134,20 @@ impl pci::Driver for EduDriver {
             let pagemap = DevPagemap::new(c"edu", VRAM, node, vram);
             let memory = BoundPagemap::new(pdev.as_ref(), pagemap)
                 .inspect_err(|err| dev_err!(pdev, "no device memory: {:?}\n", err))?;
+            let edu = Arc::new(Edu { memory }, GFP_KERNEL)?;
             let published = DEVICE
-                .publish(Arc::new(Edu { memory }, GFP_KERNEL)?)
+                .publish(edu.clone())
                 .inspect_err(|_| dev_err!(pdev, "there is one such device already\n"))?;
             Ok(try_pin_init!(EduData {
                 _misc <- MiscDeviceRegistration::register(MiscDeviceOptions { name: c"edu0" }),
                 _published: published,
+                edu,
             }))
         })
+    }
+
+    fn unbind<'bound>(_pdev: &'bound pci::Device<Core<'_>>, this: Pin<&Self::Data<'bound>>) {
+        // The device can still copy.
+        this.edu.memory().close();
     }
 }

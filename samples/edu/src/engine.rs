@@ -102,14 +102,14 @@ impl Engine {
 }
 
 /// A copy that is to be made.
-struct Order {
+struct Descriptor {
     command: u32,
     source: u32,
     destination: u32,
     count: u32,
 }
 
-impl Order {
+impl Descriptor {
     fn start(&self, bar: &Bar<'_>) {
         bar.write32(self.source, SOURCE);
         bar.write32(self.destination, DESTINATION);
@@ -152,7 +152,7 @@ fn wait_until_idle(bar: &Bar<'_>, device: &kernel::device::Device) -> Result {
     }
 }
 
-/// The last copy of a batch, which goes on until this is dropped.
+/// The last copy of a batch. The device may be at it for as long as nobody has waited.
 pub(crate) struct Copying<'a> {
     bar: &'a Bar<'a>,
     device: &'a kernel::device::Device<Bound>,
@@ -179,19 +179,19 @@ impl CopyEngine for Engine {
         // All that can fail comes before the first copy.
         let mut to_device = None;
         let mut to_ram = None;
-        let mut orders = KVec::new();
+        let mut descriptors = KVec::new();
         for transfer in batch {
-            let order = match transfer {
+            let descriptor = match transfer {
                 Transfer::ToDevice { src, dst } => {
                     let count = count(src.nr_pages())?;
-                    Order {
+                    Descriptor {
                         command: RUN,
                         source: bus(map(&mut to_device, device, nr, src)?)?,
                         destination: address(dst.offset())?,
                         count,
                     }
                 }
-                Transfer::Zero { dst } => Order {
+                Transfer::Zero { dst } => Descriptor {
                     command: RUN,
                     source: bus(self.zeroes.dma_address())?,
                     destination: address(dst.offset())?,
@@ -200,7 +200,7 @@ impl CopyEngine for Engine {
                 },
                 Transfer::ToRam { src, dst } => {
                     let count = count(src.nr_pages())?;
-                    Order {
+                    Descriptor {
                         command: RUN | TO_BUS,
                         source: address(src.offset())?,
                         destination: bus(map(&mut to_ram, device, nr, dst)?)?,
@@ -210,16 +210,16 @@ impl CopyEngine for Engine {
                 // It has no peers.
                 Transfer::FromPeer { .. } => return Err(EINVAL),
             };
-            orders.push(order, GFP_KERNEL)?;
+            descriptors.push(descriptor, GFP_KERNEL)?;
         }
         let to_device = to_device.map(DmaMap::sync).transpose()?;
         let to_ram = to_ram.map(DmaMap::sync).transpose()?;
 
         let idle = self.idle.lock();
-        for order in &orders {
+        for descriptor in &descriptors {
             // For the one before it.
             wait_until_idle(bar, device)?;
-            order.start(bar);
+            descriptor.start(bar);
         }
         Ok(Copying {
             bar,

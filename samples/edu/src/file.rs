@@ -9,7 +9,6 @@ use kernel::{
         MiscDevice,
         MiscDeviceRegistration, //
     },
-    mm::MmapReadGuard,
     prelude::*,
     sync::Arc,
     uaccess::{
@@ -57,14 +56,23 @@ impl MiscDevice for EduFile {
     fn ioctl(this: &Self, _file: &File, cmd: u32, arg: usize) -> Result<isize> {
         // Unbinding waits until this is dropped.
         let pagemap = this.0.memory().access().ok_or(ENODEV)?;
+        let current = current!();
+        let mm = current.mm().ok_or(EINVAL)?;
         let mut buffer = MigrateBuffer::new(WINDOW)?;
-        let moved = match cmd {
-            MIGRATE_TO_DEV => for_each_vma(read_range(arg)?, |mmap, window| {
-                MigrateVma::to_device(&pagemap, mmap, window, &mut buffer)?.migrate()
-            }),
-            MIGRATE_TO_SYS => for_each_vma(read_range(arg)?, |mmap, window| {
-                MigrateVma::to_ram(&pagemap, mmap, window, &mut buffer)?.migrate()
-            }),
+        let mut moved = 0usize;
+        let mut migrate = |to_device| {
+            read_range(arg)?.for_each_vma(mm, WINDOW, |mmap, _, window| {
+                let pages = match to_device {
+                    true => MigrateVma::to_device(&pagemap, mmap, window, &mut buffer),
+                    false => MigrateVma::to_ram(&pagemap, mmap, window, &mut buffer),
+                }?;
+                moved = moved.saturating_add(pages.migrate()?.get());
+                Ok(())
+            })
+        };
+        match cmd {
+            MIGRATE_TO_DEV => migrate(true),
+            MIGRATE_TO_SYS => migrate(false),
             _ => Err(ENOTTY),
         }?;
         Ok(isize::try_from(moved)?)
@@ -83,29 +91,4 @@ fn read_range(arg: usize) -> Result<UserRange> {
         UserAddr::new(addr.try_into()?)?,
         NrPages::new(nr.try_into()?),
     )
-}
-
-/// Calls `f` for the pieces of `range`, each of which lies in one mapping, and sums up what it returns.
-fn for_each_vma(
-    range: UserRange,
-    mut f: impl FnMut(&MmapReadGuard<'_>, UserRange) -> Result<NrPages>,
-) -> Result<usize> {
-    let current = current!();
-    let mm = current.mm().ok_or(EINVAL)?;
-    let mut moved = 0usize;
-    let mut rest = Some(range);
-    while let Some(range) = rest {
-        if current.signal_pending() {
-            return Err(EINTR);
-        }
-        let mmap = mm.mmap_read_lock();
-        let vma = mmap.vma_lookup(range.start().get()).ok_or(EINVAL)?;
-        let window = range
-            .ending_at(UserAddr::new(vma.end())?)
-            .and_then(|range| range.first(WINDOW))
-            .ok_or(EINVAL)?;
-        moved = moved.saturating_add(f(&mmap, window)?.get());
-        rest = range.starting_at(window.end());
-    }
-    Ok(moved)
 }
