@@ -1,25 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Devices, what they own, and their view of system memory.
+//! Devices, and what they own.
 //!
-//! Real: faux devices, what is released when one goes away and in which order, `dma_map_page()`: what is mapped is to be
-//! unmapped, as it was mapped. Not simulated: buses and drivers, an IOMMU (so that there are no ranges of IOVA), coherent
-//! allocations, scatterlists, memory-mapped registers, debugfs.
+//! Real: faux devices, what is released when one goes away and in which order. Not simulated: buses and drivers,
+//! scatterlists, memory-mapped registers, debugfs. What devices can reach is in `dma.rs`.
 
 use ffi::*;
 use pin_init::Zeroable;
 
 use crate::{
     consts::*,
+    dma::{dma_addr_t, phys_addr_t},
     files::{file, file_operations},
     machine::{might_sleep, with},
-    pages::{data, page},
-    report::report,
+    pages::page,
     rest::{inode, seq_file},
 };
-
-pub type phys_addr_t = u64;
-pub type dma_addr_t = u64;
 
 #[repr(C)]
 pub struct device {
@@ -189,138 +185,6 @@ pub unsafe extern "C" fn devm_add_action_or_reset(
     unsafe { devres_node_add(dev, action.cast()) };
     0
 }
-
-// 7.3 asks bindgen for types of their own, 7.2 does not.
-#[cfg(newtype_enums)]
-#[repr(transparent)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct dma_data_direction(pub c_uint);
-
-#[cfg(newtype_enums)]
-impl dma_data_direction {
-    pub const DMA_BIDIRECTIONAL: Self = Self(0);
-    pub const DMA_TO_DEVICE: Self = Self(1);
-    pub const DMA_FROM_DEVICE: Self = Self(2);
-    pub const DMA_NONE: Self = Self(3);
-}
-
-#[cfg(not(newtype_enums))]
-pub type dma_data_direction = c_uint;
-#[cfg(not(newtype_enums))]
-pub const dma_data_direction_DMA_BIDIRECTIONAL: dma_data_direction = 0;
-#[cfg(not(newtype_enums))]
-pub const dma_data_direction_DMA_TO_DEVICE: dma_data_direction = 1;
-#[cfg(not(newtype_enums))]
-pub const dma_data_direction_DMA_FROM_DEVICE: dma_data_direction = 2;
-#[cfg(not(newtype_enums))]
-pub const dma_data_direction_DMA_NONE: dma_data_direction = 3;
-
-#[repr(C)]
-#[derive(Clone, Copy, Default, Zeroable)]
-pub struct dma_iova_state {
-    pub addr: dma_addr_t,
-    pub __size: u64,
-}
-
-/// A page that a device can reach: which device, how many bytes, in which direction.
-pub(crate) type Mapping = (usize, usize, dma_data_direction);
-
-pub unsafe extern "C" fn page_to_phys(page: *const page) -> phys_addr_t {
-    (unsafe { crate::pages::page_to_pfn(page) } as u64) << PAGE_SHIFT
-}
-
-pub unsafe extern "C" fn dma_map_page_attrs(
-    dev: *mut device,
-    page: *mut page,
-    offset: usize,
-    size: usize,
-    dir: dma_data_direction,
-    _attrs: c_ulong,
-) -> dma_addr_t {
-    with(|m| {
-        if m.fails("dma_map_page") {
-            return dma_addr_t::MAX;
-        }
-        // The address of the content, so that a device that is a test can look there.
-        let address = unsafe { data(m, page, "dma_map_page") }.expose_provenance() + offset;
-        m.mappings.push((address, (dev as usize, size, dir)));
-        address as dma_addr_t
-    })
-}
-
-pub unsafe extern "C" fn dma_unmap_page_attrs(
-    dev: *mut device,
-    addr: dma_addr_t,
-    size: usize,
-    dir: dma_data_direction,
-    _attrs: c_ulong,
-) {
-    with(|m| {
-        let mapping = (addr as usize, (dev as usize, size, dir));
-        match m.mappings.iter().position(|other| *other == mapping) {
-            Some(i) => {
-                m.mappings.swap_remove(i);
-            }
-            None => report(
-                "what is unmapped was not mapped for this device, with this size and direction",
-            ),
-        }
-    });
-}
-
-pub unsafe extern "C" fn dma_mapping_error(_dev: *mut device, dma_addr: dma_addr_t) -> c_int {
-    match dma_addr {
-        dma_addr_t::MAX => -(crate::errno::ENOMEM as c_int),
-        _ => 0,
-    }
-}
-
-// There is no IOMMU.
-
-pub unsafe extern "C" fn dma_iova_try_alloc(
-    _dev: *mut device,
-    _state: *mut dma_iova_state,
-    _phys: phys_addr_t,
-    _size: usize,
-) -> bool {
-    false
-}
-
-pub unsafe extern "C" fn dma_use_iova(state: *mut dma_iova_state) -> bool {
-    unsafe { (*state).__size != 0 }
-}
-
-pub unsafe extern "C" fn dma_iova_size(state: *mut dma_iova_state) -> usize {
-    unsafe { (*state).__size as usize }
-}
-
-not_simulated! {
-    fn dma_iova_link(
-        *mut device, *mut dma_iova_state, phys_addr_t, usize, usize, dma_data_direction, c_ulong,
-    ) -> c_int;
-    fn dma_iova_sync(*mut device, *mut dma_iova_state, usize, usize) -> c_int;
-    fn dma_iova_destroy(*mut device, *mut dma_iova_state, usize, dma_data_direction, c_ulong);
-    fn dma_iova_free(*mut device, *mut dma_iova_state);
-    fn dma_alloc_attrs(*mut device, usize, *mut dma_addr_t, gfp_t, c_ulong) -> *mut c_void;
-    fn dma_free_attrs(*mut device, usize, *mut c_void, dma_addr_t, c_ulong);
-    fn dma_set_mask(*mut device, u64) -> c_int;
-    fn dma_set_coherent_mask(*mut device, u64) -> c_int;
-    fn dma_set_mask_and_coherent(*mut device, u64) -> c_int;
-    fn dma_set_max_seg_size(*mut device, c_uint);
-    fn dma_max_mapping_size(*mut device) -> usize;
-    fn dma_map_sgtable(*mut device, *mut sg_table, dma_data_direction, c_ulong) -> c_int;
-    fn dma_unmap_sgtable(*mut device, *mut sg_table, dma_data_direction, c_ulong);
-}
-
-pub const DMA_ATTR_WEAK_ORDERING: u32 = 1 << 1;
-pub const DMA_ATTR_WRITE_COMBINE: u32 = 1 << 2;
-pub const DMA_ATTR_NO_KERNEL_MAPPING: u32 = 1 << 4;
-pub const DMA_ATTR_SKIP_CPU_SYNC: u32 = 1 << 5;
-pub const DMA_ATTR_FORCE_CONTIGUOUS: u32 = 1 << 6;
-pub const DMA_ATTR_ALLOC_SINGLE_PAGES: u32 = 1 << 7;
-pub const DMA_ATTR_NO_WARN: u32 = 1 << 8;
-pub const DMA_ATTR_PRIVILEGED: u32 = 1 << 9;
-pub const DMA_ATTR_MMIO: u32 = 1 << 10;
 
 #[repr(C)]
 #[derive(Clone, Copy, Zeroable)]

@@ -28,6 +28,7 @@ mod buddy;
 mod consts;
 mod device_private;
 mod devices;
+mod dma;
 mod driver;
 mod files;
 
@@ -54,6 +55,7 @@ mod workqueue;
 pub mod sim {
     pub use crate::{
         device_private::coherent_memory,
+        dma::{dma_read, dma_write, iommu},
         driver::Module,
         files::OpenFile,
         machine::{changes, for_each_failure, for_each_failure_of, run, spawn, Change, Thread},
@@ -77,6 +79,7 @@ pub use self::{
     consts::*,
     device_private::*,
     devices::*,
+    dma::*,
     errno::*,
     files::*,
     hmm::*,

@@ -22,7 +22,7 @@ use std::{
 use crate::{
     consts::PAGE_SHIFT,
     device_private::{Pages, Physical},
-    devices::Mapping,
+    dma::Dma,
     files::miscdevice,
     mm::mm,
     mm::mm_struct,
@@ -75,8 +75,8 @@ pub(crate) struct State {
     pub(crate) next_pid: i32,
     /// Work items that are queued or run.
     pub(crate) works: HashMap<usize, Item>,
-    /// What devices can reach, by its address.
-    pub(crate) mappings: Vec<(usize, Mapping)>,
+    /// What devices can reach.
+    pub(crate) dma: Dma,
     /// How long nothing has happened but that the only thread slept, in times and in nanoseconds.
     naps: usize,
     pub(crate) slept: i64,
@@ -354,11 +354,7 @@ impl State {
                 .values()
                 .map(|_| "a registered pagemap".to_owned()),
         );
-        left.extend(
-            self.mappings
-                .iter()
-                .map(|_| "a page that is mapped for a device".to_owned()),
-        );
+        left.extend(self.dma.in_use());
         match self.resources.in_use() {
             0 => {}
             nr => left.push(format!("{nr} requested ranges of physical addresses")),

@@ -363,3 +363,23 @@ fn main() -> Outcome {
     // What is left over when the machine is switched off ends the program.
     sim::run(|| show(Path::new(&path)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_goes_well_and_draws_a_picture() {
+        let path = std::env::temp_dir().join(format!("dpmem-demo-{}.svg", std::process::id()));
+        let shown = sim::run(|| show(&path).map_err(|err| err.to_string()));
+        let picture = std::fs::read_to_string(&path);
+        let _ = std::fs::remove_file(&path);
+        assert_eq!(shown, Ok(()));
+        let picture = picture.unwrap();
+        assert!(picture.starts_with("<svg") && picture.ends_with("</svg>\n"));
+        // Each process has its colour in the device's memory.
+        for colour in &timeline::COLOURS[..4] {
+            assert!(picture.matches(colour).count() > 4, "{colour}");
+        }
+    }
+}

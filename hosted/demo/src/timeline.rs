@@ -55,7 +55,7 @@ const COLUMNS: usize = WIDTH / COLUMN;
 const LEAST: f64 = 64.0;
 
 /// The colours of the processes, and of the one that is not among them.
-const COLOURS: [&str; 5] = ["#3b6fb6", "#d9822b", "#3f9c6b", "#a3509e", "#c8414b"];
+pub const COLOURS: [&str; 5] = ["#3b6fb6", "#d9822b", "#3f9c6b", "#a3509e", "#c8414b"];
 const RAM: &str = "#d5d9de";
 const ZERO: &str = "#eceef1";
 const NOTHING: &str = "#fafbfc";

@@ -6,9 +6,10 @@ mod support;
 
 use bindings::sim::{run, spawn, Errno, Mapped, Process, PAGE_SIZE};
 use std::sync::Arc;
-use support::{load, pattern, Command, Device};
+use support::{defect, load, pattern, state, Command, Device};
 
 const EFAULT: Errno = Errno(14);
+const EIO: Errno = Errno(5);
 const EPERM: Errno = Errno(1);
 
 /// Memory of `process`, on the device but for what `skip` says, with a pattern.
@@ -303,5 +304,86 @@ fn the_device_uses_what_moves() {
             }
         }
         thread.join();
+    });
+}
+
+#[test]
+fn a_device_that_breaks_down_loses_nothing() {
+    run(|| {
+        let _driver = load().unwrap();
+        let process = Process::new();
+        let device = Device::open(&process).unwrap();
+        let memory = process.mmap(4 * PAGE_SIZE);
+        let bytes = pattern(4, 3);
+        process.write(memory, &bytes).unwrap();
+        for defect in [defect::BREAK_DOWN, defect::TIME_OUT] {
+            device.break_next(defect).unwrap();
+            assert!(device.call(Command::MigrateToDev, memory, 4).is_err());
+            assert_eq!(process.mapped(memory), Mapped::Ram(true));
+        }
+        device.call(Command::MigrateToDev, memory, 4).unwrap();
+        // A CPU that touches it meanwhile gets a bus error, and the page is still there.
+        device.break_next(defect::TIME_OUT).unwrap();
+        assert_eq!(process.read(memory, &mut [0]), Err(EIO));
+        assert!(is_on_device(&process, memory));
+        device.break_next(defect::TIME_OUT).unwrap();
+        assert!(device.call(Command::Evict, 0, 1).is_err());
+        assert_eq!(contents(&process, memory, 4), bytes);
+    });
+}
+
+#[test]
+fn what_the_kernel_knows_of_each_page() {
+    run(|| {
+        let _driver = load().unwrap();
+        let process = Process::new();
+        let device = Device::open(&process).unwrap();
+        let other = Device::open_as(&process, "hmm_dmirror1").unwrap();
+        let memory = process.mmap(6 * PAGE_SIZE);
+        let at = |page: usize| memory + page * PAGE_SIZE;
+        process.write(at(1), &[1]).unwrap();
+        process.read(at(2), &mut [0]).unwrap();
+        device.call(Command::MigrateToDev, at(3), 1).unwrap();
+        other.call(Command::MigrateToDev, at(4), 1).unwrap();
+        process.write(at(5), &[1]).unwrap();
+        process.mprotect(at(5), PAGE_SIZE, false);
+        let seen = device.snapshot(memory, 6).unwrap();
+        let expected = [
+            state::NONE,
+            state::READ | state::WRITE,
+            state::READ | state::ZERO,
+            state::READ | state::WRITE | state::DEV_PRIVATE,
+            // What another device has is as good as nowhere.
+            state::NONE,
+            state::READ,
+        ];
+        let access = |seen: u8| match seen & 0x03 {
+            // To write is more than to read.
+            0 => seen,
+            _ => seen & 0xfc | if seen & state::WRITE != 0 { 3 } else { 1 },
+        };
+        let seen: Vec<u8> = seen.into_iter().map(access).collect();
+        assert_eq!(seen, expected);
+        // Beyond the end nothing is mapped.
+        process.munmap(at(5), PAGE_SIZE);
+        let seen = device.snapshot(at(4), 2).unwrap();
+        assert_eq!(seen, [state::NONE, state::ERROR]);
+    });
+}
+
+#[test]
+fn clients_know_what_comes_home() {
+    run(|| {
+        let _driver = load().unwrap();
+        let process = Process::new();
+        let device = Device::open(&process).unwrap();
+        let (memory, bytes) = on_device(&process, &device, 8);
+        process.read(memory, &mut [0]).unwrap();
+        process.read(memory + 4 * PAGE_SIZE, &mut [0]).unwrap();
+        device.call(Command::MigrateToSys, memory, 8).unwrap();
+        device.call(Command::Usage, 0, 1).unwrap();
+        let [_, clients, _, home, faults] = device.answer().unwrap();
+        assert_eq!((clients, home, faults), (1, 8, 2));
+        assert_eq!(contents(&process, memory, 8), bytes);
     });
 }

@@ -2,6 +2,8 @@
 
 //! `cargo xtask hosted`: the tests that need the source of a kernel, and no kernel.
 
+mod coverage;
+
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -44,6 +46,9 @@ pub(crate) fn cargo(linux: &LinuxChoice, kernel: KernelChoice) -> Result<Command
 
 /// Runs the tests; false if one failed.
 pub(crate) fn run(options: &HostedOptions) -> Result<bool> {
+    if options.coverage {
+        return coverage::run(&options.linux);
+    }
     let mut command = cargo(&options.linux, options.kernel)?;
     command.args(["test", "--locked", "--workspace"]);
     command.args(&options.arguments);

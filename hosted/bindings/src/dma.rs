@@ -1,0 +1,370 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! System memory as devices see it.
+//!
+//! Real: `dma_map_page()` and ranges of IOVA, if the machine has an IOMMU; what is mapped is to be unmapped, as it was
+//! mapped. What a device reads or writes goes through [`dma_read`] and [`dma_write`], which find out what is not mapped for it.
+//! Not simulated: masks, coherent allocations, bounce buffers, caches.
+
+use std::collections::BTreeMap;
+
+use ffi::*;
+use pin_init::Zeroable;
+
+use crate::{
+    consts::*,
+    devices::{device, sg_table},
+    errno::*,
+    machine::{with, Locked},
+    pages::{data, page, pfn_to_page},
+    report::report,
+};
+
+pub type phys_addr_t = u64;
+pub type dma_addr_t = u64;
+
+// 7.3 asks bindgen for types of their own, 7.2 does not.
+#[cfg(newtype_enums)]
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct dma_data_direction(pub c_uint);
+
+#[cfg(newtype_enums)]
+impl dma_data_direction {
+    pub const DMA_BIDIRECTIONAL: Self = Self(0);
+    pub const DMA_TO_DEVICE: Self = Self(1);
+    pub const DMA_FROM_DEVICE: Self = Self(2);
+    pub const DMA_NONE: Self = Self(3);
+}
+
+#[cfg(not(newtype_enums))]
+pub type dma_data_direction = c_uint;
+#[cfg(not(newtype_enums))]
+pub const dma_data_direction_DMA_BIDIRECTIONAL: dma_data_direction = 0;
+#[cfg(not(newtype_enums))]
+pub const dma_data_direction_DMA_TO_DEVICE: dma_data_direction = 1;
+#[cfg(not(newtype_enums))]
+pub const dma_data_direction_DMA_FROM_DEVICE: dma_data_direction = 2;
+#[cfg(not(newtype_enums))]
+pub const dma_data_direction_DMA_NONE: dma_data_direction = 3;
+
+#[repr(C)]
+#[derive(Clone, Copy, Default, Zeroable)]
+pub struct dma_iova_state {
+    pub addr: dma_addr_t,
+    pub __size: u64,
+}
+
+#[cfg(newtype_enums)]
+const DMA_TO_DEVICE: dma_data_direction = dma_data_direction::DMA_TO_DEVICE;
+#[cfg(newtype_enums)]
+const DMA_FROM_DEVICE: dma_data_direction = dma_data_direction::DMA_FROM_DEVICE;
+#[cfg(not(newtype_enums))]
+const DMA_TO_DEVICE: dma_data_direction = dma_data_direction_DMA_TO_DEVICE;
+#[cfg(not(newtype_enums))]
+const DMA_FROM_DEVICE: dma_data_direction = dma_data_direction_DMA_FROM_DEVICE;
+
+/// Memory that a device can reach.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Mapping {
+    device: usize,
+    size: usize,
+    direction: dma_data_direction,
+    /// Where it is.
+    data: usize,
+}
+
+/// A range of addresses of a device that memory is linked into.
+struct Iova {
+    device: usize,
+    size: usize,
+    links: BTreeMap<usize, Mapping>,
+    /// Up to where the device sees what is linked.
+    synced: usize,
+}
+
+/// What devices can reach on a machine.
+#[derive(Default)]
+pub(crate) struct Dma {
+    iommu: bool,
+    /// Pages by themselves. Several mappings may have one address.
+    mapped: Vec<(u64, Mapping)>,
+    ranges: BTreeMap<u64, Iova>,
+}
+
+impl Dma {
+    /// What is still mapped, in words.
+    pub(crate) fn in_use(&self) -> Option<String> {
+        match (self.mapped.len(), self.ranges.len()) {
+            (0, 0) => None,
+            (mapped, ranges) => Some(format!(
+                "{mapped} pages that are mapped for a device, and {ranges} ranges of its addresses"
+            )),
+        }
+    }
+}
+
+/// Gives the machine an IOMMU: what is mapped together has addresses that follow each other.
+pub fn iommu() {
+    with(|m| m.dma.iommu = true);
+}
+
+/// Where `len` bytes at `addr` are for the only device of the machine that has mapped them, for a transfer in this
+/// direction.
+fn find(m: &mut Locked<'_>, addr: u64, len: usize, direction: dma_data_direction) -> Option<usize> {
+    let inside = |start: u64, mapping: &Mapping| {
+        let offset = usize::try_from(addr.checked_sub(start)?).ok()?;
+        let fits = offset.checked_add(len)? <= mapping.size;
+        (fits && mapping.direction == direction).then_some(mapping.data + offset)
+    };
+    let mut mapped = m.dma.mapped.iter();
+    if let Some(found) = mapped.find_map(|(start, mapping)| inside(*start, mapping)) {
+        return Some(found);
+    }
+    let (start, range) = m.dma.ranges.range(..=addr).next_back()?;
+    let (offset, mapping) = range.links.range(..=(addr - start) as usize).next_back()?;
+    let seen = offset + mapping.size <= range.synced;
+    inside(start + *offset as u64, mapping).filter(|_| seen)
+}
+
+/// The device reads from memory of the system.
+pub fn dma_read(addr: u64, to: &mut [u8]) {
+    with(|m| match find(m, addr, to.len(), DMA_TO_DEVICE) {
+        Some(from) => unsafe {
+            let from = std::ptr::with_exposed_provenance::<u8>(from);
+            to.as_mut_ptr().copy_from_nonoverlapping(from, to.len());
+        },
+        None => report("a device reads what is not mapped for it to read"),
+    });
+}
+
+/// The device writes to memory of the system.
+pub fn dma_write(addr: u64, from: &[u8]) {
+    with(|m| match find(m, addr, from.len(), DMA_FROM_DEVICE) {
+        Some(to) => unsafe {
+            let to = std::ptr::with_exposed_provenance_mut::<u8>(to);
+            to.copy_from_nonoverlapping(from.as_ptr(), from.len());
+        },
+        None => report("a device writes what is not mapped for it to write"),
+    });
+}
+
+pub unsafe extern "C" fn page_to_phys(page: *const page) -> phys_addr_t {
+    (unsafe { crate::pages::page_to_pfn(page) } as u64) << PAGE_SHIFT
+}
+
+pub unsafe extern "C" fn dma_map_page_attrs(
+    dev: *mut device,
+    page: *mut page,
+    offset: usize,
+    size: usize,
+    direction: dma_data_direction,
+    _attrs: c_ulong,
+) -> dma_addr_t {
+    with(|m| {
+        if m.fails("dma_map_page") {
+            return dma_addr_t::MAX;
+        }
+        // A device without an IOMMU sees the addresses that CPUs see, whatever these are.
+        let data = unsafe { data(m, page, "dma_map_page") }.expose_provenance() + offset;
+        let mapping = Mapping {
+            device: dev as usize,
+            size,
+            direction,
+            data,
+        };
+        m.dma.mapped.push((data as u64, mapping));
+        data as dma_addr_t
+    })
+}
+
+pub unsafe extern "C" fn dma_unmap_page_attrs(
+    dev: *mut device,
+    addr: dma_addr_t,
+    size: usize,
+    direction: dma_data_direction,
+    _attrs: c_ulong,
+) {
+    with(|m| {
+        let mapping = Mapping {
+            device: dev as usize,
+            size,
+            direction,
+            data: addr as usize,
+        };
+        match m
+            .dma
+            .mapped
+            .iter()
+            .position(|other| *other == (addr, mapping))
+        {
+            Some(i) => {
+                m.dma.mapped.swap_remove(i);
+            }
+            None => report(
+                "what is unmapped was not mapped for this device, with this size and direction",
+            ),
+        }
+    });
+}
+
+pub unsafe extern "C" fn dma_mapping_error(_dev: *mut device, dma_addr: dma_addr_t) -> c_int {
+    match dma_addr {
+        dma_addr_t::MAX => -(ENOMEM as c_int),
+        _ => 0,
+    }
+}
+
+/// Where the addresses of devices begin, if there is an IOMMU: where nothing else is.
+const FIRST_IOVA: u64 = 1 << 56;
+
+pub unsafe extern "C" fn dma_iova_try_alloc(
+    dev: *mut device,
+    state: *mut dma_iova_state,
+    _phys: phys_addr_t,
+    size: usize,
+) -> bool {
+    with(|m| {
+        if !m.dma.iommu || m.fails("dma_iova_try_alloc") {
+            return false;
+        }
+        let last = m.dma.ranges.iter().next_back();
+        // With a hole between two of them.
+        let addr = last.map_or(FIRST_IOVA, |(start, range)| start + 2 * range.size as u64);
+        let range = Iova {
+            device: dev as usize,
+            size,
+            links: BTreeMap::new(),
+            synced: 0,
+        };
+        m.dma.ranges.insert(addr, range);
+        unsafe { (*state).addr = addr };
+        unsafe { (*state).__size = size as u64 };
+        true
+    })
+}
+
+pub unsafe extern "C" fn dma_use_iova(state: *mut dma_iova_state) -> bool {
+    unsafe { (*state).__size != 0 }
+}
+
+pub unsafe extern "C" fn dma_iova_size(state: *mut dma_iova_state) -> usize {
+    unsafe { (*state).__size as usize }
+}
+
+/// The range of `state`, which must be of `dev`.
+unsafe fn range<'a>(
+    m: &'a mut Locked<'_>,
+    dev: *mut device,
+    state: *mut dma_iova_state,
+    what: &str,
+) -> Option<&'a mut Iova> {
+    let range = m.dma.ranges.get_mut(unsafe { &(*state).addr });
+    let range = range.filter(|range| range.device == dev as usize);
+    if range.is_none() {
+        report(format!(
+            "`{what}()` for a range that the device does not have"
+        ));
+    }
+    range
+}
+
+pub unsafe extern "C" fn dma_iova_link(
+    dev: *mut device,
+    state: *mut dma_iova_state,
+    phys: phys_addr_t,
+    offset: usize,
+    size: usize,
+    direction: dma_data_direction,
+    _attrs: c_ulong,
+) -> c_int {
+    with(|m| {
+        if m.fails("dma_iova_link") {
+            return -(ENOMEM as c_int);
+        }
+        let page = unsafe { pfn_to_page((phys >> PAGE_SHIFT) as usize) };
+        let data = unsafe { data(m, page, "dma_iova_link") }.expose_provenance();
+        let Some(range) = (unsafe { range(m, dev, state, "dma_iova_link") }) else {
+            return -(EINVAL as c_int);
+        };
+        let mapping = Mapping {
+            device: dev as usize,
+            size,
+            direction,
+            data,
+        };
+        if offset + size > range.size || range.links.insert(offset, mapping).is_some() {
+            report("memory is linked beyond a range, or where something is linked");
+        }
+        0
+    })
+}
+
+pub unsafe extern "C" fn dma_iova_sync(
+    dev: *mut device,
+    state: *mut dma_iova_state,
+    offset: usize,
+    size: usize,
+) -> c_int {
+    with(|m| {
+        if m.fails("dma_iova_sync") {
+            return -(ENOMEM as c_int);
+        }
+        if let Some(range) = unsafe { range(m, dev, state, "dma_iova_sync") } {
+            range.synced = range.synced.max(offset + size);
+        }
+        0
+    })
+}
+
+pub unsafe extern "C" fn dma_iova_destroy(
+    dev: *mut device,
+    state: *mut dma_iova_state,
+    mapped_len: usize,
+    direction: dma_data_direction,
+    _attrs: c_ulong,
+) {
+    with(|m| {
+        if let Some(range) = unsafe { range(m, dev, state, "dma_iova_destroy") } {
+            let linked: usize = range.links.values().map(|link| link.size).sum();
+            let same = range.links.values().all(|link| link.direction == direction);
+            if linked != mapped_len || !same {
+                report("what is unlinked was not linked so");
+            }
+        }
+        m.dma.ranges.remove(unsafe { &(*state).addr });
+    });
+}
+
+pub unsafe extern "C" fn dma_iova_free(dev: *mut device, state: *mut dma_iova_state) {
+    with(|m| {
+        if let Some(range) = unsafe { range(m, dev, state, "dma_iova_free") } {
+            if !range.links.is_empty() {
+                report("a range of addresses is freed that memory is linked into");
+            }
+        }
+        m.dma.ranges.remove(unsafe { &(*state).addr });
+    });
+}
+
+not_simulated! {
+    fn dma_alloc_attrs(*mut device, usize, *mut dma_addr_t, gfp_t, c_ulong) -> *mut c_void;
+    fn dma_free_attrs(*mut device, usize, *mut c_void, dma_addr_t, c_ulong);
+    fn dma_set_mask(*mut device, u64) -> c_int;
+    fn dma_set_coherent_mask(*mut device, u64) -> c_int;
+    fn dma_set_mask_and_coherent(*mut device, u64) -> c_int;
+    fn dma_set_max_seg_size(*mut device, c_uint);
+    fn dma_max_mapping_size(*mut device) -> usize;
+    fn dma_map_sgtable(*mut device, *mut sg_table, dma_data_direction, c_ulong) -> c_int;
+    fn dma_unmap_sgtable(*mut device, *mut sg_table, dma_data_direction, c_ulong);
+}
+
+pub const DMA_ATTR_WEAK_ORDERING: u32 = 1 << 1;
+pub const DMA_ATTR_WRITE_COMBINE: u32 = 1 << 2;
+pub const DMA_ATTR_NO_KERNEL_MAPPING: u32 = 1 << 4;
+pub const DMA_ATTR_SKIP_CPU_SYNC: u32 = 1 << 5;
+pub const DMA_ATTR_FORCE_CONTIGUOUS: u32 = 1 << 6;
+pub const DMA_ATTR_ALLOC_SINGLE_PAGES: u32 = 1 << 7;
+pub const DMA_ATTR_NO_WARN: u32 = 1 << 8;
+pub const DMA_ATTR_PRIVILEGED: u32 = 1 << 9;
+pub const DMA_ATTR_MMIO: u32 = 1 << 10;

@@ -1,0 +1,308 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A device that copies by itself: system memory is mapped for it until it is done, and its memory belongs to a driver
+//! that may be unbound.
+
+use bindings::sim::{
+    self, dma_read, dma_write, for_each_failure, run, Mapped, Process, HUGE_PAGE_SIZE, PAGE_SIZE,
+};
+use dpmem::{
+    Batch, BitmapOffsets, BoundPagemap, CopyEngine, DevPagemap, DevPagemapOps, DmaMap, DmaMapped,
+    Fence, MigrateBuffer, MigrateVma, NrPages, NumaNode, RamPages, RamPagesMut, Transfer, UserAddr,
+    UserRange,
+};
+use kernel::{device, faux, prelude::*};
+use std::{
+    sync::{Mutex, PoisonError},
+    vec::Vec,
+};
+
+/// How many pages the device has.
+const SIZE: usize = 2048;
+
+/// What the device is told: addresses as it sees them, and places in its own memory.
+enum Order {
+    Read { from: u64, to: usize, len: usize },
+    Write { from: usize, to: u64, len: usize },
+    Clear { at: usize, len: usize },
+}
+
+/// The ring of orders of a device, and its memory.
+struct Ring {
+    memory: Mutex<Vec<u8>>,
+    /// Whether it does not do what it is told.
+    broken: bool,
+}
+
+impl Ring {
+    fn new(broken: bool) -> Self {
+        Self {
+            memory: Mutex::new(vec![0; SIZE * PAGE_SIZE]),
+            broken,
+        }
+    }
+
+    /// What the hardware does.
+    fn work(&self, orders: &[Order]) {
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        for order in orders {
+            match *order {
+                Order::Read { from, to, len } => dma_read(from, &mut memory[to..to + len]),
+                Order::Write { from, to, len } => dma_write(to, &memory[from..from + len]),
+                Order::Clear { at, len } => memory[at..at + len].fill(0),
+            }
+        }
+    }
+}
+
+/// A batch that the device works on. The memory is mapped as long as this lives.
+struct Batched<'a> {
+    ring: &'a Ring,
+    orders: Vec<Order>,
+    _from: Option<DmaMapped<'a, RamPages<'a>>>,
+    _to: Option<DmaMapped<'a, RamPagesMut<'a>>>,
+}
+
+impl Fence for Batched<'_> {
+    fn wait(self) -> Result {
+        if self.ring.broken {
+            return Err(ETIMEDOUT);
+        }
+        self.ring.work(&self.orders);
+        Ok(())
+    }
+}
+
+impl CopyEngine for Ring {
+    type Fence<'a> = Batched<'a>;
+    type Data = ();
+
+    fn submit<'a>(&'a self, batch: &mut Batch<'a, Self>) -> Result<Batched<'a>> {
+        let device = batch.device().ok_or(ENODEV)?;
+        let nr = batch.nr_pages();
+        let mut from = None;
+        let mut to = None;
+        let mut orders = Vec::new();
+        for transfer in batch {
+            orders.push(match transfer {
+                Transfer::ToDevice { src, dst } => {
+                    let len = src.nr_pages().to_bytes().ok_or(EINVAL)?;
+                    if from.is_none() {
+                        from = Some(DmaMap::new(device, nr)?);
+                    }
+                    let map = from.as_mut().ok_or(EINVAL)?;
+                    Order::Read {
+                        from: map.map(src)?,
+                        to: dst.offset().to_bytes().ok_or(EINVAL)?,
+                        len,
+                    }
+                }
+                Transfer::ToRam { src, dst } => {
+                    let len = dst.nr_pages().to_bytes().ok_or(EINVAL)?;
+                    if to.is_none() {
+                        to = Some(DmaMap::new(device, nr)?);
+                    }
+                    let map = to.as_mut().ok_or(EINVAL)?;
+                    Order::Write {
+                        from: src.offset().to_bytes().ok_or(EINVAL)?,
+                        to: map.map(dst)?,
+                        len,
+                    }
+                }
+                Transfer::Zero { dst } => Order::Clear {
+                    at: dst.offset().to_bytes().ok_or(EINVAL)?,
+                    len: dst.nr_pages().to_bytes().ok_or(EINVAL)?,
+                },
+                Transfer::FromPeer { .. } => return Err(EINVAL),
+            });
+        }
+        Ok(Batched {
+            ring: self,
+            orders,
+            _from: from.map(DmaMap::sync).transpose()?,
+            _to: to.map(DmaMap::sync).transpose()?,
+        })
+    }
+}
+
+#[derive(DevPagemapOps)]
+#[pin_data]
+struct Vram {
+    #[offsets]
+    #[pin]
+    offsets: BitmapOffsets,
+    #[engine]
+    ring: Ring,
+}
+
+/// The device of `faux`, which has its driver from the beginning to the end.
+#[cfg(dpmem_faux_bound)]
+fn bound(faux: &faux::Registration) -> &device::Device<device::Bound> {
+    let device: &faux::Device<device::Bound> = faux.as_ref();
+    device.as_ref()
+}
+
+/// The device of `faux`, which has its driver from the beginning to the end.
+#[cfg(not(dpmem_faux_bound))]
+fn bound(faux: &faux::Registration) -> &device::Device<device::Bound> {
+    let device: &device::Device = faux.as_ref();
+    // SAFETY: A faux device is bound when it is created, and unbound when the registration is dropped.
+    unsafe { device.as_bound() }
+}
+
+/// A device, and its memory.
+struct Gpu {
+    // The first to be dropped.
+    faux: Option<faux::Registration>,
+    memory: BoundPagemap<Vram>,
+}
+
+impl Gpu {
+    fn new(broken: bool) -> Result<Self> {
+        let faux = faux::Registration::new(c"gpu", None)?;
+        let size = NrPages::new(SIZE);
+        let vram = try_pin_init!(Vram {
+            offsets <- BitmapOffsets::new(size),
+            ring: Ring::new(broken),
+        }? Error);
+        let pagemap = DevPagemap::new(c"gpu", size, NumaNode::of(bound(&faux)), vram);
+        Ok(Self {
+            memory: BoundPagemap::new(bound(&faux), pagemap)?,
+            faux: Some(faux),
+        })
+    }
+
+    /// Moves the `nr` pages at `addr` of the running process.
+    fn migrate(&self, addr: usize, nr: usize, there: bool) -> Result<usize> {
+        let pagemap = self.memory.access().ok_or(ENODEV)?;
+        let window = NrPages::new(512);
+        let mut buffer = MigrateBuffer::new(window)?;
+        let range = UserRange::new(UserAddr::new(addr)?, NrPages::new(nr))?;
+        let current = current!();
+        let mm = current.mm().ok_or(EINVAL)?;
+        let mm = mm.mmget_not_zero().ok_or(EINVAL)?;
+        let mmap = mm.mmap_read_lock();
+        let mut moved = 0;
+        // Each of these lies in one mapping.
+        for range in range.windows(window) {
+            let pages = match there {
+                true => MigrateVma::to_device(&pagemap, &mmap, range, &mut buffer)?,
+                false => MigrateVma::to_ram(&pagemap, &mmap, range, &mut buffer)?,
+            };
+            moved += pages.migrate()?.get();
+        }
+        Ok(moved)
+    }
+}
+
+/// Memory of `process` with a pattern: a huge page, small ones, and a hole, 1024 pages together.
+fn memory(process: &Process) -> (usize, Vec<u8>) {
+    let memory = process.mmap(2 * HUGE_PAGE_SIZE);
+    process.madvise_hugepage(memory, HUGE_PAGE_SIZE);
+    let pattern = (0..HUGE_PAGE_SIZE + 32 * PAGE_SIZE).map(|i| (i / 4093) as u8);
+    let mut bytes: Vec<u8> = pattern.collect();
+    // One that fails is not failed again.
+    let written = process.write(memory, &bytes);
+    written.or_else(|_| process.write(memory, &bytes)).unwrap();
+    bytes.resize(2 * HUGE_PAGE_SIZE, 0);
+    (memory, bytes)
+}
+
+fn contents(process: &Process, memory: usize) -> Vec<u8> {
+    let mut bytes = vec![0; 2 * HUGE_PAGE_SIZE];
+    let read = process.read(memory, &mut bytes);
+    read.or_else(|_| process.read(memory, &mut bytes)).unwrap();
+    bytes
+}
+
+fn on_device(process: &Process, memory: usize) -> usize {
+    let pages = (0..1024).map(|page| process.mapped(memory + page * PAGE_SIZE));
+    pages
+        .filter(|mapped| matches!(mapped, Mapped::Device(..)))
+        .count()
+}
+
+fn there_and_back() {
+    let gpu = Gpu::new(false).unwrap();
+    let process = Process::new();
+    let (memory, bytes) = memory(&process);
+    process.run(|| {
+        assert!(gpu.migrate(memory, 1024, true).unwrap() == 1024);
+        assert_eq!(on_device(&process, memory), 1024);
+        // A page by itself, a large folio as a whole, and the rest together.
+        let mut page = [0; PAGE_SIZE];
+        process
+            .read(memory + HUGE_PAGE_SIZE + PAGE_SIZE, &mut page)
+            .unwrap();
+        process.read(memory + 9 * PAGE_SIZE, &mut page).unwrap();
+        assert_eq!(on_device(&process, memory), 511);
+        assert!(gpu.migrate(memory, 1024, false).unwrap() == 511);
+    });
+    assert!(contents(&process, memory) == bytes);
+}
+
+#[test]
+fn page_by_page() {
+    run(there_and_back);
+}
+
+#[test]
+fn through_an_iommu() {
+    run(|| {
+        sim::iommu();
+        there_and_back();
+    });
+}
+
+#[test]
+fn each_step_fails() {
+    let failures = for_each_failure(|| {
+        sim::iommu();
+        let process = Process::new();
+        let memory = process.mmap(4 * PAGE_SIZE);
+        let bytes = [7; 3 * PAGE_SIZE];
+        let written = process.write(memory, &bytes);
+        written.or_else(|_| process.write(memory, &bytes)).unwrap();
+        let Ok(gpu) = Gpu::new(false) else { return };
+        let there = process.run(|| gpu.migrate(memory, 4, true));
+        let back = process.run(|| gpu.migrate(memory, 4, false));
+        let _ = (there, back);
+        let mut now = [0; 4 * PAGE_SIZE];
+        let read = process.read(memory, &mut now);
+        read.or_else(|_| process.read(memory, &mut now)).unwrap();
+        assert!(now[..3 * PAGE_SIZE] == bytes && now[3 * PAGE_SIZE..] == [0; PAGE_SIZE]);
+    });
+    println!("{failures} failures");
+}
+
+#[test]
+fn what_a_broken_device_was_given_stays_where_it_was() {
+    run(|| {
+        let gpu = Gpu::new(true).unwrap();
+        let process = Process::new();
+        let (memory, bytes) = memory(&process);
+        process.run(|| assert!(gpu.migrate(memory, 1024, true).err() == Some(ETIMEDOUT)));
+        assert_eq!(on_device(&process, memory), 0);
+        assert!(contents(&process, memory) == bytes);
+    });
+}
+
+#[test]
+fn unbinding_brings_everything_home() {
+    run(|| {
+        let mut gpu = Gpu::new(false).unwrap();
+        let process = Process::new();
+        let (memory, bytes) = memory(&process);
+        let child = process.run(|| {
+            gpu.migrate(memory, 1024, true).unwrap();
+            process.fork()
+        });
+        drop(gpu.faux.take());
+        assert!(gpu.memory.access().is_none());
+        assert_eq!(on_device(&process, memory), 0);
+        process.run(|| assert!(gpu.migrate(memory, 1024, true).err() == Some(ENODEV)));
+        drop(gpu);
+        assert!(contents(&process, memory) == bytes);
+        assert!(contents(&child, memory) == bytes);
+    });
+}
