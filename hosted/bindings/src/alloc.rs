@@ -11,10 +11,17 @@ use ffi::*;
 
 use crate::{
     consts::{gfp_t, ___GFP_DIRECT_RECLAIM},
+    lockdep,
     machine::{might_sleep, with},
     pages::page,
     report::fatal,
 };
+
+/// Says that `what` may sleep, and may have to reclaim memory first.
+pub(crate) fn might_alloc(what: &str) {
+    might_sleep(what);
+    lockdep::might_acquire(lockdep::FS_RECLAIM);
+}
 
 unsafe fn reallocate(
     old: *const c_void,
@@ -24,7 +31,7 @@ unsafe fn reallocate(
     what: &'static str,
 ) -> *mut c_void {
     if flags & ___GFP_DIRECT_RECLAIM != 0 && size > 0 {
-        might_sleep(what);
+        might_alloc(what);
     }
     let align = align.max(8);
     let new = if size == 0 {

@@ -13,7 +13,7 @@ use ffi::*;
 use pin_init::Zeroable;
 
 use crate::{
-    alloc::{host_free, host_zeroed, krealloc_node_align},
+    alloc::{host_free, host_zeroed, krealloc_node_align, might_alloc},
     consts::*,
     errno::*,
     machine::{might_sleep, with, Locked},
@@ -265,7 +265,7 @@ pub unsafe extern "C" fn pgmap_request_folio(
     offset: c_ulong,
     order: c_uint,
 ) -> *mut folio {
-    might_sleep("pgmap_request_folio");
+    might_alloc("pgmap_request_folio");
     let page = with(|m| unsafe { request(m, pgmap, offset, order) });
     page.map_or_else(|Errno(err)| err_ptr(err), |page| page.cast())
 }

@@ -33,6 +33,7 @@ mod driver;
 mod files;
 
 mod hmm;
+mod lockdep;
 mod locks;
 mod machine;
 mod migrate;

@@ -2,15 +2,19 @@
 
 //! Mutexes, spinlocks, completions, RCU, reference counts.
 //!
-//! Real: that they exclude each other, and who may sleep. Not simulated: the order of locks, priorities, queues; a
-//! grace period is over when it begins, as nobody here runs in a read section and is preempted in it for long.
+//! Real: that they exclude each other, and who may sleep; their order is in `lockdep.rs`. Not simulated: priorities,
+//! queues; a grace period is over when it begins, as nobody here runs in a read section and is preempted in it for long.
 
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::{
+    ffi::CStr,
+    sync::atomic::{AtomicI32, Ordering},
+};
 
 use ffi::*;
 use pin_init::Zeroable;
 
 use crate::{
+    lockdep,
     machine::{atomic, might_sleep, with},
     report::{fatal, report},
     task::thread_id,
@@ -21,14 +25,14 @@ use crate::{
 #[derive(Clone, Copy, Zeroable)]
 pub struct mutex {
     owner: usize,
-    _not_send: *mut c_void,
+    class: *mut lock_class_key,
 }
 
 #[repr(C)]
 #[derive(Clone, Copy, Zeroable)]
 pub struct spinlock {
     owner: usize,
-    _not_send: *mut c_void,
+    class: *mut lock_class_key,
 }
 pub type spinlock_t = spinlock;
 
@@ -78,24 +82,37 @@ unsafe fn release(owner: *mut usize, what: &str) {
     });
 }
 
+/// Remembers what the locks of a class are called.
+unsafe fn new_lock(name: *const c_char, key: *mut lock_class_key) {
+    let name = unsafe { CStr::from_ptr(name.cast()) };
+    lockdep::name(key as usize, &name.to_string_lossy());
+}
+
 pub unsafe extern "C" fn __mutex_init(
     lock: *mut mutex,
-    _name: *const c_char,
-    _key: *mut lock_class_key,
+    name: *const c_char,
+    class: *mut lock_class_key,
 ) {
-    unsafe { lock.write(pin_init::zeroed()) };
+    unsafe { new_lock(name, class) };
+    unsafe { lock.write(mutex { owner: 0, class }) };
 }
 
 pub unsafe extern "C" fn mutex_lock(lock: *mut mutex) {
     might_sleep("mutex_lock");
+    lockdep::acquire(unsafe { (*lock).class } as usize);
     unsafe { acquire(&raw mut (*lock).owner, "mutex") };
 }
 
 pub unsafe extern "C" fn mutex_trylock(lock: *mut mutex) -> c_int {
-    c_int::from(unsafe { try_acquire(&raw mut (*lock).owner) })
+    let got = unsafe { try_acquire(&raw mut (*lock).owner) };
+    if got {
+        lockdep::acquired(unsafe { (*lock).class } as usize);
+    }
+    c_int::from(got)
 }
 
 pub unsafe extern "C" fn mutex_unlock(lock: *mut mutex) {
+    lockdep::release(unsafe { (*lock).class } as usize);
     unsafe { release(&raw mut (*lock).owner, "mutex") };
 }
 
@@ -107,13 +124,15 @@ pub unsafe extern "C" fn mutex_assert_is_held(lock: *mut mutex) {
 
 pub unsafe extern "C" fn __spin_lock_init(
     lock: *mut spinlock_t,
-    _name: *const c_char,
-    _key: *mut lock_class_key,
+    name: *const c_char,
+    class: *mut lock_class_key,
 ) {
-    unsafe { lock.write(pin_init::zeroed()) };
+    unsafe { new_lock(name, class) };
+    unsafe { lock.write(spinlock { owner: 0, class }) };
 }
 
 pub unsafe extern "C" fn spin_lock(lock: *mut spinlock_t) {
+    lockdep::acquire(unsafe { (*lock).class } as usize);
     unsafe { acquire(&raw mut (*lock).owner, "spinlock") };
     atomic(true);
 }
@@ -121,12 +140,14 @@ pub unsafe extern "C" fn spin_lock(lock: *mut spinlock_t) {
 pub unsafe extern "C" fn spin_trylock(lock: *mut spinlock_t) -> c_int {
     let got = unsafe { try_acquire(&raw mut (*lock).owner) };
     if got {
+        lockdep::acquired(unsafe { (*lock).class } as usize);
         atomic(true);
     }
     c_int::from(got)
 }
 
 pub unsafe extern "C" fn spin_unlock(lock: *mut spinlock_t) {
+    lockdep::release(unsafe { (*lock).class } as usize);
     unsafe { release(&raw mut (*lock).owner, "spinlock") };
     atomic(false);
 }

@@ -24,6 +24,7 @@ use crate::{
     device_private::{Pages, Physical},
     dma::Dma,
     files::miscdevice,
+    lockdep::Orders,
     mm::mm,
     mm::mm_struct,
     pages::Frames,
@@ -50,6 +51,8 @@ pub(crate) struct State {
     pub(crate) physical: Vec<Physical>,
     /// Physical addresses that somebody has.
     pub(crate) resources: Resources,
+    /// Which locks were taken in which order.
+    pub(crate) orders: Orders,
     /// When folios were split.
     pub(crate) splits: Vec<Instant>,
     /// What the tracepoints have said.
@@ -316,9 +319,11 @@ fn run_once<R>(
     }
     ATOMIC.set(0);
     crate::task::leave();
+    let held = crate::lockdep::end().filter(|_| result.is_ok());
     let outcome = with(|m| {
         if result.is_ok() {
             m.look_for_leftovers();
+            m.reports.extend(held);
         }
         m.reports.extend(LATE.take());
         Outcome {
@@ -444,9 +449,11 @@ fn spawn_as<R: Send + 'static>(
         crate::task::enter(task);
         let result = catch_unwind(AssertUnwindSafe(f));
         crate::task::leave();
+        let held = crate::lockdep::end().filter(|_| result.is_ok());
         with(|m| {
             let late = LATE.take();
             m.reports.extend(late);
+            m.reports.extend(held);
             m.threads -= 1;
             m.changed();
         });

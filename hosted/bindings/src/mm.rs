@@ -13,6 +13,7 @@ use pin_init::Zeroable;
 use crate::{
     consts::*,
     errno::*,
+    lockdep,
     machine::{might_sleep, with, Locked},
     mmu_notifier::{self, Subscriptions},
     pages::{get, page},
@@ -243,15 +244,21 @@ unsafe fn read_lock(m: &mut Locked<'_>, space: *mut mm_struct, wait: bool) -> bo
 
 pub unsafe extern "C" fn mmap_read_lock(space: *mut mm_struct) {
     might_sleep("mmap_read_lock");
+    lockdep::acquire(lockdep::MMAP_LOCK);
     with(|m| unsafe { read_lock(m, space, true) });
 }
 
 pub unsafe extern "C" fn mmap_read_trylock(space: *mut mm_struct) -> bool {
-    with(|m| !m.fails("mmap_read_trylock") && unsafe { read_lock(m, space, false) })
+    let got = with(|m| !m.fails("mmap_read_trylock") && unsafe { read_lock(m, space, false) });
+    if got {
+        lockdep::acquired(lockdep::MMAP_LOCK);
+    }
+    got
 }
 
 pub unsafe extern "C" fn mmap_read_unlock(space: *mut mm_struct) {
     let me = thread_id();
+    lockdep::release(lockdep::MMAP_LOCK);
     with(|m| {
         let readers = unsafe { &mut mm(space).readers };
         match readers.iter().position(|reader| *reader == me) {
@@ -267,6 +274,7 @@ pub unsafe extern "C" fn mmap_read_unlock(space: *mut mm_struct) {
 /// Has the mmap lock for writing while `f` runs.
 pub(crate) fn write_locked<R>(space: *mut mm_struct, f: impl FnOnce() -> R) -> R {
     might_sleep("mmap_write_lock");
+    lockdep::acquire(lockdep::MMAP_LOCK);
     let me = thread_id();
     with(|m| {
         if unsafe { mm(space) }.readers.contains(&me) {
@@ -280,6 +288,7 @@ pub(crate) fn write_locked<R>(space: *mut mm_struct, f: impl FnOnce() -> R) -> R
         unsafe { mm(space) }.writer = me;
     });
     let result = f();
+    lockdep::release(lockdep::MMAP_LOCK);
     with(|m| {
         unsafe { mm(space) }.writer = 0;
         m.changed();

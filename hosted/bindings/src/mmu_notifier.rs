@@ -10,6 +10,7 @@ use pin_init::Zeroable;
 
 use crate::{
     errno::*,
+    lockdep,
     machine::{might_sleep, with},
     mm::{mm, mm_struct},
     report::report,
@@ -113,6 +114,7 @@ pub(crate) fn invalidate<R>(
         event,
         owner,
     };
+    lockdep::acquire(lockdep::MMU_NOTIFIER);
     for sub in subs {
         let ops = unsafe { (*sub).ops.as_ref() };
         if let Some(call) = ops.and_then(|ops| ops.invalidate) {
@@ -121,6 +123,7 @@ pub(crate) fn invalidate<R>(
             }
         }
     }
+    lockdep::release(lockdep::MMU_NOTIFIER);
     let result = change();
     with(|m| {
         let subs = unsafe { &mut mm(address_space).subscriptions };

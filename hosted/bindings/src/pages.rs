@@ -11,7 +11,7 @@ use std::{cell::UnsafeCell, collections::BTreeMap, ptr::null_mut, time::Instant}
 use ffi::*;
 
 use crate::{
-    alloc::{host_free, host_zeroed},
+    alloc::{host_free, host_zeroed, might_alloc},
     consts::{gfp_t, ___GFP_DIRECT_RECLAIM, PAGE_SHIFT},
     device_private::{came_back, dev_pagemap, make_idle, memory_type_MEMORY_DEVICE_COHERENT},
     errno::*,
@@ -418,7 +418,7 @@ pub(crate) fn allocate(
 
 pub unsafe extern "C" fn alloc_pages(flags: gfp_t, order: c_uint) -> *mut page {
     if flags & ___GFP_DIRECT_RECLAIM != 0 {
-        might_sleep("alloc_pages");
+        might_alloc("alloc_pages");
     }
     with(|m| allocate(m, order, false, "alloc_pages"))
 }
@@ -440,7 +440,7 @@ pub unsafe extern "C" fn vma_alloc_folio_movable(
 }
 
 pub unsafe extern "C" fn folio_alloc_movable(order: c_uint) -> *mut folio {
-    might_sleep("folio_alloc");
+    might_alloc("folio_alloc");
     if order > PMD_ORDER {
         report("there are no folios that large");
         return null_mut();

@@ -9,6 +9,7 @@ use ffi::*;
 use crate::{
     consts::*,
     device_private::offset_of,
+    lockdep,
     machine::{might_sleep, with, Locked},
     mm::{
         mm, mm_struct, mmput, new_mm, read_locked, vm_area_struct, vma_at, write_locked, PAGE_SIZE,
@@ -419,6 +420,7 @@ pub(crate) unsafe fn access(
     done: &mut Option<usize>,
 ) -> Result<(), Errno> {
     might_sleep("an access to user space");
+    lockdep::might_acquire(lockdep::MMAP_LOCK);
     let mut at = 0;
     while at < len {
         *done = Some(at);

@@ -286,3 +286,158 @@ fn the_lock_of_an_address_space_twice() {
         });
     });
 }
+
+/// A mutex of a class of its own.
+fn mutex(name: &'static std::ffi::CStr) -> Box<mutex> {
+    // SAFETY: All of its fields are numbers or pointers.
+    let mut lock: Box<mutex> = Box::new(unsafe { std::mem::zeroed() });
+    // SAFETY: As above. A key is only an address, and this one is nobody else's.
+    let key = Box::leak(Box::new(unsafe { std::mem::zeroed::<lock_class_key>() }));
+    // SAFETY: The lock is there, and so are its name and its key for ever.
+    unsafe { __mutex_init(&raw mut *lock, name.as_ptr().cast(), key) };
+    lock
+}
+
+/// Holds `lock` while `f` runs.
+fn locked(lock: &mut mutex, f: impl FnOnce()) {
+    // SAFETY: The lock was initialised.
+    unsafe { mutex_lock(lock) };
+    f();
+    // SAFETY: As above, and it was locked.
+    unsafe { mutex_unlock(lock) };
+}
+
+/// An allocation that may wait.
+fn allocate_and_free() {
+    // SAFETY: What was allocated is freed.
+    unsafe {
+        let memory = krealloc_node_align(null_mut(), 8, 8, GFP_KERNEL, NUMA_NO_NODE);
+        krealloc_node_align(memory, 0, 8, 0, NUMA_NO_NODE);
+    }
+}
+
+#[test]
+fn two_orders_of_two_locks() {
+    reported(
+        "`one` is taken while `two` is held, and it was one before two",
+        || {
+            let (mut one, mut two) = (mutex(c"one"), mutex(c"two"));
+            locked(&mut one, || locked(&mut two, || {}));
+            locked(&mut two, || locked(&mut one, || {}));
+        },
+    );
+}
+
+#[test]
+fn a_circle_of_three_locks() {
+    reported(
+        "`one` is taken while `three` is held, and it was one before two before three",
+        || {
+            let (mut one, mut two, mut three) = (mutex(c"one"), mutex(c"two"), mutex(c"three"));
+            locked(&mut one, || locked(&mut two, || {}));
+            locked(&mut two, || locked(&mut three, || {}));
+            locked(&mut three, || locked(&mut one, || {}));
+        },
+    );
+}
+
+#[test]
+fn a_lock_that_is_only_tried_is_in_no_order() {
+    run(|| {
+        let (mut one, mut two) = (mutex(c"one"), mutex(c"two"));
+        locked(&mut one, || locked(&mut two, || {}));
+        locked(&mut two, || {
+            // SAFETY: The lock was initialised, and nobody has it.
+            unsafe {
+                assert_eq!(mutex_trylock(&raw mut *one), 1);
+                mutex_unlock(&raw mut *one);
+            }
+        });
+    });
+}
+
+#[test]
+fn a_lock_that_notifiers_take_held_over_an_allocation() {
+    static LOCK: std::sync::atomic::AtomicPtr<mutex> =
+        std::sync::atomic::AtomicPtr::new(null_mut());
+
+    /// # Safety
+    ///
+    /// [`LOCK`] must be a lock.
+    unsafe extern "C" fn invalidate(
+        sub: *mut mmu_interval_notifier,
+        _range: *const mmu_notifier_range,
+        seq: usize,
+    ) -> bool {
+        let lock = LOCK.load(std::sync::atomic::Ordering::Relaxed);
+        // SAFETY: The caller promises it; the notifier is there while it is called.
+        unsafe {
+            mutex_lock(lock);
+            mmu_interval_set_seq(sub, seq);
+            mutex_unlock(lock);
+        }
+        true
+    }
+    static OPS: mmu_interval_notifier_ops = mmu_interval_notifier_ops {
+        invalidate: Some(invalidate),
+        invalidate_start: None,
+        invalidate_finish: None,
+    };
+
+    // Reclaiming memory would call the notifier, which would wait for the lock.
+    reported(
+        "the order of locks is inverted: `fs_reclaim` is taken while `table` is held",
+        || {
+            let process = Process::new();
+            let memory = process.mmap(PAGE_SIZE);
+            process.write(memory, &[1]).unwrap();
+            let mut table = mutex(c"table");
+            LOCK.store(&raw mut *table, std::sync::atomic::Ordering::Relaxed);
+            // SAFETY: All of its fields are numbers or pointers.
+            let mut sub: Box<mmu_interval_notifier> = Box::new(unsafe { std::mem::zeroed() });
+            process.run(|| {
+                // SAFETY: The process has an address space, and the notifier stays until it is removed.
+                let inserted = unsafe {
+                    let mm = (*get_current()).mm;
+                    mmu_interval_notifier_insert(&raw mut *sub, mm, memory, PAGE_SIZE, &OPS)
+                };
+                assert_eq!(inserted, 0);
+            });
+            process.madvise_dontneed(memory, PAGE_SIZE);
+            locked(&mut table, allocate_and_free);
+            // SAFETY: It was inserted.
+            unsafe { mmu_interval_notifier_remove(&raw mut *sub) };
+        },
+    );
+}
+
+#[test]
+fn an_access_to_user_space_with_the_mmap_lock() {
+    reported(
+        "two locks of the class `mmap_lock` are held at once",
+        || {
+            let process = Process::new();
+            let memory = process.mmap(PAGE_SIZE);
+            process.write(memory, &[1]).unwrap();
+            process.run(|| {
+                let mut byte = 0u8;
+                // SAFETY: There is room for a byte, and the process has an address space.
+                unsafe {
+                    let mm = (*get_current()).mm;
+                    mmap_read_lock(mm);
+                    copy_from_user((&raw mut byte).cast(), memory as *const _, 1);
+                    mmap_read_unlock(mm);
+                }
+            });
+        },
+    );
+}
+
+#[test]
+fn a_thread_that_keeps_a_lock() {
+    reported("a thread ends that holds `kept`", || {
+        let mut lock = mutex(c"kept");
+        // SAFETY: The lock was initialised.
+        unsafe { mutex_lock(&raw mut *lock) };
+    });
+}
