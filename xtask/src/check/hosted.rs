@@ -11,8 +11,8 @@ use crate::report::Report;
 use crate::version::Series;
 
 /// The crates that are ours; the others are the kernel's files.
-const OURS: [&str; 10] = [
-    "-p", "bindings", "-p", "demo", "-p", "dmirror", "-p", "dpmem", "-p", "source",
+const OURS: [&str; 12] = [
+    "-p", "acme", "-p", "bindings", "-p", "demo", "-p", "dmirror", "-p", "dpmem", "-p", "source",
 ];
 
 /// Lints and tests over the Rust files of `series` and a simulated `kernel`, and with the default of both also the
