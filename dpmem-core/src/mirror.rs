@@ -187,6 +187,36 @@ impl HmmBuffer {
     }
 }
 
+/// What the kernel is asked of a part of an address space.
+#[derive(Clone, Copy)]
+struct Question<'q> {
+    mm: &'q MmWithUser,
+    /// What is to be done for each page.
+    flags: c_ulong,
+    /// Whose pages stay where they are.
+    owner: *mut c_void,
+    /// Whether translations will be made of the answer.
+    translate: bool,
+    /// When it was asked first.
+    started: Instant<Monotonic>,
+}
+
+impl<'q> Question<'q> {
+    fn new<T: DevPagemapOps>(
+        mm: &'q MmWithUser,
+        flags: c_ulong,
+        device: Option<&DevPagemap<T>>,
+    ) -> Self {
+        Self {
+            mm,
+            flags,
+            owner: device.map_or(null_mut(), |device| device.owner()),
+            translate: true,
+            started: Instant::now(),
+        }
+    }
+}
+
 /// The address space of a process as a device sees it: a page table, kept in software.
 ///
 /// # Invariants
@@ -311,8 +341,11 @@ impl Mirror {
     ) -> Result {
         let mm = self.mm.mmget_not_zero().ok_or(EFAULT)?;
         for window in range.windows(buffer.capacity()) {
-            let started = Instant::<Monotonic>::now();
-            self.ask(&mm, window, 0, device, buffer, started, |_, buffer| {
+            let question = Question {
+                translate: false,
+                ..Question::new(&mm, 0, device)
+            };
+            self.ask(&question, window, buffer, |_, buffer| {
                 for (i, pfn) in buffer.pfns.iter().copied().enumerate() {
                     let Some(addr) = window.page(i) else {
                         break;
@@ -523,8 +556,8 @@ impl Mirror {
     ) -> Result {
         let mm = self.mm.mmget_not_zero().ok_or(EFAULT)?;
         for window in range.windows(buffer.capacity()) {
-            let started = Instant::<Monotonic>::now();
-            self.populate_window(&mm, window, flags, device, buffer, started)?;
+            let question = Question::new(&mm, flags, device);
+            self.populate_window(&question, window, device, buffer)?;
             // The kernel leaves pages of the owner as they are, even read-only ones that are to be
             // written to. As a page of nobody's, it comes home, and is copied or refused.
             let asked = flags & bindings::hmm_pfn_flags_HMM_PFN_REQ_WRITE != 0;
@@ -536,47 +569,37 @@ impl Mirror {
                 let addr = window.page(i).ok_or(EINVAL)?;
                 let page = UserRange::new(addr, NrPages::new(1))?;
                 let mut single = HmmBuffer::new(NrPages::new(1))?;
-                let nobody = None::<&DevPagemap<T>>;
-                self.populate_window(&mm, page, flags, nobody, &mut single, started)?;
+                let question = Question {
+                    owner: null_mut(),
+                    ..question
+                };
+                self.populate_window(&question, page, None::<&DevPagemap<T>>, &mut single)?;
             }
         }
         Ok(())
     }
 
+    /// Brings `window`, which the buffer has room for, into the mirror.
     fn populate_window<T: DevPagemapOps>(
         &self,
-        mm: &MmWithUser,
+        question: &Question<'_>,
         window: UserRange,
-        flags: c_ulong,
         device: Option<&DevPagemap<T>>,
         buffer: &mut HmmBuffer,
-        started: Instant<Monotonic>,
     ) -> Result {
-        self.ask(
-            mm,
-            window,
-            flags,
-            device,
-            buffer,
-            started,
-            |table, buffer| {
-                // INVARIANT: Nothing was invalidated since the kernel was asked, and the table is locked.
-                update(table, window, device, buffer)
-            },
-        )
+        self.ask(question, window, buffer, |table, buffer| {
+            // INVARIANT: Nothing was invalidated since the kernel was asked, and the table is locked.
+            update(table, window, device, buffer)
+        })
     }
 
     /// Asks the kernel for `window`, which the buffer has room for, and calls `then` with what it said
     /// in `buffer`, and the table locked: nothing has been invalidated since.
-    #[allow(clippy::too_many_arguments)]
-    fn ask<T: DevPagemapOps>(
+    fn ask(
         &self,
-        mm: &MmWithUser,
+        question: &Question<'_>,
         window: UserRange,
-        flags: c_ulong,
-        device: Option<&DevPagemap<T>>,
         buffer: &mut HmmBuffer,
-        started: Instant<Monotonic>,
         then: impl FnOnce(&mut Table, &mut HmmBuffer) -> Result,
     ) -> Result {
         loop {
@@ -591,16 +614,18 @@ impl Mirror {
                 start: window.start().get(),
                 end: window.end().get(),
                 hmm_pfns: buffer.pfns.as_mut_ptr(),
-                default_flags: flags,
+                default_flags: question.flags,
                 pfn_flags_mask: 0,
-                dev_private_owner: device.map_or(null_mut(), |d| d.owner()),
+                dev_private_owner: question.owner,
             };
             // SAFETY: The array has room for the window, which is no longer than it. The notifier
             // covers all addresses, and is that of `mm`.
-            match unsafe { range_fault(mm, &mut hmm) } {
+            match unsafe { range_fault(question.mm, &mut hmm) } {
                 Ok(()) => {
-                    // The lock of the table is one that is taken while memory is reclaimed.
-                    buffer.reserve()?;
+                    if question.translate {
+                        // The lock of the table is one that is taken while memory is reclaimed.
+                        buffer.reserve()?;
+                    }
                     let mut table = self.table.lock();
                     // SAFETY: The notifier is registered, and this is its sequence number. The
                     // lock is the one under which the notifier sets a new one.
@@ -614,7 +639,7 @@ impl Mirror {
                 Err(EBUSY) => {}
                 Err(err) => return Err(err),
             }
-            if started.elapsed() > FAULT_BUDGET {
+            if question.started.elapsed() > FAULT_BUDGET {
                 return Err(EBUSY);
             }
         }

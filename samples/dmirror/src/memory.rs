@@ -146,39 +146,36 @@ impl Cells {
         }
     }
 
-    /// Makes sure that there is something behind `pages`. May sleep.
-    fn populate(&self, pages: &Pages<'_>) -> Result {
-        let mut rest = pages.offsets();
-        while let Some((missing, has_block)) = self.next_missing(&mut rest) {
-            if !has_block {
-                let block = Blocks::block()?;
-                self.blocks.lock().insert_block(missing, block)?;
-            }
-            let page = Page::alloc_page(GFP_KERNEL)?;
-            self.blocks.lock().insert(missing, page)?;
+    /// Calls `f` with what is behind the page at `offset`, all of which it is to write. May sleep.
+    fn fill(&self, offset: PageOffset, f: impl FnOnce(RamPageMut<'_>)) -> Result {
+        let mut blocks = self.blocks.lock();
+        if blocks.page(offset).is_err() {
+            drop(blocks);
+            self.populate(offset)?;
+            blocks = self.blocks.lock();
         }
+        f(RamPageMut::of(blocks.page(offset)?));
         Ok(())
     }
 
-    /// The next of `offsets` that has no page, and whether there is a block for it.
-    fn next_missing(
-        &self,
-        offsets: &mut impl Iterator<Item = PageOffset>,
-    ) -> Option<(PageOffset, bool)> {
-        let mut blocks = self.blocks.lock();
-        let missing = offsets.find(|offset| blocks.page(*offset).is_err())?;
-        Some((missing, blocks.has_block(missing)))
+    /// Puts something behind the page at `offset`. May sleep.
+    fn populate(&self, offset: PageOffset) -> Result {
+        if !self.blocks.lock().has_block(offset) {
+            let block = Blocks::block()?;
+            self.blocks.lock().insert_block(offset, block)?;
+        }
+        let page = Page::alloc_page(GFP_KERNEL)?;
+        self.blocks.lock().insert(offset, page)
     }
 
     /// Copies from the memory of another device. The pages go through system memory one by one, so that
     /// the locks of two devices are never held at once.
     fn copy_from(&self, peer: &Self, src: &Pages<'_>, dst: &Pages<'_>) -> Result {
-        self.populate(dst)?;
         let mut bounce = Page::alloc_page(GFP_KERNEL)?;
         for (src, dst) in src.offsets().zip(dst.offsets()) {
             let to = RamPageMut::of(&mut bounce);
             to.copy_from(&RamPage::of(peer.blocks.lock().page(src)?));
-            RamPageMut::of(self.blocks.lock().page(dst)?).copy_from(&to);
+            self.fill(dst, |page| page.copy_from(&to))?;
         }
         Ok(())
     }
@@ -260,20 +257,16 @@ impl CopyEngine for Cells {
                 Transfer::ToDevice { src, mut dst } => match dst.mapped_mut() {
                     Some(dst) => copy(src, dst),
                     None => {
-                        self.populate(&dst)?;
-                        let mut blocks = self.blocks.lock();
                         for (src, dst) in src.pages().zip(dst.offsets()) {
-                            RamPageMut::of(blocks.page(dst)?).copy_from(&src);
+                            self.fill(dst, |page| page.copy_from(&src))?;
                         }
                     }
                 },
                 Transfer::Zero { mut dst } => match dst.mapped_mut() {
                     Some(dst) => dst.pages().for_each(|page| page.clear()),
                     None => {
-                        self.populate(&dst)?;
-                        let mut blocks = self.blocks.lock();
                         for dst in dst.offsets() {
-                            RamPageMut::of(blocks.page(dst)?).clear();
+                            self.fill(dst, |page| page.clear())?;
                         }
                     }
                 },
