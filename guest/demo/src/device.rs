@@ -78,8 +78,8 @@ pub(crate) enum Failure {
     BreakDown = 1 << 16,
     /// It does not say that a copy is done.
     TimeOut = 1 << 17,
-    /// Its first page cannot be read, until something else goes wrong, or nothing.
-    BadPage = 1 << 18,
+    /// One in sixteen of its pages cannot be read, until something else goes wrong, or nothing.
+    BadPages = 1 << 18,
 }
 
 /// What the driver keeps with the memory that a file has moved to the device.

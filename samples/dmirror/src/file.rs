@@ -130,7 +130,7 @@ impl<const N: usize> MiscDevice for DmirrorFile<N> {
                 let defects = [
                     (uapi::FLAG_BREAK_DOWN, Defect::BreakDown),
                     (uapi::FLAG_TIME_OUT, Defect::TimeOut),
-                    (uapi::FLAG_BAD_PAGE, Defect::BadPage),
+                    (uapi::FLAG_BAD_PAGES, Defect::BadPages),
                 ];
                 let defect = defects.iter().find(|(flag, _)| flags & flag != 0);
                 if defect.is_some() {

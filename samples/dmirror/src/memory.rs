@@ -91,8 +91,8 @@ pub(crate) enum Defect {
     BreakDown,
     /// It does not say that it is done with the next batch.
     TimeOut,
-    /// Its first page cannot be read.
-    BadPage,
+    /// One in sixteen of its pages cannot be read.
+    BadPages,
 }
 
 /// What tells that the device has copied a batch, or what went wrong.
@@ -102,7 +102,7 @@ impl Fence for CellsFence {
     fn wait(self) -> Result {
         match self.0 {
             Some(Defect::BreakDown | Defect::TimeOut) => Err(ETIMEDOUT),
-            Some(Defect::BadPage) | None => Ok(()),
+            Some(Defect::BadPages) | None => Ok(()),
         }
     }
 }
@@ -141,7 +141,7 @@ impl Cells {
     fn next_defect(&self) -> Option<Defect> {
         let mut defect = self.defect.lock();
         match *defect {
-            Some(Defect::BadPage) => Some(Defect::BadPage),
+            Some(Defect::BadPages) => Some(Defect::BadPages),
             _ => defect.take(),
         }
     }
@@ -272,8 +272,8 @@ impl CopyEngine for Cells {
                 },
                 Transfer::FromPeer { peer, src, dst, .. } => self.copy_from(peer, &src, &dst)?,
                 Transfer::ToRam { src, dst } => {
-                    let bad = defect == Some(Defect::BadPage);
-                    if bad && src.offset() == PageOffset::ZERO {
+                    let bad = |offset: PageOffset| offset.get() % 16 == 0;
+                    if defect == Some(Defect::BadPages) && src.offsets().any(bad) {
                         return Err(EIO);
                     }
                     if let Some(client) = src.data() {

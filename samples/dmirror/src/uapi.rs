@@ -60,8 +60,8 @@ pub(crate) const FLAG_FAIL_ALLOC: usize = 1 << 0;
 pub(crate) const FLAG_BREAK_DOWN: usize = 1 << 16;
 /// The same: the device does not say that the next copy is done.
 pub(crate) const FLAG_TIME_OUT: usize = 1 << 17;
-/// The same: the device cannot read its first page, until the flags are set again.
-pub(crate) const FLAG_BAD_PAGE: usize = 1 << 18;
+/// The same: the device cannot read one in sixteen of its pages, until the flags are set again.
+pub(crate) const FLAG_BAD_PAGES: usize = 1 << 18;
 
 /// What [`SNAPSHOT`] says of a page, as a byte, if the device's memory is `coherent` or not.
 pub(crate) fn protection(state: PageState, coherent: bool) -> u8 {
