@@ -15,6 +15,11 @@ pub(crate) struct Need {
     pub(crate) gib: u64,
 }
 
+/// A Debian root without the tools.
+pub(crate) const BASE: Need = Need {
+    what: "a Debian root",
+    gib: 1,
+};
 /// The Debian root.
 pub(crate) const ROOT: Need = Need {
     what: "the Debian root with the tools",

@@ -53,6 +53,14 @@ impl Tools {
         )
     }
 
+    /// As [`Tools::get`], for somebody who only wants a package: a root without compilers will do.
+    pub(crate) fn for_packages(cache: &Cache) -> Result<Self> {
+        match no_root(cache) {
+            None => Root::for_packages(cache).map(Self::Root),
+            Some(_) => Self::get(cache),
+        }
+    }
+
     /// A job for the tools.
     pub(crate) fn job(&self) -> Job<'_> {
         Job {

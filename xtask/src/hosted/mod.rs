@@ -25,7 +25,7 @@ pub(crate) fn cargo(linux: &LinuxChoice, kernel: KernelChoice) -> Result<Command
     let cache = Cache::open()?;
     let source = match linux {
         LinuxChoice::Tree(_) => Source::get(&cache, &Tools::Machine, linux)?,
-        LinuxChoice::Package(_) => Source::get(&cache, &Tools::get(&cache)?, linux)?,
+        LinuxChoice::Package(_) => Source::get(&cache, &Tools::for_packages(&cache)?, linux)?,
     };
     let folder = repo::top().join("hosted");
     let mut command = cargo_in(&folder);

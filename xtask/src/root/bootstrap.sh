@@ -11,7 +11,7 @@ for device in null zero full random urandom tty; do
 	touch "$1/dev/$device"
 	mount --bind "/dev/$device" "$1/dev/$device"
 done
-env container=lxc debootstrap --variant=minbase "$2" "$1" || {
+env container=lxc debootstrap --variant=minbase --include=xz-utils "$2" "$1" || {
 	status=$?
 	cat "$1/debootstrap/debootstrap.log" >&2
 	exit $status

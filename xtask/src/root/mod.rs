@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The Debian root: made once by debootstrap, with the tools that build and boot kernels.
+//! The Debian root: made once by debootstrap, with the tools that build and boot kernels. One without the tools comes first,
+//! and is enough for somebody who only wants a package.
 
 mod apt;
 pub(crate) mod namespace;
@@ -43,8 +44,17 @@ impl Root {
         let name = Self::name(host);
         let dir = cache.artefact(&name, |part| {
             disk::require(cache.dir(), disk::ROOT)?;
-            make(part, host, &cache.path("logs/root.log"))
+            make(cache, part, host)
         })?;
+        Ok(Self { dir })
+    }
+
+    /// A root that can fetch packages and unpack them: the one with the tools, if it is there.
+    pub(crate) fn for_packages(cache: &Cache) -> Result<Self> {
+        if Self::is_made(cache) {
+            return Self::get(cache);
+        }
+        let dir = base(cache)?;
         Ok(Self { dir })
     }
 
@@ -143,7 +153,18 @@ pub(crate) fn ensure_debootstrap(log: &Path) -> Result<()> {
     }
 }
 
-fn make(dir: &Path, host: Arch, log: &Path) -> Result<()> {
+/// The root without the tools; made first, if it is not there.
+fn base(cache: &Cache) -> Result<PathBuf> {
+    let mut hash = Sha256::new();
+    hash.update(format!("{RECIPE} {}", packages::SUITE));
+    let name = format!("roots/{}-base-{}", packages::SUITE, short(hash));
+    cache.artefact(&name, |part| {
+        disk::require(cache.dir(), disk::BASE)?;
+        bootstrap(part, Arch::host()?, &cache.path("logs/root.log"))
+    })
+}
+
+fn bootstrap(dir: &Path, host: Arch, log: &Path) -> Result<()> {
     let mut step = Step::start(format!("making a Debian {} root", packages::SUITE), None);
     fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
     let mut bootstrap = namespace::script(include_str!("bootstrap.sh"));
@@ -162,7 +183,24 @@ fn make(dir: &Path, host: Arch, log: &Path) -> Result<()> {
         "kernel sources can come from: {}",
         suites.join(", ")
     ));
+    Ok(())
+}
 
+/// Copies a root, with the owners and modes that it has inside.
+const COPY: &str = "cp -a \"$1/.\" \"$2\"";
+
+fn make(cache: &Cache, dir: &Path, host: Arch) -> Result<()> {
+    let log = &cache.path("logs/root.log");
+    let base = base(cache)?;
+    fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    Logged {
+        what: "copying the root",
+        log,
+        advice: ADVICE,
+    }
+    .run(namespace::script(COPY).arg(base).arg(dir), |_| {})?;
+
+    let apt = Apt::new(dir, log);
     let packages = packages::list(host);
     let mut step = Step::start("installing the tools in it", None);
     apt.install(&packages, |line| step.tick(line.to_owned()))?;
