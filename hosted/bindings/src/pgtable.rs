@@ -347,9 +347,12 @@ enum Todo {
 /// Whether the page, which may not be written to, is that of one address space alone.
 unsafe fn is_exclusive(m: &mut Locked<'_>, page: *mut page) -> bool {
     let (first, nr) = unsafe { (head(m, page), nr_pages(m, page)) };
-    let single = (0..nr).all(|i| unsafe { page_info(m, first.add(i)) }.maps <= 1);
+    let most = (0..nr).map(|i| unsafe { page_info(m, first.add(i)) }.maps);
+    let most = most.max().unwrap_or(0);
     let info = *unsafe { info(m, page) };
-    single && info.huge_maps <= 1 && info.refs == unsafe { mapcount(m, page) }
+    // One has all of it, or each page has one at most; and nobody else looks at it.
+    matches!((info.huge_maps, most), (1, 0) | (0, 0..=1))
+        && info.refs == unsafe { mapcount(m, page) }
 }
 
 /// What to do about a page where there is nothing, or zeroes.

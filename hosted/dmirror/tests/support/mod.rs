@@ -69,6 +69,7 @@ const BUFFER: usize = 2048;
 
 impl<'p> Device<'p> {
     /// Opens the device.
+    #[allow(dead_code, reason = "not every test needs it")]
     pub fn open(process: &'p Process) -> Result<Self, Errno> {
         Self::open_as(process, "hmm_dmirror0")
     }
@@ -144,6 +145,7 @@ impl<'p> Device<'p> {
 }
 
 /// `nr` pages, all different.
+#[allow(dead_code, reason = "not every test needs it")]
 pub fn pattern(nr: usize, seed: u8) -> Vec<u8> {
     (0..nr * PAGE_SIZE)
         .map(|i| (i / PAGE_SIZE) as u8 ^ (i % 251) as u8 ^ seed)
