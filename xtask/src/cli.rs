@@ -304,6 +304,9 @@ pub(crate) struct MachineOptions {
     /// CPUs: a suite can want more than there usually are.
     #[arg(skip)]
     pub(crate) cpus: Option<u32>,
+    /// One more device of the machine, as QEMU's command line names it; it comes before all others.
+    #[arg(long, value_name = "QEMU_DEVICE")]
+    pub(crate) device: Vec<String>,
 }
 
 /// An amount of memory, in MiB.

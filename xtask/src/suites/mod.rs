@@ -44,9 +44,13 @@ impl Context<'_> {
     /// True if the machine is not one that the user shaped.
     fn machine_is_usual(&self) -> bool {
         let MachineOptions {
-            cpu, append, mem, ..
+            cpu,
+            append,
+            mem,
+            device,
+            cpus: _,
         } = self.machine;
-        cpu.is_none() && append.is_none() && mem.is_none()
+        cpu.is_none() && append.is_none() && mem.is_none() && device.is_empty()
     }
 
     /// A suite's name in the report.

@@ -36,6 +36,7 @@ pub(crate) struct Machine {
     cpu: String,
     cpus: u32,
     arguments: Vec<String>,
+    first_devices: Vec<String>,
     devices: Vec<String>,
     interactive: bool,
     counting: bool,
@@ -73,6 +74,7 @@ impl Machine {
             cpus: options.cpus.unwrap_or(2),
             cpu: options.cpu.clone().unwrap_or_else(|| "max".to_owned()),
             arguments,
+            first_devices: options.device.clone(),
             devices: Vec::new(),
             interactive: false,
             counting: false,
@@ -168,6 +170,9 @@ impl Machine {
             Arch::X86_64 => command.args(["-M", "q35,max-ram-below-4g=1G"]),
             Arch::Arm64 => command.args(["-M", "virt"]),
         };
+        for device in &self.first_devices {
+            command.args(["-device", device]);
+        }
         command.args([
             "-cpu",
             &self.cpu,
