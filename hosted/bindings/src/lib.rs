@@ -33,6 +33,7 @@ mod driver;
 mod files;
 
 mod hmm;
+mod host;
 mod lockdep;
 mod locks;
 mod machine;
@@ -59,6 +60,7 @@ pub mod sim {
         dma::{dma_read, dma_write, iommu},
         driver::Module,
         files::OpenFile,
+        host::explore,
         machine::{changes, for_each_failure, for_each_failure_of, run, spawn, Change, Thread},
         mm::PAGE_SIZE,
         pages::splits,

@@ -9,11 +9,11 @@
 
 use std::{
     backtrace::Backtrace,
-    cell::RefCell,
     collections::{BTreeMap, BTreeSet},
 };
 
 use crate::{
+    host::this_thread,
     machine::{with, Locked},
     report::report,
 };
@@ -83,11 +83,6 @@ impl Orders {
     }
 }
 
-thread_local! {
-    /// What the thread holds, in the order in which it was taken.
-    static HELD: RefCell<Vec<Class>> = const { RefCell::new(Vec::new()) };
-}
-
 /// Remembers what the locks of `class` are called.
 pub(crate) fn name(class: Class, name: &str) {
     with(|m| {
@@ -97,7 +92,7 @@ pub(crate) fn name(class: Class, name: &str) {
 
 /// What is wrong with taking a lock of `class` now, if anything is.
 fn check(m: &mut Locked<'_>, class: Class) -> Option<String> {
-    for held in HELD.with_borrow(Clone::clone) {
+    for held in this_thread(|this| this.held.borrow().clone()) {
         let orders = &mut m.orders;
         if held == class {
             let name = orders.name(class);
@@ -148,12 +143,13 @@ pub(crate) fn acquire(class: Class) {
 
 /// A lock of `class` was taken without waiting, so that the order does not matter.
 pub(crate) fn acquired(class: Class) {
-    HELD.with_borrow_mut(|held| held.push(class));
+    this_thread(|this| this.held.borrow_mut().push(class));
 }
 
 /// A lock of `class` is given up.
 pub(crate) fn release(class: Class) {
-    HELD.with_borrow_mut(|held| {
+    this_thread(|this| {
+        let mut held = this.held.borrow_mut();
         if let Some(at) = held.iter().rposition(|other| *other == class) {
             held.remove(at);
         }
@@ -168,7 +164,7 @@ pub(crate) fn might_acquire(class: Class) {
 
 /// The thread goes, or its machine does: what it still holds, it holds for ever.
 pub(crate) fn end() -> Option<String> {
-    let held = HELD.take();
+    let held = this_thread(|this| this.held.take());
     let last = held.last()?;
     Some(with(|m| {
         format!("a thread ends that holds `{}`", m.orders.name(*last))

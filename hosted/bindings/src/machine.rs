@@ -7,18 +7,19 @@
 
 use std::{
     any::Any,
-    cell::{Cell, RefCell},
     collections::{BTreeMap, HashMap},
     ops::{Deref, DerefMut},
     panic::{catch_unwind, resume_unwind, AssertUnwindSafe},
     sync::{
         atomic::{AtomicBool, Ordering},
-        Arc, Condvar, Mutex, MutexGuard,
+        Arc,
     },
-    thread::JoinHandle,
     time::Instant,
 };
 
+use crate::host::{
+    spawn as spawn_thread, this_thread, yield_now, Condvar, JoinHandle, Mutex, MutexGuard,
+};
 use crate::{
     consts::PAGE_SHIFT,
     device_private::{Pages, Physical},
@@ -98,12 +99,6 @@ pub(crate) struct Machine {
     changed: Condvar,
     /// Whether there was ever more than one thread, so that what happens in which order is chance.
     concurrent: AtomicBool,
-}
-
-thread_local! {
-    static MACHINE: RefCell<Option<Arc<Machine>>> = const { RefCell::new(None) };
-    /// How many locks the thread holds under which it must not sleep.
-    static ATOMIC: Cell<usize> = const { Cell::new(0) };
 }
 
 /// The machine locked.
@@ -226,7 +221,13 @@ pub fn changes() -> Vec<Change> {
 
 /// The machine that this thread runs on.
 fn current() -> Option<Arc<Machine>> {
-    MACHINE.with_borrow(Clone::clone)
+    this_thread(|this| this.machine.borrow().clone())
+}
+
+fn set_current(machine: Option<Arc<Machine>>) {
+    // What was there is dropped when nobody looks at it any more.
+    let before = this_thread(|this| this.machine.replace(machine));
+    drop(before);
 }
 
 /// Calls `f` with the machine locked.
@@ -234,9 +235,10 @@ pub(crate) fn with<R>(f: impl FnOnce(&mut Locked<'_>) -> R) -> R {
     let Some(machine) = current() else {
         fatal("the kernel is called outside of `sim::run()`");
     };
-    if machine.concurrent.load(Ordering::Relaxed) {
-        // Between any two things that C does, somebody else may run.
-        std::thread::yield_now();
+    if cfg!(not(feature = "shuttle")) && machine.concurrent.load(Ordering::Relaxed) {
+        // Between any two things that C does, somebody else may run. A scheduler sees to that by itself, and would take
+        // this for a wish.
+        yield_now();
     }
     let state = machine
         .state
@@ -256,29 +258,26 @@ pub(crate) fn note_report(what: &str) {
     if let Ok(mut state) = machine.state.try_lock() {
         state.reports.push(what.to_owned());
     } else {
-        LATE.with_borrow_mut(|late| late.push(what.to_owned()));
+        this_thread(|this| this.late.borrow_mut().push(what.to_owned()));
     };
-}
-
-thread_local! {
-    /// Reports that were made under the lock.
-    static LATE: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Enters or leaves a part of the code that must not sleep.
 pub(crate) fn atomic(enter: bool) {
-    ATOMIC.set(match enter {
-        true => ATOMIC.get() + 1,
-        false => ATOMIC
-            .get()
-            .checked_sub(1)
-            .unwrap_or_else(|| fatal("a lock is given up that nobody has")),
+    this_thread(|this| {
+        let now = this.atomic.get();
+        this.atomic.set(match enter {
+            true => now + 1,
+            false => now
+                .checked_sub(1)
+                .unwrap_or_else(|| fatal("a lock is given up that nobody has")),
+        });
     });
 }
 
 /// Says that `what` may sleep, which it must not under a spinlock or in a read section of RCU.
 pub(crate) fn might_sleep(what: &str) {
-    if ATOMIC.get() > 0 {
+    if this_thread(|this| this.atomic.get()) > 0 {
         crate::report::report(format!(
             "`{what}()` may sleep, and is called in atomic context"
         ));
@@ -306,7 +305,7 @@ fn run_once<R>(
         state.threads = 1;
         state.next_pid = 1;
     }
-    MACHINE.set(Some(machine.clone()));
+    set_current(Some(machine.clone()));
     crate::task::enter_kernel_thread();
     let result = catch_unwind(AssertUnwindSafe(f));
     // What was queued is done before a machine is switched off.
@@ -317,7 +316,7 @@ fn run_once<R>(
             }
         });
     }
-    ATOMIC.set(0);
+    this_thread(|this| this.atomic.set(0));
     crate::task::leave();
     let held = crate::lockdep::end().filter(|_| result.is_ok());
     let outcome = with(|m| {
@@ -325,7 +324,7 @@ fn run_once<R>(
             m.look_for_leftovers();
             m.reports.extend(held);
         }
-        m.reports.extend(LATE.take());
+        m.reports.extend(this_thread(|this| this.late.take()));
         Outcome {
             fallible: m.fallible,
             failed: m.failed,
@@ -336,7 +335,7 @@ fn run_once<R>(
         crate::device_private::unplug(m);
         std::mem::take(&mut m.reports)
     });
-    MACHINE.set(None);
+    set_current(None);
     match result {
         Err(panic) => resume_unwind(panic),
         Ok(_) if !reports.is_empty() => panic!(
@@ -444,20 +443,20 @@ fn spawn_as<R: Send + 'static>(
         m.threads += 1;
         m.machine.concurrent.store(true, Ordering::Relaxed);
     });
-    std::thread::spawn(move || {
-        MACHINE.set(Some(machine));
+    spawn_thread(move || {
+        set_current(Some(machine));
         crate::task::enter(task);
         let result = catch_unwind(AssertUnwindSafe(f));
         crate::task::leave();
         let held = crate::lockdep::end().filter(|_| result.is_ok());
         with(|m| {
-            let late = LATE.take();
+            let late = this_thread(|this| this.late.take());
             m.reports.extend(late);
             m.reports.extend(held);
             m.threads -= 1;
             m.changed();
         });
-        MACHINE.set(None);
+        set_current(None);
         result
     })
 }

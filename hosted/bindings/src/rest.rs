@@ -138,7 +138,7 @@ pub unsafe extern "C" fn errname(_err: c_int) -> *const c_char {
 }
 
 pub unsafe extern "C" fn cpu_relax() {
-    std::thread::yield_now();
+    crate::host::yield_now();
 }
 
 pub unsafe extern "C" fn memchr(s: *const c_void, c: c_int, n: usize) -> *mut c_void {

@@ -5,15 +5,12 @@
 //! Real: which address space the running thread has. Not simulated: signals, credentials, namespaces, scheduling: each
 //! thread is one of the host's.
 
-use std::{
-    cell::Cell,
-    ptr::null_mut,
-    sync::atomic::{AtomicUsize, Ordering},
-};
+use std::ptr::null_mut;
 
 use ffi::*;
 
 use crate::{
+    host::this_thread,
     mm::{mm_struct, vm_area_struct, PAGE_SIZE},
     pages::page,
     rest::{cred, pid_namespace},
@@ -50,17 +47,9 @@ pub(crate) struct Task {
 // SAFETY: Whoever spawns a thread of a process has to join it while the process lives.
 unsafe impl Send for Task {}
 
-thread_local! {
-    static CURRENT: Cell<*mut task_struct> = const { Cell::new(null_mut()) };
-    static ID: usize = {
-        static NEXT: AtomicUsize = AtomicUsize::new(1);
-        NEXT.fetch_add(1, Ordering::Relaxed)
-    };
-}
-
 /// Which thread this is; not zero.
 pub(crate) fn thread_id() -> usize {
-    ID.with(|id| *id)
+    this_thread(|this| this.id)
 }
 
 /// Makes this thread run the task of a process, or of no process at all. Gives the one before.
@@ -72,7 +61,7 @@ pub(crate) fn enter(task: Task) -> *mut task_struct {
         group_leader: null_mut(),
     }));
     unsafe { (*new).group_leader = new };
-    CURRENT.replace(new)
+    this_thread(|this| this.current.replace(new))
 }
 
 /// A thread of the kernel's.
@@ -90,7 +79,8 @@ pub(crate) fn enter_kernel_thread() {
 
 /// Undoes [`enter`], of which `before` is the result.
 pub(crate) fn restore(before: *mut task_struct) {
-    drop(unsafe { Box::from_raw(CURRENT.replace(before)) });
+    let ended = this_thread(|this| this.current.replace(before));
+    drop(unsafe { Box::from_raw(ended) });
 }
 
 /// Undoes the first [`enter`].
@@ -100,7 +90,7 @@ pub(crate) fn leave() {
 
 /// The task of this thread, for another one.
 pub(crate) fn inherit() -> Task {
-    let current = CURRENT.get();
+    let current = this_thread(|this| this.current.get());
     unsafe {
         Task {
             mm: (*current).mm,
@@ -115,7 +105,7 @@ pub(crate) fn of_process(mm: *mut mm_struct, pid: pid_t) -> Task {
 }
 
 pub unsafe extern "C" fn get_current() -> *mut task_struct {
-    CURRENT.get()
+    this_thread(|this| this.current.get())
 }
 
 pub unsafe extern "C" fn signal_pending(_t: *mut task_struct) -> c_int {

@@ -10,7 +10,10 @@ use std::{
 
 use ffi::*;
 
-use crate::machine::{might_sleep, with};
+use crate::{
+    host::sleep,
+    machine::{might_sleep, with},
+};
 
 pub type ktime_t = i64;
 pub type clockid_t = c_int;
@@ -45,12 +48,12 @@ pub unsafe extern "C" fn __msecs_to_jiffies(m: c_uint) -> c_ulong {
 pub unsafe extern "C" fn fsleep(usecs: c_ulong) {
     might_sleep("fsleep");
     if !with(|m| m.nap(usecs as i64 * 1_000)) {
-        std::thread::sleep(Duration::from_micros(usecs as u64));
+        sleep(Duration::from_micros(usecs as u64));
     }
 }
 
 pub unsafe extern "C" fn udelay(usecs: c_ulong) {
-    std::thread::sleep(Duration::from_micros(usecs as u64));
+    sleep(Duration::from_micros(usecs as u64));
 }
 
 #[repr(C)]

@@ -16,7 +16,7 @@ const OURS: [&str; 12] = [
 ];
 
 /// Lints and tests over the Rust files of `series` and a simulated `kernel`, and with the default of both also the
-/// format, and the demo.
+/// format, the demo, and threads in many orders.
 pub(super) fn run(series: Series, kernel: KernelChoice, report: &mut Report) -> Result<()> {
     let linux = LinuxChoice::Package(series);
     let name = |what: &str| match kernel {
@@ -34,6 +34,11 @@ pub(super) fn run(series: Series, kernel: KernelChoice, report: &mut Report) -> 
         command.args(["run", "--locked", "--package", "demo", "--"]);
         command.arg(report.folder().join("timeline.svg"));
         cargo::step(&name("demo"), None, &mut command, report, |_| {})?;
+
+        let mut command = hosted::cargo(&linux, kernel)?;
+        command.args(["test", "--locked", "--package", "dmirror"]);
+        command.args(["--features", "shuttle", "--test", "interleavings"]);
+        cargo::step(&name("interleavings"), None, &mut command, report, |_| {})?;
     }
 
     let mut command = hosted::cargo(&linux, kernel)?;
