@@ -61,6 +61,7 @@ const MODULES: &[&str] = &[
 const CONFIG: &[&str] = &[
     "CONFIG_64BIT",
     "CONFIG_ARCH_SUPPORTS_ATOMIC_RMW",
+    "CONFIG_DEBUG_FS",
     "CONFIG_MMU",
     "CONFIG_PRINTK",
     "CONFIG_RUST",

@@ -3,7 +3,7 @@
 //! Devices, and what they own.
 //!
 //! Real: faux devices, what is released when one goes away and in which order. Not simulated: buses and drivers,
-//! scatterlists, memory-mapped registers, debugfs. What devices can reach is in `dma.rs`.
+//! scatterlists, memory-mapped registers. What devices can reach is in `dma.rs`.
 
 use ffi::*;
 use pin_init::Zeroable;
@@ -11,10 +11,8 @@ use pin_init::Zeroable;
 use crate::{
     consts::*,
     dma::{dma_addr_t, phys_addr_t},
-    files::{file, file_operations},
     machine::{might_sleep, with},
     pages::page,
-    rest::{inode, seq_file},
 };
 
 #[repr(C)]
@@ -233,26 +231,4 @@ not_simulated! {
     fn writew_relaxed(u16, *mut c_void);
     fn writel_relaxed(u32, *mut c_void);
     fn writeq_relaxed(u64, *mut c_void);
-}
-
-#[repr(C)]
-pub struct dentry {
-    _not_send: *mut c_void,
-}
-
-not_simulated! {
-    fn debugfs_create_dir(*const c_char, *mut dentry) -> *mut dentry;
-    fn debugfs_create_file_full(
-        *const c_char, u16, *mut dentry, *mut c_void, *const c_void, *const file_operations,
-    ) -> *mut dentry;
-    fn debugfs_remove(*mut dentry);
-    fn default_llseek(*mut file, loff_t, c_int) -> loff_t;
-    fn noop_llseek(*mut file, loff_t, c_int) -> loff_t;
-    fn seq_lseek(*mut file, loff_t, c_int) -> loff_t;
-    fn seq_read(*mut file, *mut c_char, usize, *mut loff_t) -> isize;
-    fn simple_open(*mut inode, *mut file) -> c_int;
-    fn single_open(
-        *mut file, Option<unsafe extern "C" fn(*mut seq_file, *mut c_void) -> c_int>, *mut c_void,
-    ) -> c_int;
-    fn single_release(*mut inode, *mut file) -> c_int;
 }

@@ -12,13 +12,14 @@ use pin_init::Zeroable;
 
 use crate::{
     consts::*,
+    debugfs::seq_file,
     devices::device,
     errno::*,
     machine::{might_sleep, with},
     mm::vm_area_struct,
     process::{Errno, Process},
     report::report,
-    rest::{cred, inode, iov_iter, module, seq_file},
+    rest::{cred, inode, iov_iter, module},
 };
 
 #[repr(C)]
@@ -26,6 +27,17 @@ pub struct file {
     pub private_data: *mut c_void,
     pub f_cred: *const cred,
     pub f_flags: c_uint,
+}
+
+impl file {
+    /// A file that nothing is known of yet.
+    pub(crate) fn for_reading() -> Self {
+        Self {
+            private_data: std::ptr::null_mut(),
+            f_cred: std::ptr::null(),
+            f_flags: O_RDONLY,
+        }
+    }
 }
 
 #[repr(C)]

@@ -26,6 +26,7 @@ mod atomic;
 mod bits;
 mod buddy;
 mod consts;
+mod debugfs;
 mod device_private;
 mod devices;
 mod dma;
@@ -56,6 +57,7 @@ mod workqueue;
 /// What tests use: machines, processes, failures.
 pub mod sim {
     pub use crate::{
+        debugfs::{debugfs, read_debugfs},
         device_private::coherent_memory,
         dma::{dma_read, dma_write, iommu},
         driver::Module,
@@ -80,6 +82,11 @@ pub use self::{
     bits::*,
     buddy::*,
     consts::*,
+    debugfs::{
+        debugfs_create_dir, debugfs_create_file_full, debugfs_remove, default_llseek, dentry,
+        noop_llseek, seq_file, seq_lseek, seq_printf, seq_read, simple_open, single_open,
+        single_release,
+    },
     device_private::*,
     devices::*,
     dma::*,

@@ -22,6 +22,7 @@ use crate::host::{
 };
 use crate::{
     consts::PAGE_SHIFT,
+    debugfs::Entries,
     device_private::{Pages, Physical},
     dma::Dma,
     files::miscdevice,
@@ -48,6 +49,8 @@ pub(crate) struct State {
     pub(crate) mms: Vec<*mut mm_struct>,
     /// Devices that can be opened.
     pub(crate) devices: HashMap<String, *mut miscdevice>,
+    /// What is in debugfs.
+    pub(crate) debugfs: Entries,
     /// Physical memory of devices.
     pub(crate) physical: Vec<Physical>,
     /// Physical addresses that somebody has.
@@ -362,6 +365,10 @@ impl State {
         match self.resources.in_use() {
             0 => {}
             nr => left.push(format!("{nr} requested ranges of physical addresses")),
+        }
+        match self.debugfs.len() {
+            0 => {}
+            nr => left.push(format!("{nr} files and directories of debugfs")),
         }
         left.extend(self.frames.in_use());
         let sizes: usize = self.allocations.values().map(|(size, _)| size).sum();

@@ -6,7 +6,7 @@ use core::ffi::CStr;
 
 use ffi::*;
 
-use crate::{devices::device, rest::seq_file};
+use crate::devices::device;
 
 pub const KERN_EMERG: &[u8; 3] = b"\x010\0";
 pub const KERN_ALERT: &[u8; 3] = b"\x011\0";
@@ -47,10 +47,6 @@ pub unsafe extern "C" fn _dev_printk(
             .cast::<core::fmt::Arguments<'_>>()
     };
     eprint!("{text}");
-}
-
-pub unsafe extern "C" fn seq_printf(_m: *mut seq_file, _f: *const c_char, mut _args: ...) {
-    crate::report::fatal("`seq_printf()` is not simulated")
 }
 
 extern "C" {

@@ -36,11 +36,6 @@ pub struct inode {
 }
 
 #[repr(C)]
-pub struct seq_file {
-    pub private: *mut c_void,
-}
-
-#[repr(C)]
 pub struct cred {
     pub euid: kuid_t,
     _not_send: *mut c_void,
