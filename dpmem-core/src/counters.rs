@@ -184,11 +184,9 @@ impl Values {
 /// The counters of one pagemap.
 ///
 /// The methods do not sleep, and may be called with any lock held.
-#[pin_data]
 pub(crate) struct Counters {
     number: u64,
-    #[pin]
-    values: Scope<Values>,
+    values: Pin<KBox<Scope<Values>>>,
 }
 
 impl Counters {
@@ -197,20 +195,18 @@ impl Counters {
     /// # Errors
     ///
     /// [`ENOMEM`]. That debugfs does not work is none.
-    pub(crate) fn new(name: &'static CStr, pages: NrPages) -> impl PinInit<Self, Error> {
-        pin_init::pin_init_scope(move || {
-            let number = NEXT.fetch_add(1, Relaxed);
-            let name = CString::try_from_fmt(fmt!("{}-{}", name, number))?;
-            // A pagemap that is there before the crate's own module makes the directory for itself.
-            let parent = match ROOT.get() {
-                Some(root) => (*root).clone(),
-                None => Dir::new(c"dpmem"),
-            };
-            Ok(try_pin_init!(Self {
-                number,
-                values <- parent.scope(Values::new(pages), &name, Values::show),
-            }))
-        })
+    pub(crate) fn new(name: &'static CStr, pages: NrPages) -> Result<Self> {
+        let number = NEXT.fetch_add(1, Relaxed);
+        let name = CString::try_from_fmt(fmt!("{}-{}", name, number))?;
+        let values = Values::new(pages);
+        // A pagemap that is there before the crate's own module is at the top. Not in a `Dir` that is made here:
+        // where there is no memory for one, its files are made at the top by themselves, and stay when what they
+        // show is gone.
+        let values = match ROOT.get() {
+            Some(root) => KBox::pin_init(root.scope(values, &name, Values::show), GFP_KERNEL)?,
+            None => KBox::pin_init(Scope::dir(values, &name, Values::show), GFP_KERNEL)?,
+        };
+        Ok(Self { number, values })
     }
 
     /// A folio was taken out of the allocator.

@@ -91,7 +91,6 @@ pub struct DevPagemap<T: DevPagemapOps> {
     backend: Backend,
     group: Option<Arc<PeerGroup<T>>>,
     device: SetOnce<ARef<Device>>,
-    #[pin]
     counters: Counters,
     #[pin]
     evict_buffer: Mutex<MigrateBuffer>,
@@ -199,7 +198,7 @@ impl<T: DevPagemapOps> DevPagemap<T> {
             },
             group,
             device: SetOnce::new(),
-            counters <- Counters::new(name, nr),
+            counters: Counters::new(name, nr)?,
             evict_buffer <- Mutex::new(
                 MigrateBuffer::new(large_order().map_or(EVICT_WINDOW, |large| {
                     EVICT_WINDOW.max(large.nr_pages())

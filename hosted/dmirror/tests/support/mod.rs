@@ -122,6 +122,7 @@ impl<'p> Device<'p> {
     }
 
     /// What the device has read from the `nr` pages at `addr`.
+    #[allow(dead_code, reason = "not every test needs it")]
     pub fn read(&self, addr: usize, nr: usize) -> Result<Vec<u8>, Errno> {
         self.call(Command::Read, addr, nr)?;
         let mut bytes = vec![0; nr * PAGE_SIZE];
