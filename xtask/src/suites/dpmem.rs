@@ -48,13 +48,16 @@ pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
             options: &["--ktap", "--peers"],
             parameters: &peers,
         },
-        demo::Run {
+    ];
+    // Which allocator there is does not depend on the kernel.
+    if context.options.kernel == KernelChoice::Dpmem {
+        runs.push(demo::Run {
             name: BUDDY,
             on: On::Hmm,
             options: &options,
             parameters: &buddy,
-        },
-    ];
+        });
+    }
     // The kernel with all checks can fail on purpose.
     if context.kernel.profile == Profile::Debug {
         runs.push(demo::Run {
