@@ -30,6 +30,7 @@
 #[allow(unused_extern_crates)]
 extern crate self as dpmem;
 
+mod abi;
 mod backend;
 mod bound;
 mod copy;
