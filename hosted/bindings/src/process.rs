@@ -17,6 +17,7 @@ use crate::{
     mmu_notifier::*,
     pages::{data, get, info, page_info, Kind, PMD_NR},
     pgtable::{self, Found, Pte},
+    report::fatal,
     task::{of_process, restore},
 };
 
@@ -131,9 +132,10 @@ impl Process {
         Err(Errno(result.unsigned_abs()))
     }
 
-    /// Splits mappings so that one begins at `addr`.
+    /// Splits mappings so that one begins at `addr`. What is mapped as a whole lies in one mapping.
     fn split_vma(&self, addr: usize) {
-        with(|_| {
+        with(|m| {
+            unsafe { pgtable::split_at_bounds(m, self.mm, (addr, addr)) };
             let vma = unsafe { vma_at(self.mm, addr) };
             let Some(vma) = (unsafe { vma.as_mut() }) else {
                 return;
@@ -409,6 +411,9 @@ impl Drop for Process {
     }
 }
 
+/// How often a page may be gone again before a CPU has seen it.
+const MAX_FAULTS: usize = 10_000;
+
 /// Copies between memory of a process and of the host, page by page, as a CPU does: with faults. Leaves in `done` how
 /// far it came.
 pub(crate) unsafe fn access(
@@ -422,6 +427,7 @@ pub(crate) unsafe fn access(
     might_sleep("an access to user space");
     lockdep::might_acquire(lockdep::MMAP_LOCK);
     let mut at = 0;
+    let mut faults = 0;
     while at < len {
         *done = Some(at);
         let here = addr + at;
@@ -439,7 +445,12 @@ pub(crate) unsafe fn access(
         });
         if copied {
             at += nr;
+            faults = 0;
         } else {
+            faults += 1;
+            if faults > MAX_FAULTS {
+                fatal("a CPU faults again and again, and what it wants does not come");
+            }
             read_locked(space, || pgtable::fault(space, here, write))?;
         }
     }

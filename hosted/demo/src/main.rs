@@ -10,6 +10,7 @@ mod timeline;
 use std::{
     error::Error,
     path::Path,
+    process::ExitCode,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -342,7 +343,8 @@ fn show(path: &Path) -> Outcome {
         events: narrator.events,
         splits: narrator.splits,
     };
-    timeline.write(path)?;
+    let written = timeline.write(path);
+    written.map_err(|error| format!("cannot write {}: {error}", path.display()))?;
     println!("Who had which page when: {}", path.display());
     Ok(())
 }
@@ -357,11 +359,19 @@ fn area(client: &Client) -> Area {
     }
 }
 
-fn main() -> Outcome {
-    let path = std::env::args_os().nth(1);
-    let path = path.ok_or("usage: demo FILE.svg")?;
-    // What is left over when the machine is switched off ends the program.
-    sim::run(|| show(Path::new(&path)))
+fn main() -> ExitCode {
+    let Some(path) = std::env::args_os().nth(1) else {
+        eprintln!("usage: demo FILE.svg");
+        return ExitCode::from(2);
+    };
+    // What is reported, or left over when the machine is switched off, ends the program as well.
+    match sim::run(|| show(Path::new(&path))) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("demo: error: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 #[cfg(test)]

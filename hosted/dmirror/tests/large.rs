@@ -367,3 +367,19 @@ fn a_parent_writes_to_two_pages_of_what_it_shares() {
         assert!(contents(&process, memory, NR) == bytes);
     });
 }
+
+#[test]
+fn a_mapping_ends_in_the_middle() {
+    run(|| {
+        let _driver = load().unwrap();
+        let process = Process::new();
+        let device = Device::open(&process).unwrap();
+        let (memory, bytes) = huge_page(&process, 1);
+        device.call(Command::MigrateToDev, memory, NR).unwrap();
+        // Nothing changes but where mappings end.
+        process.mprotect(memory, PAGE_SIZE, true);
+        assert!(!process.is_huge(memory));
+        assert_eq!(on_device(&process, memory, NR), NR);
+        assert!(contents(&process, memory, NR) == bytes);
+    });
+}
