@@ -170,8 +170,9 @@ fn data_of_each_part_when_cut(path: &Path) -> Result<()> {
     migrate(&device, &memory)?;
     memory.advise_pages(0..1, MmapAdvise::MADV_DONTNEED)?;
     touch(&memory, 9, 65)?;
+    // A stock kernel splits the folio at the first fault, and loses the lock of the page: it takes another one.
     let usage = device.usage()?;
-    ensure!(usage.faults == 2, "it says {usage:?}");
+    ensure!((2..=3).contains(&usage.faults), "it says {usage:?}");
     drop(device);
     ensure!(
         clients(&witness)? == before + 1,
