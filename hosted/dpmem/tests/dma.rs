@@ -8,12 +8,12 @@ use bindings::sim::{
 };
 use dpmem::{
     Batch, BitmapOffsets, BoundPagemap, CopyEngine, DevPagemap, DevPagemapOps, DmaMap, DmaMapped,
-    Fence, MigrateBuffer, MigrateVma, NrPages, NumaNode, RamPages, RamPagesMut, Transfer, UserAddr,
-    UserRange,
+    Fence, MigrateBuffer, MigrateVma, NrPages, NumaNode, PageOffset, RamPages, RamPagesMut,
+    Transfer, UserAddr, UserRange,
 };
 use kernel::{device, faux, prelude::*};
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     vec::Vec,
 };
 
@@ -32,6 +32,43 @@ struct Ring {
     memory: Mutex<Vec<u8>>,
     /// Whether it does not do what it is told.
     broken: bool,
+    bad: Arc<Bad>,
+}
+
+/// A page of the device that cannot be read any more.
+#[derive(Default)]
+struct Bad {
+    /// Where it is, and how often somebody has tried.
+    page: Mutex<(Option<usize>, usize)>,
+    tried: Condvar,
+}
+
+impl Bad {
+    fn lock(&self) -> MutexGuard<'_, (Option<usize>, usize)> {
+        self.page.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, page: Option<usize>) {
+        *self.lock() = (page, 0);
+    }
+
+    /// Whether the page is among the `nr` pages from `first` on.
+    fn is_among(&self, first: usize, nr: usize) -> bool {
+        let mut page = self.lock();
+        let among = page
+            .0
+            .is_some_and(|page| (first..first + nr).contains(&page));
+        page.1 += usize::from(among);
+        self.tried.notify_all();
+        among
+    }
+
+    /// Mends it when somebody has tried so often.
+    fn mend_after(&self, times: usize) {
+        let page = self.lock();
+        let waited = self.tried.wait_while(page, |page| page.1 < times);
+        *waited.unwrap_or_else(PoisonError::into_inner) = (None, 0);
+    }
 }
 
 impl Ring {
@@ -39,6 +76,7 @@ impl Ring {
         Self {
             memory: Mutex::new(vec![0; SIZE * PAGE_SIZE]),
             broken,
+            bad: Arc::default(),
         }
     }
 
@@ -99,6 +137,9 @@ impl CopyEngine for Ring {
                 }
                 Transfer::ToRam { src, dst } => {
                     let len = dst.nr_pages().to_bytes().ok_or(EINVAL)?;
+                    if self.bad.is_among(src.offset().get(), src.nr_pages().get()) {
+                        return Err(EIO);
+                    }
                     if to.is_none() {
                         to = Some(DmaMap::new(device, nr)?);
                     }
@@ -133,6 +174,13 @@ struct Vram {
     offsets: BitmapOffsets,
     #[engine]
     ring: Ring,
+}
+
+impl Vram {
+    /// What cannot be read.
+    fn ring_bad(&self) -> Arc<Bad> {
+        self.ring.bad.clone()
+    }
 }
 
 /// The device of `faux`, which has its driver from the beginning to the end.
@@ -304,5 +352,83 @@ fn unbinding_brings_everything_home() {
         drop(gpu);
         assert!(contents(&process, memory) == bytes);
         assert!(contents(&child, memory) == bytes);
+    });
+}
+
+/// The pages from `first` on go home.
+fn evict(gpu: &Gpu, first: usize, nr: usize) -> Result<usize> {
+    let pagemap = gpu.memory.access().ok_or(ENODEV)?;
+    let moved = pagemap.evict(PageOffset::new(first), NrPages::new(nr))?;
+    Ok(moved.get())
+}
+
+/// On which page of the device a page of a process is.
+fn offset(process: &Process, addr: usize) -> usize {
+    match process.mapped(addr) {
+        Mapped::Device(offset, _) => offset,
+        other => panic!("it is {other:?}"),
+    }
+}
+
+#[test]
+fn a_range_that_cuts_a_large_folio_takes_all_of_it() {
+    run(|| {
+        let gpu = Gpu::new(false).unwrap();
+        let process = Process::new();
+        let (memory, bytes) = memory(&process);
+        process.run(|| gpu.migrate(memory, 1024, true).unwrap());
+        let large = offset(&process, memory);
+        let small = offset(&process, memory + HUGE_PAGE_SIZE);
+        // The end of it, and its beginning, and small pages one by one.
+        assert!(evict(&gpu, large + 500, 1).unwrap() == 512);
+        assert!(process.is_huge(memory));
+        process.run(|| gpu.migrate(memory, 512, true).unwrap());
+        let large = offset(&process, memory);
+        assert!(evict(&gpu, large.saturating_sub(1), 2).unwrap() >= 512);
+        if matches!(process.mapped(memory + HUGE_PAGE_SIZE), Mapped::Device(..)) {
+            assert!(evict(&gpu, small, 1).unwrap() == 1);
+        }
+        assert!(evict(&gpu, SIZE, 1).is_err());
+        assert!(contents(&process, memory) == bytes);
+    });
+}
+
+#[test]
+fn a_page_that_cannot_be_read_keeps_no_other() {
+    run(|| {
+        let gpu = Gpu::new(false).unwrap();
+        let process = Process::new();
+        let (memory, bytes) = memory(&process);
+        process.run(|| gpu.migrate(memory, 1024, true).unwrap());
+        let pagemap = gpu.memory.access().unwrap();
+        let bad = pagemap.ops().ring_bad();
+        drop(pagemap);
+        let page = memory + HUGE_PAGE_SIZE + 7 * PAGE_SIZE;
+        bad.set(Some(offset(&process, page)));
+        assert!(evict(&gpu, 0, SIZE).err() == Some(EIO));
+        assert_eq!(on_device(&process, memory), 1);
+        assert!(process.read(page, &mut [0]).is_err());
+        bad.set(None);
+        assert!(contents(&process, memory) == bytes);
+    });
+}
+
+#[test]
+fn unbinding_waits_for_a_page_that_cannot_be_read() {
+    run(|| {
+        let mut gpu = Gpu::new(false).unwrap();
+        let process = Process::new();
+        let (memory, bytes) = memory(&process);
+        process.run(|| gpu.migrate(memory, 1024, true).unwrap());
+        let pagemap = gpu.memory.access().unwrap();
+        let bad = pagemap.ops().ring_bad();
+        drop(pagemap);
+        bad.set(Some(offset(&process, memory + HUGE_PAGE_SIZE)));
+        let mender = sim::spawn(move || bad.mend_after(4));
+        drop(gpu.faux.take());
+        mender.join();
+        assert_eq!(on_device(&process, memory), 0);
+        drop(gpu);
+        assert!(contents(&process, memory) == bytes);
     });
 }
