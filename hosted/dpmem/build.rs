@@ -27,6 +27,8 @@ fn main() {
     source::cfg("CONFIG_RUST");
     source::cfg("CONFIG_RUST_DPMEM_KUNIT_TEST");
     source::cfg("CONFIG_TRACEPOINTS");
+    // Where the memory of the machine begins.
+    source::cfg("CONFIG_X86");
     source::no_cfg("CONFIG_JUMP_LABEL");
     source::backend_cfg();
     println!("cargo::rustc-check-cfg=cfg(CONFIG_GPU_BUDDY, values(\"y\"))");
