@@ -87,6 +87,8 @@ impl<'a> DmaPages<'a> for RamPagesMut<'a> {
 pub struct DmaMap<'a, P: DmaPages<'a>> {
     device: &'a Device<Bound>,
     iova: bindings::dma_iova_state,
+    // How many bytes are to have addresses that follow each other, until that has been tried.
+    untried: Option<usize>,
     // How many bytes are to be mapped still.
     room: usize,
     linked: usize,
@@ -95,11 +97,12 @@ pub struct DmaMap<'a, P: DmaPages<'a>> {
 }
 
 impl<'a, P: DmaPages<'a>> DmaMap<'a, P> {
-    /// Nothing, yet, of `nr` pages at most that are to be mapped for `device`: see [`Batch::nr_pages`].
+    /// Nothing, yet, of `nr` pages at most that are to be mapped for `device`: see [`Batch::nr_pages`]. It costs nothing
+    /// until something is mapped, so an engine has one for each direction.
     ///
     /// # Context
     ///
-    /// May sleep.
+    /// Any. Does not sleep.
     ///
     /// # Errors
     ///
@@ -109,21 +112,15 @@ impl<'a, P: DmaPages<'a>> DmaMap<'a, P> {
     pub fn new(device: &'a Device<Bound>, nr: NrPages) -> Result<Self> {
         let size = nr.to_bytes().ok_or(EINVAL)?;
         // INVARIANT: Nothing is linked nor mapped.
-        let mut this = Self {
+        Ok(Self {
             device,
             iova: pin_init::zeroed(),
+            untried: Some(size),
             room: size,
             linked: 0,
             mapped: KVVec::new(),
             _pages: PhantomData,
-        };
-        if size > 0 {
-            // That there is no range is no error: pages are then mapped one by one.
-            //
-            // SAFETY: The device is bound, the state is all zeroes, and the size is not zero.
-            unsafe { bindings::dma_iova_try_alloc(raw(device), &mut this.iova, 0, size) };
-        }
-        Ok(this)
+        })
     }
 
     /// Maps `pages`, and gives the address at which the device finds them once [`DmaMap::sync`] has returned.
@@ -141,6 +138,12 @@ impl<'a, P: DmaPages<'a>> DmaMap<'a, P> {
         let pages = pages.pages_raw();
         let size = pages.nr_pages().to_bytes().ok_or(EINVAL)?;
         let room = self.room.checked_sub(size).ok_or(EINVAL)?;
+        if let Some(size) = self.untried.take() {
+            // That there is no range is no error: pages are then mapped one by one.
+            //
+            // SAFETY: The device is bound, the state is all zeroes, and the size is not zero, as that of `pages` is not.
+            unsafe { bindings::dma_iova_try_alloc(raw(self.device), &mut self.iova, 0, size) };
+        }
         // SAFETY: Reads the state.
         let address = if unsafe { bindings::dma_use_iova(&mut self.iova) } {
             self.link(pages, size)

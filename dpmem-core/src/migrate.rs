@@ -17,7 +17,10 @@
 use core::ptr::null_mut;
 
 use kernel::{
-    mm::MmapReadGuard,
+    mm::{
+        virt::VmaRef,
+        MmapReadGuard, //
+    },
     prelude::*, //
 };
 
@@ -85,6 +88,11 @@ pub(crate) enum Way {
     ToRam,
 }
 
+/// The mapping that `range` begins in, for as long as `mmap` is borrowed.
+fn vma_at<'m>(mmap: &'m MmapReadGuard<'_>, range: UserRange) -> Result<&'m VmaRef> {
+    mmap.vma_lookup(range.start().get()).ok_or(EFAULT)
+}
+
 /// Where migrations by virtual address begin: `struct migrate_vma`.
 pub struct MigrateVma;
 
@@ -109,7 +117,26 @@ impl MigrateVma {
         range: UserRange,
         buffer: &'m mut MigrateBuffer,
     ) -> Result<Collected<'m, T>> {
-        Self::collect(pagemap, mmap, range, buffer, Way::ToDevice)
+        let vma = vma_at(mmap, range)?;
+        // SAFETY: `mmap` is borrowed for as long as the result lives.
+        unsafe { Self::collect(pagemap, vma, range, buffer, Way::ToDevice) }
+    }
+
+    /// As [`MigrateVma::to_device`], for a driver that is partly in C, and is called from there with the lock held.
+    /// `vma` is the mapping that the range lies in.
+    ///
+    /// # Safety
+    ///
+    /// The mmap lock of `vma`'s process must be held, for reading at least, for as long as the result lives. A lock
+    /// of the VMA alone is not enough.
+    pub unsafe fn to_device_in<'m, T: DevPagemapOps>(
+        pagemap: &'m DevPagemap<T>,
+        vma: &'m VmaRef,
+        range: UserRange,
+        buffer: &'m mut MigrateBuffer,
+    ) -> Result<Collected<'m, T>> {
+        // SAFETY: The caller promises it.
+        unsafe { Self::collect(pagemap, vma, range, buffer, Way::ToDevice) }
     }
 
     /// Collects the pages of `range` that are on the device, to move them to system memory.
@@ -121,17 +148,21 @@ impl MigrateVma {
         range: UserRange,
         buffer: &'m mut MigrateBuffer,
     ) -> Result<Collected<'m, T>> {
-        Self::collect(pagemap, mmap, range, buffer, Way::ToRam)
+        let vma = vma_at(mmap, range)?;
+        // SAFETY: `mmap` is borrowed for as long as the result lives.
+        unsafe { Self::collect(pagemap, vma, range, buffer, Way::ToRam) }
     }
 
-    fn collect<'m, T: DevPagemapOps>(
+    /// # Safety
+    ///
+    /// The mmap lock of `vma`'s process must be held for as long as the result lives.
+    unsafe fn collect<'m, T: DevPagemapOps>(
         pagemap: &'m DevPagemap<T>,
-        mmap: &'m MmapReadGuard<'_>,
+        vma: &'m VmaRef,
         range: UserRange,
         buffer: &'m mut MigrateBuffer,
         way: Way,
     ) -> Result<Collected<'m, T>> {
-        let vma = mmap.vma_lookup(range.start().get()).ok_or(EFAULT)?;
         let select = match way {
             // There are no large folios of coherent memory.
             Way::ToDevice if pagemap.is_coherent() => Select::SystemSmall,
@@ -140,7 +171,7 @@ impl MigrateVma {
             Way::ToRam if pagemap.is_coherent() => Select::DeviceCoherent,
             Way::ToRam => Select::DevicePrivate,
         };
-        // SAFETY: The VMA is valid, and the lock held, for as long as `mmap` is borrowed. There is
+        // SAFETY: The VMA is valid for as long as it is borrowed, and the caller promises the lock. There is
         // no fault.
         let flight = unsafe {
             Flight::from_vma(

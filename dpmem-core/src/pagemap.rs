@@ -56,7 +56,10 @@ use crate::{
         DevPagemapOps,
         PagemapVTable, //
     },
-    peers::PeerGroup, //
+    peers::{
+        pagemap_of,
+        PeerGroup, //
+    }, //
 };
 
 /// How many pages an eviction takes out of service at a time, unless a large folio has more.
@@ -72,6 +75,28 @@ const EVICT_PATIENCE: i64 = 256;
 /// The name of the lock of the eviction buffer; a static for the reason that is in `offsets/bitmap.rs`.
 static LOCK_NAME: &CStr = c"dpmem::evict_buffer";
 
+/// Who owns the pages of a pagemap. What another pagemap has that is of another type is never one of these.
+enum Owner<T: DevPagemapOps> {
+    /// The pagemap.
+    Itself,
+    /// The devices that reach each other's memory.
+    Group(Arc<PeerGroup<T>>),
+    /// What C knows as the owner: an address.
+    Other(usize),
+}
+
+impl<T: DevPagemapOps> Owner<T> {
+    /// What C is told, where `pgmap` is the pagemap.
+    fn of(&self, pgmap: *mut bindings::dev_pagemap) -> *mut c_void {
+        match self {
+            Self::Itself => pgmap.cast(),
+            Self::Group(group) => PeerGroup::owner(group),
+            // CAST: It is only compared.
+            Self::Other(address) => *address as *mut c_void,
+        }
+    }
+}
+
 /// Memory of a device that processes have pages in, registered with the kernel.
 ///
 /// It is registered exactly while the value lives. A driver whose device can be unbound keeps it in a
@@ -82,14 +107,14 @@ static LOCK_NAME: &CStr = c"dpmem::evict_buffer";
 ///
 /// - `inner` is a registered pagemap of type `MEMORY_DEVICE_PRIVATE` or `MEMORY_DEVICE_COHERENT`, with
 ///   the table of `T`, and `backend` is the one that registered it.
-/// - `inner.owner` is the address of `group`, or that of `inner` if there is none.
+/// - `inner.owner` is what `owner` says.
 /// - `device`, once it is set, keeps its driver for as long as the value lives.
 #[pin_data(PinnedDrop)]
 pub struct DevPagemap<T: DevPagemapOps> {
     #[pin]
     ops: T,
     backend: Backend,
-    group: Option<Arc<PeerGroup<T>>>,
+    owner: Owner<T>,
     device: SetOnce<ARef<Device>>,
     counters: Counters,
     #[pin]
@@ -125,10 +150,7 @@ impl<T: DevPagemapOps> DevPagemap<T> {
     where
         Error: From<E>,
     {
-        // SAFETY: `init()` gives a pagemap that is pinned beside the backend.
-        let backend = move |pgmap| unsafe { Backend::private(name, nr, pgmap) };
-        let kind = bindings::memory_type_MEMORY_DEVICE_PRIVATE;
-        Self::init(name, nr, kind, node, None, backend, ops)
+        Self::private(Owner::Itself, name, nr, node, ops)
     }
 
     /// As [`DevPagemap::new`], for a device that belongs to `group`.
@@ -142,10 +164,44 @@ impl<T: DevPagemapOps> DevPagemap<T> {
     where
         Error: From<E>,
     {
-        // SAFETY: As in `new()`.
+        Self::private(Owner::Group(group), name, nr, node, ops)
+    }
+
+    /// As [`DevPagemap::new`], for a driver that is partly in C, and there calls functions that want to know the owner
+    /// of the pages: that is `owner`. It is only compared.
+    ///
+    /// # Safety
+    ///
+    /// No other pagemap may have this owner, nor may there be a group of devices with it.
+    pub unsafe fn new_owned_by<E>(
+        owner: NonNull<c_void>,
+        name: &'static CStr,
+        nr: NrPages,
+        node: NumaNode,
+        ops: impl PinInit<T, E>,
+    ) -> impl PinInit<Self, Error>
+    where
+        Error: From<E>,
+    {
+        // CAST: It is only compared.
+        Self::private(Owner::Other(owner.as_ptr() as usize), name, nr, node, ops)
+    }
+
+    /// Registers private memory.
+    fn private<E>(
+        owner: Owner<T>,
+        name: &'static CStr,
+        nr: NrPages,
+        node: NumaNode,
+        ops: impl PinInit<T, E>,
+    ) -> impl PinInit<Self, Error>
+    where
+        Error: From<E>,
+    {
+        // SAFETY: `init()` gives a pagemap that is pinned beside the backend.
         let backend = move |pgmap| unsafe { Backend::private(name, nr, pgmap) };
         let kind = bindings::memory_type_MEMORY_DEVICE_PRIVATE;
-        Self::init(name, nr, kind, node, Some(group), backend, ops)
+        Self::init(name, nr, kind, node, owner, backend, ops)
     }
 
     /// Registers memory of the device that CPUs can address as well, at `region`, on `node`. The driver has requested
@@ -173,7 +229,7 @@ impl<T: DevPagemapOps> DevPagemap<T> {
         // SAFETY: As in `new()`.
         let backend = move |pgmap| unsafe { Backend::coherent(region, pgmap) };
         let kind = bindings::memory_type_MEMORY_DEVICE_COHERENT;
-        Self::init(name, nr, kind, node, None, backend, ops)
+        Self::init(name, nr, kind, node, Owner::Itself, backend, ops)
     }
 
     /// Registers what the backend that `backend` makes for a pagemap has, which is `nr` pages.
@@ -182,7 +238,7 @@ impl<T: DevPagemapOps> DevPagemap<T> {
         nr: NrPages,
         kind: bindings::memory_type,
         node: NumaNode,
-        group: Option<Arc<PeerGroup<T>>>,
+        owner: Owner<T>,
         backend: impl FnOnce(NonNull<bindings::dev_pagemap>) -> Result<Backend>,
         ops: impl PinInit<T, E>,
     ) -> impl PinInit<Self, Error>
@@ -196,7 +252,7 @@ impl<T: DevPagemapOps> DevPagemap<T> {
                 let inner = unsafe { &raw mut (*this.as_ptr()).inner };
                 backend(NonNull::new(inner.cast()).ok_or(EINVAL)?)?
             },
-            group,
+            owner,
             device: SetOnce::new(),
             counters: Counters::new(name, nr)?,
             evict_buffer <- Mutex::new(
@@ -215,9 +271,9 @@ impl<T: DevPagemapOps> DevPagemap<T> {
                 pgmap.type_ = kind;
                 pgmap.ops = PagemapVTable::<T>::build();
                 // SAFETY: The fields above are initialised in the order in which they stand, so
-                // the group is there.
-                let group = unsafe { &(*this.as_ptr()).group };
-                pgmap.owner = group.as_ref().map_or(slot.cast(), PeerGroup::owner);
+                // the owner is there.
+                let owner = unsafe { &(*this.as_ptr()).owner };
+                pgmap.owner = owner.of(slot);
                 // SAFETY: As above.
                 let backend = unsafe { &(*this.as_ptr()).backend };
                 // SAFETY: All fields but those just set are zero.
@@ -237,6 +293,21 @@ impl<T: DevPagemapOps> DevPagemap<T> {
         let this = unsafe { inner.byte_sub(offset_of!(Self, inner)) };
         // SAFETY: The caller promises that the pagemap lives for `'a`.
         unsafe { &*this.cast() }
+    }
+
+    /// The pagemap that `page` belongs to, and where in it that is: for a driver that is partly in C, and is asked there
+    /// for the address of a page.
+    ///
+    /// # Context
+    ///
+    /// Any. Does not sleep.
+    ///
+    /// # Safety
+    ///
+    /// `page` must be a page of a `DevPagemap<T>`, and must not be freed during the lifetime that the caller chooses.
+    pub unsafe fn of_page<'a>(page: NonNull<bindings::page>) -> Option<(&'a Self, PageOffset)> {
+        // SAFETY: The caller promises it.
+        unsafe { pagemap_of::<T>(page) }
     }
 
     /// Where the pages come from.
@@ -261,10 +332,7 @@ impl<T: DevPagemapOps> DevPagemap<T> {
     #[inline]
     pub(crate) fn owner(&self) -> *mut c_void {
         // By the type invariants.
-        match &self.group {
-            Some(group) => PeerGroup::owner(group),
-            None => self.as_raw().cast(),
-        }
+        self.owner.of(self.as_raw())
     }
 
     /// The C structure, which is valid for as long as the value lives.
@@ -287,7 +355,7 @@ impl<T: DevPagemapOps> DevPagemap<T> {
     /// Whether the pagemap belongs to a group, so that there may be peers.
     #[inline]
     pub(crate) fn has_peers(&self) -> bool {
-        self.group.is_some()
+        matches!(self.owner, Owner::Group(_))
     }
 
     /// The device that the memory belongs to, which keeps its driver for as long as the pagemap lives; `None` unless

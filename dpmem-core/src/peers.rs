@@ -65,14 +65,14 @@ impl<T: DevPagemapOps> PeerGroup<T> {
 ///
 /// # Safety
 ///
-/// `page` must be a page of device memory whose owner is that of a `DevPagemap<T>`, and must not be freed
-/// during the lifetime that the caller chooses.
+/// `page` must be a page of device memory whose owner is that of a `DevPagemap<T>`, or of such a pagemap itself, and must
+/// not be freed during the lifetime that the caller chooses.
 pub(crate) unsafe fn pagemap_of<'a, T: DevPagemapOps>(
     page: NonNull<bindings::page>,
 ) -> Option<(&'a DevPagemap<T>, PageOffset)> {
     // SAFETY: A page of device memory has a pagemap.
     let pgmap = unsafe { bindings::page_pgmap(page.as_ptr()) };
-    // SAFETY: The owner is a `DevPagemap<T>` itself, whose only pagemap this is, or a group of them, whose
+    // SAFETY: The owner is a `DevPagemap<T>` itself, or somebody whose only pagemap this is, or a group of them, whose
     // pagemaps all are such, by their type invariants. It is registered for as long as the page is not freed.
     let pagemap = unsafe { DevPagemap::<T>::from_raw(pgmap) };
     // SAFETY: The page is not freed meanwhile, as the caller promises.

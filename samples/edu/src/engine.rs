@@ -156,8 +156,8 @@ fn wait_until_idle(bar: &Bar<'_>, device: &kernel::device::Device) -> Result {
 pub(crate) struct Copying<'a> {
     bar: &'a Bar<'a>,
     device: &'a kernel::device::Device<Bound>,
-    _to_device: Option<DmaMapped<'a, RamPages<'a>>>,
-    _to_ram: Option<DmaMapped<'a, RamPagesMut<'a>>>,
+    _to_device: DmaMapped<'a, RamPages<'a>>,
+    _to_ram: DmaMapped<'a, RamPagesMut<'a>>,
     _idle: MutexGuard<'a, ()>,
 }
 
@@ -177,8 +177,8 @@ impl CopyEngine for Engine {
         let nr = batch.nr_pages();
 
         // All that can fail comes before the first copy.
-        let mut to_device = None;
-        let mut to_ram = None;
+        let mut to_device = DmaMap::<RamPages<'a>>::new(device, nr)?;
+        let mut to_ram = DmaMap::<RamPagesMut<'a>>::new(device, nr)?;
         let mut descriptors = KVec::new();
         for transfer in batch {
             let descriptor = match transfer {
@@ -186,7 +186,7 @@ impl CopyEngine for Engine {
                     let count = count(src.nr_pages())?;
                     Descriptor {
                         command: RUN,
-                        source: bus(map(&mut to_device, device, nr, src)?)?,
+                        source: bus(to_device.map(src)?)?,
                         destination: address(dst.offset())?,
                         count,
                     }
@@ -203,7 +203,7 @@ impl CopyEngine for Engine {
                     Descriptor {
                         command: RUN | TO_BUS,
                         source: address(src.offset())?,
-                        destination: bus(map(&mut to_ram, device, nr, dst)?)?,
+                        destination: bus(to_ram.map(dst)?)?,
                         count,
                     }
                 }
@@ -212,8 +212,8 @@ impl CopyEngine for Engine {
             };
             descriptors.push(descriptor, GFP_KERNEL)?;
         }
-        let to_device = to_device.map(DmaMap::sync).transpose()?;
-        let to_ram = to_ram.map(DmaMap::sync).transpose()?;
+        let to_device = to_device.sync()?;
+        let to_ram = to_ram.sync()?;
 
         let idle = self.idle.lock();
         for descriptor in &descriptors {
@@ -229,18 +229,4 @@ impl CopyEngine for Engine {
             _idle: idle,
         })
     }
-}
-
-/// Maps `pages` for the device, in `map`, which is made when it is first needed, with room for `nr` pages.
-fn map<'a, P: dpmem::DmaPages<'a>>(
-    map: &mut Option<DmaMap<'a, P>>,
-    device: &'a kernel::device::Device<Bound>,
-    nr: NrPages,
-    pages: P,
-) -> Result<DmaAddress> {
-    let map = match map {
-        Some(map) => map,
-        None => map.insert(DmaMap::new(device, nr)?),
-    };
-    map.map(pages)
 }
