@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The life of a card's memory: registered, asleep, gone.
+
+use kernel::prelude::*;
+
+use dpmem::{
+    BoundPagemap,
+    MigrateBuffer,
+    NrPages,
+    Order,
+    PageOffset,
+    PagemapGuard,
+    UserRange, //
+};
+
+use crate::{
+    ffi::{
+        LockedVma,
+        NewGpu, //
+    },
+    vram::Vram, //
+};
+
+/// How many pages are moved at once, if huge pages are not larger.
+const WINDOW: NrPages = NrPages::new(512);
+
+/// Memory of a card, in which processes have pages.
+pub(crate) struct Dmem(BoundPagemap<Vram>);
+
+impl Dmem {
+    /// Registers the memory of `gpu`, all of it. None is pinned before somebody has pages in it. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// [`ENODEV`] if the card has none, or cannot copy; those of [`BoundPagemap::new`].
+    pub(crate) fn new(gpu: NewGpu) -> Result<Self> {
+        let card = gpu.gpu();
+        let nr = card.vram_size().ok_or(ENODEV)?;
+        let pagemap = gpu.into_pagemap(c"nouveau", nr, Vram::new(card, nr)?);
+        Ok(Self(BoundPagemap::new(card.device(), pagemap)?))
+    }
+
+    /// The memory, until the card is taken away.
+    fn vram(&self) -> Result<PagemapGuard<'_, Vram>> {
+        self.0.access().ok_or(ENODEV)
+    }
+
+    /// Moves what can be moved of `range`, which lies in `vma`, to the card. That the GPU has no translation for it any
+    /// more is what the notifier of the process sees to; it asks for one when it needs it.
+    ///
+    /// # Context
+    ///
+    /// May sleep.
+    ///
+    /// # Errors
+    ///
+    /// [`ENODEV`]; those of the migration. What was moved before stays moved.
+    pub(crate) fn migrate(&self, vma: &LockedVma<'_>, range: UserRange) -> Result {
+        let vram = self.vram()?;
+        let window = WINDOW.max(Order::of_pmd().nr_pages());
+        let mut buffer = MigrateBuffer::new(window.min(range.nr_pages()))?;
+        for range in range.windows(buffer.capacity()) {
+            vma.to_device(&vram, range, &mut buffer)?.migrate()?;
+        }
+        Ok(())
+    }
+
+    /// Brings all pages home, and lets go of the memory, before the card loses its power. May sleep.
+    pub(crate) fn suspend(&self) -> Result {
+        let vram = self.vram()?;
+        let evicted = vram.evict(PageOffset::ZERO, vram.nr_pages());
+        // What could not be brought home is saved by TTM.
+        vram.ops().sleep();
+        evicted.map(|_| ())
+    }
+
+    /// Takes memory again that was not brought home. May sleep.
+    pub(crate) fn resume(&self) -> Result {
+        self.vram()?.ops().wake()
+    }
+
+    /// Brings all pages home, and unregisters the memory. May sleep.
+    pub(crate) fn close(&self) {
+        self.0.close();
+    }
+}

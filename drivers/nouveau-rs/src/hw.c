@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What the Rust code cannot do by itself: commands for the copy engine, which
+ * are written with macros, and fields of nouveau's structures.
+ */
+#include "hw.h"
+
+#include "nouveau_drv.h"
+#include "nouveau_bo.h"
+#include "nouveau_chan.h"
+#include "nouveau_dma.h"
+#include "nouveau_fence.h"
+
+#include <nvif/class.h>
+#include <nvif/push906f.h>
+
+#include <nvhw/class/cla0b5.h>
+
+/* Words that a job needs, and that a fence needs behind all of them. */
+#define JOB_WORDS	20
+#define FENCE_WORDS	32
+
+bool nouveau_dmem_hw_supported(struct nouveau_drm *drm)
+{
+	if (drm->client.device.info.family < NV_DEVICE_INFO_V0_PASCAL)
+		return false;
+
+	switch (drm->ttm.copy.oclass) {
+	case PASCAL_DMA_COPY_A:
+	case PASCAL_DMA_COPY_B:
+	case VOLTA_DMA_COPY_A:
+	case TURING_DMA_COPY_A:
+		return drm->ttm.chan;
+	default:
+		return false;
+	}
+}
+
+u64 nouveau_dmem_hw_vram_size(struct nouveau_drm *drm)
+{
+	return drm->client.device.info.ram_user;
+}
+
+struct device *nouveau_dmem_hw_device(struct nouveau_drm *drm)
+{
+	return drm->dev->dev;
+}
+
+/* nouveau_svm.c compares it with the owner of a page. */
+void *nouveau_dmem_hw_owner(struct nouveau_drm *drm)
+{
+	return drm->dev;
+}
+
+void *nouveau_dmem_hw_get(struct nouveau_drm *drm)
+{
+	return smp_load_acquire(&drm->dmem);
+}
+
+void *nouveau_dmem_hw_set(struct nouveau_drm *drm, void *dmem)
+{
+	return xchg(&drm->dmem, dmem);
+}
+
+/* A buffer in VRAM, pinned, and in one piece, as that is what flags of 0 mean. */
+int nouveau_dmem_hw_bo_new(struct nouveau_drm *drm, u32 size,
+			   struct nouveau_bo **bo)
+{
+	return nouveau_bo_new_pin(&drm->client, NOUVEAU_GEM_DOMAIN_VRAM, size,
+				  bo);
+}
+
+/* The same for one that was unpinned. It may be somewhere else afterwards. */
+int nouveau_dmem_hw_bo_pin(struct nouveau_bo *bo)
+{
+	return nouveau_bo_pin(bo, NOUVEAU_GEM_DOMAIN_VRAM, false);
+}
+
+u64 nouveau_dmem_hw_bo_offset(struct nouveau_bo *bo)
+{
+	return bo->offset;
+}
+
+/* What every job says to the engine: linear, and one after the other. */
+#define LAUNCH								\
+	(NVDEF(NVA0B5, LAUNCH_DMA, DATA_TRANSFER_TYPE, NON_PIPELINED) |	\
+	 NVDEF(NVA0B5, LAUNCH_DMA, FLUSH_ENABLE, TRUE) |		\
+	 NVDEF(NVA0B5, LAUNCH_DMA, SEMAPHORE_TYPE, NONE) |		\
+	 NVDEF(NVA0B5, LAUNCH_DMA, INTERRUPT_TYPE, NONE) |		\
+	 NVDEF(NVA0B5, LAUNCH_DMA, SRC_MEMORY_LAYOUT, PITCH) |		\
+	 NVDEF(NVA0B5, LAUNCH_DMA, DST_MEMORY_LAYOUT, PITCH) |		\
+	 NVDEF(NVA0B5, LAUNCH_DMA, BYPASS_L2, USE_PTE_SETTING) |	\
+	 NVDEF(NVA0B5, LAUNCH_DMA, DST_TYPE, PHYSICAL))
+
+static void push_clear(struct nvif_push *push,
+		       const struct nouveau_dmem_hw_job *job)
+{
+	u64 bytes = (u64)job->npages << PAGE_SHIFT;
+
+	PUSH_IMMD(push, NVA0B5, SET_DST_PHYS_MODE,
+		  NVDEF(NVA0B5, SET_DST_PHYS_MODE, TARGET, LOCAL_FB));
+	/* Two components of four bytes each, both constant. */
+	PUSH_MTHD(push, NVA0B5, SET_REMAP_CONST_A, 0,
+				SET_REMAP_CONST_B, 0,
+
+				SET_REMAP_COMPONENTS,
+		  NVDEF(NVA0B5, SET_REMAP_COMPONENTS, DST_X, CONST_A) |
+		  NVDEF(NVA0B5, SET_REMAP_COMPONENTS, DST_Y, CONST_B) |
+		  NVDEF(NVA0B5, SET_REMAP_COMPONENTS, COMPONENT_SIZE, FOUR) |
+		  NVDEF(NVA0B5, SET_REMAP_COMPONENTS, NUM_DST_COMPONENTS, TWO));
+	PUSH_MTHD(push, NVA0B5, OFFSET_OUT_UPPER,
+		  NVVAL(NVA0B5, OFFSET_OUT_UPPER, UPPER, upper_32_bits(job->vram)),
+
+				OFFSET_OUT_LOWER, lower_32_bits(job->vram));
+	PUSH_MTHD(push, NVA0B5, LINE_LENGTH_IN, bytes / 8);
+	PUSH_MTHD(push, NVA0B5, LAUNCH_DMA, LAUNCH |
+		  NVDEF(NVA0B5, LAUNCH_DMA, MULTI_LINE_ENABLE, FALSE) |
+		  NVDEF(NVA0B5, LAUNCH_DMA, REMAP_ENABLE, TRUE));
+}
+
+static void push_copy(struct nvif_push *push,
+		      const struct nouveau_dmem_hw_job *job)
+{
+	bool to_vram = job->way == NOUVEAU_DMEM_HW_TO_VRAM;
+	u64 src = to_vram ? job->host : job->vram;
+	u64 dst = to_vram ? job->vram : job->host;
+
+	if (to_vram) {
+		PUSH_IMMD(push, NVA0B5, SET_SRC_PHYS_MODE,
+			  NVDEF(NVA0B5, SET_SRC_PHYS_MODE, TARGET, COHERENT_SYSMEM));
+		PUSH_IMMD(push, NVA0B5, SET_DST_PHYS_MODE,
+			  NVDEF(NVA0B5, SET_DST_PHYS_MODE, TARGET, LOCAL_FB));
+	} else {
+		PUSH_IMMD(push, NVA0B5, SET_SRC_PHYS_MODE,
+			  NVDEF(NVA0B5, SET_SRC_PHYS_MODE, TARGET, LOCAL_FB));
+		PUSH_IMMD(push, NVA0B5, SET_DST_PHYS_MODE,
+			  NVDEF(NVA0B5, SET_DST_PHYS_MODE, TARGET, COHERENT_SYSMEM));
+	}
+	PUSH_MTHD(push, NVA0B5, OFFSET_IN_UPPER,
+		  NVVAL(NVA0B5, OFFSET_IN_UPPER, UPPER, upper_32_bits(src)),
+
+				OFFSET_IN_LOWER, lower_32_bits(src),
+
+				OFFSET_OUT_UPPER,
+		  NVVAL(NVA0B5, OFFSET_OUT_UPPER, UPPER, upper_32_bits(dst)),
+
+				OFFSET_OUT_LOWER, lower_32_bits(dst),
+				PITCH_IN, PAGE_SIZE,
+				PITCH_OUT, PAGE_SIZE,
+				LINE_LENGTH_IN, PAGE_SIZE,
+				LINE_COUNT, job->npages);
+	PUSH_MTHD(push, NVA0B5, LAUNCH_DMA, LAUNCH |
+		  NVDEF(NVA0B5, LAUNCH_DMA, SRC_TYPE, PHYSICAL) |
+		  NVDEF(NVA0B5, LAUNCH_DMA, MULTI_LINE_ENABLE, TRUE) |
+		  NVDEF(NVA0B5, LAUNCH_DMA, REMAP_ENABLE, FALSE));
+}
+
+/*
+ * Starts @nr jobs, and gives the fence that is signalled behind the last of
+ * them. If this fails, none of them has been started. The channel is TTM's as
+ * well, which locks it in the same way.
+ */
+int nouveau_dmem_hw_submit(struct nouveau_drm *drm,
+			   const struct nouveau_dmem_hw_job *jobs, u32 nr,
+			   struct nouveau_fence **fence)
+{
+	struct nouveau_channel *chan = drm->ttm.chan;
+	struct nvif_push *push = &chan->chan.push;
+	u32 *bgn, *cur;
+	int ret;
+
+	*fence = NULL;
+	if (nr > NOUVEAU_DMEM_HW_JOBS)
+		return -EINVAL;
+
+	guard(mutex)(&chan->cli->mutex);
+
+	/*
+	 * Room for everything at once: what waits for room would send what is
+	 * there, and then there is no way back.
+	 */
+	ret = PUSH_WAIT(push, nr * JOB_WORDS + FENCE_WORDS);
+	if (ret)
+		return ret;
+
+	bgn = push->bgn;
+	cur = push->cur;
+	for (u32 i = 0; i < nr; i++) {
+		if (jobs[i].way == NOUVEAU_DMEM_HW_CLEAR_VRAM)
+			push_clear(push, &jobs[i]);
+		else
+			push_copy(push, &jobs[i]);
+	}
+
+	/* This sends them. */
+	ret = nouveau_fence_new(fence, chan);
+	if (ret && push->bgn == bgn)
+		push->cur = cur;
+	return ret;
+}
+
+/* How a fence that is signalled has ended: 0, or why it was given up. */
+int nouveau_dmem_hw_fence_status(struct nouveau_fence *fence)
+{
+	return min(dma_fence_get_status(&fence->base), 0);
+}

@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Memory of processes on the card: `nouveau_dmem.c`, in Rust.
+//!
+//! - `ffi.rs` is the boundary: what nouveau calls, and what is called of it. Nothing else here is unsafe.
+//! - `dmem.rs` is the life of the memory: registered, asleep, gone.
+//! - `vram.rs` is what nouveau supplies for it: where memory comes from, and how it is copied.
+
+#![no_std]
+
+mod dmem;
+mod ffi;
+mod vram;
+
+/// Prefix of what is printed.
+const __LOG_PREFIX: &[u8] = b"nouveau\0";

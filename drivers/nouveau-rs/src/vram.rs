@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Where memory on the card comes from, and how it is copied.
+
+use kernel::{
+    prelude::*,
+    sync::atomic::{
+        ordering::{
+            Acquire,
+            Release, //
+        },
+        Atomic, //
+    }, //
+};
+
+use dpmem::{
+    Batch,
+    ChunkOffsets,
+    ChunkSource,
+    CopyEngine,
+    DevPagemapOps,
+    DmaMap,
+    DmaMapped,
+    Fence,
+    NrPages,
+    Order,
+    PageOffset,
+    RamPages,
+    RamPagesMut,
+    Transfer, //
+};
+
+use crate::ffi::{
+    Buffer,
+    Fences,
+    Gpu,
+    Job, //
+};
+
+/// How much is pinned at once, in bytes: what the GPU has a page size for. The memory of a larger buffer would have to
+/// be found in one piece as well.
+const CHUNK: usize = 2 << 20;
+
+/// Buffers that are pinned when memory is needed.
+pub(crate) struct Buffers {
+    gpu: Gpu,
+    order: Order,
+    asleep: Atomic<bool>,
+}
+
+impl Buffers {
+    /// Refuses whoever wants to use a card that is asleep. Who touches a page meanwhile tries again.
+    fn awake(&self) -> Result {
+        match self.asleep.load(Acquire) {
+            true => Err(EBUSY),
+            false => Ok(()),
+        }
+    }
+}
+
+impl ChunkSource for Buffers {
+    type Chunk = Buffer;
+
+    fn pin(&self, vacant: PageOffset) -> Result<(PageOffset, Buffer)> {
+        self.awake()?;
+        let size = self.order.nr_pages().to_bytes().ok_or(EINVAL)?;
+        // Which pages of the pagemap it becomes says nothing of where it is on the card.
+        Ok((vacant, Buffer::new(self.gpu, size)?))
+    }
+}
+
+/// Memory on the card, in which processes have pages.
+pub(crate) struct Vram {
+    offsets: ChunkOffsets<Buffers>,
+    gpu: Gpu,
+}
+
+impl Vram {
+    /// All that `gpu` has, which is `nr` pages. May sleep.
+    pub(crate) fn new(gpu: Gpu, nr: NrPages) -> Result<Self> {
+        let order = Order::new(NrPages::from_bytes(CHUNK)?.get().ilog2())?;
+        let buffers = Buffers {
+            gpu,
+            order,
+            asleep: Atomic::new(false),
+        };
+        Ok(Self {
+            offsets: ChunkOffsets::new(nr, order, Ok::<_, Error>(buffers))?,
+            gpu,
+        })
+    }
+
+    /// The GPU's address of the page at `offset`, which is out. Does not sleep.
+    pub(crate) fn address(&self, offset: PageOffset) -> Option<u64> {
+        let (start, page) = self
+            .offsets
+            .with_chunk(offset, |buffer, page| (buffer.address(), page))?;
+        start?.checked_add(u64::try_from(page.to_bytes()?).ok()?)
+    }
+
+    /// Gives back what nobody uses, lets the card put what is left wherever it likes, and refuses to copy anything. May
+    /// sleep.
+    pub(crate) fn sleep(&self) {
+        self.offsets.source().asleep.store(true, Release);
+        self.offsets.shrink();
+        // Nothing fails here.
+        let _ = self.offsets.for_each_chunk(|_, buffer| {
+            buffer.unpin();
+            Ok(())
+        });
+    }
+
+    /// Undoes [`Vram::sleep`]. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// Those of the first buffer that cannot be pinned again. The others are.
+    pub(crate) fn wake(&self) -> Result {
+        let mut result = Ok(());
+        self.offsets.for_each_chunk(|_, buffer| {
+            result = result.and(buffer.pin());
+            Ok(())
+        })?;
+        self.offsets.source().asleep.store(false, Release);
+        result
+    }
+}
+
+impl DevPagemapOps for Vram {
+    type Offsets = ChunkOffsets<Buffers>;
+    type Data = ();
+    // It has to know where the chunks are.
+    type Engine = Self;
+
+    fn offsets(&self) -> &ChunkOffsets<Buffers> {
+        &self.offsets
+    }
+
+    fn engine(&self) -> &Self {
+        self
+    }
+}
+
+impl CopyEngine for Vram {
+    type Fence<'a> = Copying<'a>;
+    type Data = ();
+
+    fn submit<'a>(&'a self, batch: &mut Batch<'a, Self>) -> Result<Copying<'a>> {
+        self.offsets.source().awake()?;
+        let device = self.gpu.device();
+        let nr = batch.nr_pages();
+        let mut sources = DmaMap::<RamPages<'a>>::new(device, nr)?;
+        let mut targets = DmaMap::<RamPagesMut<'a>>::new(device, nr)?;
+        let mut jobs = KVVec::new();
+        for transfer in batch {
+            let job = match transfer {
+                Transfer::ToDevice { src, dst } => {
+                    let vram = self.address(dst.offset()).ok_or(EIO)?;
+                    Job::to_vram(sources.map(src)?, vram, dst.nr_pages())?
+                }
+                Transfer::Zero { dst } => {
+                    Job::clear_vram(self.address(dst.offset()).ok_or(EIO)?, dst.nr_pages())?
+                }
+                Transfer::ToRam { src, dst } => {
+                    let vram = self.address(src.offset()).ok_or(EIO)?;
+                    Job::to_host(vram, targets.map(dst)?, src.nr_pages())?
+                }
+                // Each card is its own owner.
+                Transfer::FromPeer { .. } => return Err(EINVAL),
+            };
+            jobs.push(job, GFP_KERNEL)?;
+        }
+        let (sources, targets) = (sources.sync()?, targets.sync()?);
+        Ok(Copying {
+            fences: self.gpu.submit(&jobs)?,
+            _sources: sources,
+            _targets: targets,
+        })
+    }
+}
+
+/// A batch that the card is at.
+pub(crate) struct Copying<'a> {
+    // Waited for, if nobody has, before the memory is unmapped.
+    fences: Fences,
+    _sources: DmaMapped<'a, RamPages<'a>>,
+    _targets: DmaMapped<'a, RamPagesMut<'a>>,
+}
+
+impl Fence for Copying<'_> {
+    fn wait(self) -> Result {
+        self.fences.wait()
+    }
+}

@@ -1,0 +1,448 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A card in place of nouveau's, and the functions of nouveau that are called for it. A `nouveau_drm` is a `Card` here, a
+//! `nouveau_bo` a `Buffer`, and a `nouveau_fence` a `Fence`.
+//!
+//! How fake it is: jobs are done when somebody waits for them, or for what came behind them. There are no commands.
+
+use bindings::sim::{dma_read, dma_write, Process, PAGE_SIZE};
+use kernel::{
+    bindings::{
+        faux_device,
+        faux_device_create,
+        faux_device_destroy, //
+    },
+    prelude::*, //
+};
+// What is tested, for the linker.
+use nouveau as _;
+use std::{
+    boxed::Box,
+    collections::BTreeMap,
+    ptr::{null, null_mut},
+    sync::{Mutex, MutexGuard, PoisonError},
+    vec::Vec,
+};
+
+/// How much memory it has.
+const VRAM: u64 = 64 << 20;
+/// Buffers begin at a multiple of this.
+const UNIT: u64 = 2 << 20;
+
+extern "C" {
+    fn nouveau_dmem_init(drm: *mut c_void);
+    fn nouveau_dmem_fini(drm: *mut c_void);
+    fn nouveau_dmem_suspend(drm: *mut c_void);
+    fn nouveau_dmem_resume(drm: *mut c_void);
+    fn nouveau_dmem_migrate_vma(
+        drm: *mut c_void,
+        svmm: *mut c_void,
+        vma: *mut c_void,
+        start: c_ulong,
+        end: c_ulong,
+    ) -> c_int;
+}
+
+/// What the engine is to do.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct Job {
+    vram: u64,
+    host: u64,
+    npages: u32,
+    way: u32,
+}
+
+#[derive(Default)]
+struct State {
+    dmem: usize,
+    /// The contents of each unit that was pinned, by where it is.
+    memory: BTreeMap<u64, Vec<u8>>,
+    cursor: u64,
+    buffers: usize,
+    fences: usize,
+    full: bool,
+    /// How many waits give up.
+    delay: usize,
+    /// Which copy fails next, and how many after it.
+    failing: (usize, usize),
+}
+
+pub(crate) struct Card {
+    device: *mut faux_device,
+    supported: bool,
+    size: u64,
+    state: Mutex<State>,
+}
+
+/// A buffer, which is `nouveau_bo` to the driver.
+pub(crate) struct Buffer {
+    card: *const Card,
+    place: u64,
+    /// What it had when it was unpinned.
+    saved: Option<Vec<u8>>,
+}
+
+/// A fence, which is `nouveau_fence` to the driver.
+pub(crate) struct Fence {
+    card: *const Card,
+    jobs: Vec<Job>,
+    status: c_int,
+}
+
+impl Card {
+    fn with(supported: bool, size: u64) -> Box<Self> {
+        Box::new(Self {
+            device: new_device(),
+            supported,
+            size,
+            state: Mutex::default(),
+        })
+    }
+
+    /// One of Pascal.
+    pub(crate) fn new() -> Box<Self> {
+        Self::with(true, VRAM)
+    }
+
+    /// One that is older.
+    pub(crate) fn older() -> Box<Self> {
+        Self::with(false, VRAM)
+    }
+
+    /// One whose memory is all in use.
+    pub(crate) fn without_memory() -> Box<Self> {
+        Self::with(true, 0)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// As a `nouveau_drm`.
+    fn as_raw(&self) -> *mut c_void {
+        std::ptr::from_ref(self).cast_mut().cast()
+    }
+
+    pub(crate) fn init(&self) {
+        // SAFETY: The card is there until `fini()` was called.
+        unsafe { nouveau_dmem_init(self.as_raw()) };
+    }
+
+    pub(crate) fn fini(&self) {
+        // SAFETY: The card is there.
+        unsafe { nouveau_dmem_fini(self.as_raw()) };
+    }
+
+    pub(crate) fn suspend(&self) {
+        // SAFETY: The card is there.
+        unsafe { nouveau_dmem_suspend(self.as_raw()) };
+    }
+
+    pub(crate) fn resume(&self) {
+        // SAFETY: The card is there.
+        unsafe { nouveau_dmem_resume(self.as_raw()) };
+    }
+
+    /// Moves `len` bytes at `addr` of `process` to the card, mapping by mapping, as an ioctl does.
+    pub(crate) fn migrate(&self, process: &Process, addr: usize, len: usize) -> c_int {
+        process.run(|| {
+            let current = current!();
+            let mm = current.mm().unwrap().mmget_not_zero().unwrap();
+            let mmap = mm.mmap_read_lock();
+            let (mut start, end) = (addr, addr + len);
+            let mut ret = 0;
+            while start < end && ret == 0 {
+                let vma = mmap.vma_lookup(start).unwrap();
+                let stop = vma.end().min(end);
+                let vma = vma.as_ptr().cast();
+                // SAFETY: The card is there, and the VMA, whose lock is held.
+                ret = unsafe {
+                    nouveau_dmem_migrate_vma(self.as_raw(), null_mut(), vma, start, stop)
+                };
+                start = stop;
+            }
+            ret
+        })
+    }
+
+    /// How many buffers there are.
+    pub(crate) fn buffers(&self) -> usize {
+        self.state().buffers
+    }
+
+    /// How many fences there are.
+    pub(crate) fn fences(&self) -> usize {
+        self.state().fences
+    }
+
+    /// Whether somebody else has all of its memory.
+    pub(crate) fn fill_up(&self, full: bool) {
+        self.state().full = full;
+    }
+
+    /// So many waits give up.
+    pub(crate) fn delay(&self, waits: usize) {
+        self.state().delay = waits;
+    }
+
+    /// The `nth` copy from now fails.
+    pub(crate) fn fail_copy(&self, nth: usize) {
+        self.state().failing = (nth, 1);
+    }
+
+    /// So many copies fail from now on.
+    pub(crate) fn fail_copies(&self, nr: usize) {
+        self.state().failing = (1, nr);
+    }
+}
+
+impl Drop for Card {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        assert!(
+            state.dmem == 0 && state.memory.is_empty(),
+            "something is left on the card"
+        );
+        assert!(
+            state.buffers == 0 && state.fences == 0,
+            "something of the card is left"
+        );
+        // SAFETY: It was created for this card.
+        unsafe { faux_device_destroy(self.device) };
+    }
+}
+
+/// A device, even if something fails while it is made; that is not what is tested.
+fn new_device() -> *mut faux_device {
+    // SAFETY: The name is a string, and there is neither a parent nor a table.
+    let new = || unsafe { faux_device_create(c"card".as_char_ptr(), null_mut(), null()) };
+    match new() {
+        device if device.is_null() => new(),
+        device => device,
+    }
+}
+
+impl State {
+    /// A place where nothing is pinned, behind the last that was found.
+    fn place(&mut self, size: u64, contents: Option<Vec<u8>>) -> Option<u64> {
+        if self.full {
+            return None;
+        }
+        let units = size / UNIT;
+        let place = (0..units)
+            .map(|i| (self.cursor + i) % units * UNIT)
+            .find(|place| !self.memory.contains_key(place))?;
+        self.cursor = place / UNIT + 1;
+        // What somebody else may have left there.
+        let contents = contents.unwrap_or_else(|| vec![0xa5; UNIT as usize]);
+        self.memory.insert(place, contents);
+        Some(place)
+    }
+
+    /// The memory at `addr`.
+    fn at(&mut self, addr: u64, len: usize) -> &mut [u8] {
+        let (place, memory) = self.memory.range_mut(..=addr).next_back().unwrap();
+        let start = (addr - place) as usize;
+        memory
+            .get_mut(start..start + len)
+            .expect("nobody has memory there")
+    }
+
+    fn work(&mut self, job: Job) -> Result {
+        let (nth, nr) = self.failing;
+        self.failing = match (nth, nr) {
+            (0, _) | (_, 0) => (0, 0),
+            (1, nr) => (1, nr - 1),
+            (nth, nr) => (nth - 1, nr),
+        };
+        if nth == 1 && nr > 0 {
+            return Err(EIO);
+        }
+        let memory = self.at(job.vram, job.npages as usize * PAGE_SIZE);
+        match job.way {
+            0 => dma_read(job.host, memory),
+            1 => dma_write(job.host, memory),
+            2 => memory.fill(0),
+            way => panic!("no job is {way}"),
+        }
+        Ok(())
+    }
+}
+
+#[no_mangle]
+unsafe extern "C" fn nouveau_dmem_hw_supported(drm: *mut Card) -> bool {
+    // SAFETY: The driver has a card.
+    unsafe { (*drm).supported }
+}
+
+#[no_mangle]
+unsafe extern "C" fn nouveau_dmem_hw_vram_size(drm: *mut Card) -> u64 {
+    // SAFETY: The driver has a card.
+    unsafe { (*drm).size }
+}
+
+#[no_mangle]
+unsafe extern "C" fn nouveau_dmem_hw_device(drm: *mut Card) -> *mut c_void {
+    // SAFETY: The driver has a card, which has a device.
+    unsafe { &raw mut (*(*drm).device).dev }.cast()
+}
+
+#[no_mangle]
+unsafe extern "C" fn nouveau_dmem_hw_owner(drm: *mut Card) -> *mut c_void {
+    drm.cast()
+}
+
+#[no_mangle]
+unsafe extern "C" fn nouveau_dmem_hw_get(drm: *mut Card) -> *mut c_void {
+    // SAFETY: The driver has a card.
+    unsafe { (*drm).state() }.dmem as *mut c_void
+}
+
+#[no_mangle]
+unsafe extern "C" fn nouveau_dmem_hw_set(drm: *mut Card, dmem: *mut c_void) -> *mut c_void {
+    // SAFETY: The driver has a card.
+    let mut state = unsafe { (*drm).state() };
+    std::mem::replace(&mut state.dmem, dmem as usize) as *mut c_void
+}
+
+#[no_mangle]
+unsafe extern "C" fn nouveau_dmem_hw_bo_new(
+    drm: *mut Card,
+    size: u32,
+    bo: *mut *mut Buffer,
+) -> c_int {
+    assert!(u64::from(size) == UNIT);
+    // SAFETY: The driver has a card.
+    let card = unsafe { &*drm };
+    let mut state = card.state();
+    let Some(place) = state.place(card.size, None) else {
+        return ENOMEM.to_errno();
+    };
+    state.buffers += 1;
+    let buffer = Buffer {
+        card: drm,
+        place,
+        saved: None,
+    };
+    // SAFETY: The driver has room for a pointer.
+    unsafe { bo.write(Box::into_raw(Box::new(buffer))) };
+    0
+}
+
+#[no_mangle]
+unsafe extern "C" fn nouveau_dmem_hw_bo_pin(bo: *mut Buffer) -> c_int {
+    // SAFETY: The driver has a buffer, and nobody else uses it.
+    let buffer = unsafe { &mut *bo };
+    // SAFETY: The card is there for longer than its buffers.
+    let card = unsafe { &*buffer.card };
+    let saved = buffer.saved.take().expect("the buffer is pinned already");
+    match card.state().place(card.size, Some(saved)) {
+        Some(place) => {
+            buffer.place = place;
+            0
+        }
+        None => panic!("a card that was asleep has less memory than before"),
+    }
+}
+
+#[no_mangle]
+unsafe extern "C" fn nouveau_dmem_hw_bo_offset(bo: *mut Buffer) -> u64 {
+    // SAFETY: The driver has a buffer.
+    unsafe { (*bo).place }
+}
+
+#[no_mangle]
+unsafe extern "C" fn nouveau_bo_unpin(bo: *mut Buffer) -> c_int {
+    // SAFETY: The driver has a buffer, and nobody else uses it.
+    let buffer = unsafe { &mut *bo };
+    // SAFETY: The card is there for longer than its buffers.
+    let memory = unsafe { (*buffer.card).state() }
+        .memory
+        .remove(&buffer.place);
+    assert!(memory.is_some(), "the buffer is not pinned");
+    buffer.saved = memory;
+    0
+}
+
+#[no_mangle]
+unsafe extern "C" fn nouveau_bo_unpin_del(bo: *mut *mut Buffer) {
+    // SAFETY: The driver has a buffer, and gives it up.
+    let buffer = unsafe { Box::from_raw(bo.replace(null_mut())) };
+    // SAFETY: The card is there for longer than its buffers.
+    let mut state = unsafe { (*buffer.card).state() };
+    assert!(
+        state.memory.remove(&buffer.place).is_some(),
+        "the buffer is not pinned"
+    );
+    state.buffers -= 1;
+}
+
+#[no_mangle]
+unsafe extern "C" fn nouveau_dmem_hw_submit(
+    drm: *mut Card,
+    jobs: *const Job,
+    nr: u32,
+    fence: *mut *mut Fence,
+) -> c_int {
+    assert!(nr > 0 && nr <= 64);
+    // SAFETY: The driver has a card.
+    unsafe { (*drm).state() }.fences += 1;
+    let new = Fence {
+        card: drm,
+        // SAFETY: The driver has so many jobs.
+        jobs: unsafe { std::slice::from_raw_parts(jobs, nr as usize) }.to_vec(),
+        status: 0,
+    };
+    // SAFETY: The driver has room for a pointer.
+    unsafe { fence.write(Box::into_raw(Box::new(new))) };
+    0
+}
+
+impl Fence {
+    fn work(&mut self) {
+        // SAFETY: The card is there for longer than its fences.
+        let mut state = unsafe { (*self.card).state() };
+        for job in self.jobs.drain(..) {
+            if let Err(err) = state.work(job) {
+                self.status = err.to_errno();
+            }
+        }
+    }
+}
+
+#[no_mangle]
+unsafe extern "C" fn nouveau_dmem_hw_fence_status(fence: *mut Fence) -> c_int {
+    // SAFETY: The driver has a fence.
+    unsafe { (*fence).status }
+}
+
+#[no_mangle]
+unsafe extern "C" fn nouveau_fence_wait(fence: *mut Fence, lazy: bool, intr: bool) -> c_int {
+    assert!(lazy && !intr);
+    // SAFETY: The driver has a fence, and nobody else uses it.
+    let fence = unsafe { &mut *fence };
+    {
+        // SAFETY: The card is there for longer than its fences.
+        let mut state = unsafe { (*fence.card).state() };
+        if let Some(left) = state.delay.checked_sub(1) {
+            state.delay = left;
+            return EBUSY.to_errno();
+        }
+    }
+    fence.work();
+    0
+}
+
+#[no_mangle]
+unsafe extern "C" fn nouveau_fence_unref(fence: *mut *mut Fence) {
+    // SAFETY: The driver has a fence, and gives it up.
+    let mut fence = unsafe { Box::from_raw(fence.replace(null_mut())) };
+    // Somebody waits for what comes behind it.
+    fence.work();
+    // SAFETY: The card is there for longer than its fences.
+    unsafe { (*fence.card).state() }.fences -= 1;
+}

@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! nouveau's device memory, on a card that is a `Card` here. The same sources run in a kernel, with
+//! `drivers/nouveau-rs/test`, and there the commands of the copy engine are looked at as well.
+
+use bindings::sim::{for_each_failure, run, Mapped, Process, HUGE_PAGE_SIZE, PAGE_SIZE};
+use card::Card;
+use kernel::prelude::*;
+use std::vec::Vec;
+
+mod card;
+
+/// A huge page, and eight small ones; `from` up to there have a pattern.
+fn memory(process: &Process) -> (usize, Vec<u8>) {
+    let memory = process.mmap(2 * HUGE_PAGE_SIZE);
+    process.madvise_hugepage(memory, HUGE_PAGE_SIZE);
+    let bytes: Vec<u8> = (0..HUGE_PAGE_SIZE + 6 * PAGE_SIZE)
+        .map(|i| (i / 4093) as u8)
+        .collect();
+    // One that fails is not failed again.
+    let written = process.write(memory, &bytes);
+    written.or_else(|_| process.write(memory, &bytes)).unwrap();
+    (memory, bytes)
+}
+
+/// How much of it is looked at: two pages are holes.
+const LEN: usize = HUGE_PAGE_SIZE + 8 * PAGE_SIZE;
+
+fn check(process: &Process, memory: usize, bytes: &[u8]) {
+    let mut now = vec![1; LEN];
+    let read = process.read(memory, &mut now);
+    read.or_else(|_| process.read(memory, &mut now)).unwrap();
+    assert!(
+        now[..bytes.len()] == *bytes,
+        "the process has lost something"
+    );
+    assert!(
+        now[bytes.len()..].iter().all(|byte| *byte == 0),
+        "a hole has something"
+    );
+}
+
+fn on_device(process: &Process, memory: usize) -> usize {
+    let pages = (0..LEN / PAGE_SIZE).map(|page| process.mapped(memory + page * PAGE_SIZE));
+    pages
+        .filter(|mapped| matches!(mapped, Mapped::Device(..)))
+        .count()
+}
+
+#[test]
+fn there_and_back() {
+    run(|| {
+        let card = Card::new();
+        card.init();
+        let process = Process::new();
+        let (memory, bytes) = memory(&process);
+        assert_eq!(card.migrate(&process, memory, LEN), 0);
+        assert_eq!(on_device(&process, memory), LEN / PAGE_SIZE);
+        assert!(process.is_huge(memory));
+        check(&process, memory, &bytes);
+        assert_eq!(on_device(&process, memory), 0);
+        card.fini();
+        assert_eq!(card.buffers(), 0);
+    });
+}
+
+#[test]
+fn asleep() {
+    run(|| {
+        let card = Card::new();
+        card.init();
+        let process = Process::new();
+        let (memory, bytes) = memory(&process);
+        assert_eq!(card.migrate(&process, memory, LEN), 0);
+        card.suspend();
+        assert_eq!(on_device(&process, memory), 0);
+        assert_eq!(card.buffers(), 0);
+        // Nobody's memory goes to a card without power.
+        card.migrate(&process, memory, LEN);
+        assert_eq!(on_device(&process, memory), 0);
+        card.resume();
+        assert_eq!(card.migrate(&process, memory, LEN), 0);
+        assert_eq!(on_device(&process, memory), LEN / PAGE_SIZE);
+        check(&process, memory, &bytes);
+        card.fini();
+    });
+}
+
+#[test]
+fn asleep_with_memory_that_could_not_be_copied() {
+    run(|| {
+        let card = Card::new();
+        card.init();
+        let process = Process::new();
+        let (memory, bytes) = memory(&process);
+        assert_eq!(card.migrate(&process, memory, LEN), 0);
+        card.fail_copies(usize::MAX);
+        card.suspend();
+        assert!(on_device(&process, memory) > 0);
+        card.fail_copies(0);
+        // The buffers are somewhere else now.
+        card.resume();
+        check(&process, memory, &bytes);
+        card.fini();
+    });
+}
+
+#[test]
+fn taken_away() {
+    run(|| {
+        let card = Card::new();
+        card.init();
+        let process = Process::new();
+        let (memory, bytes) = memory(&process);
+        assert_eq!(card.migrate(&process, memory, LEN), 0);
+        card.fini();
+        assert_eq!(on_device(&process, memory), 0);
+        assert_eq!(card.migrate(&process, memory, LEN), ENODEV.to_errno());
+        check(&process, memory, &bytes);
+        // Twice, and without anything in between, as when the first attempt to bring the card up failed.
+        card.fini();
+        card.suspend();
+        card.resume();
+    });
+}
+
+#[test]
+fn a_card_without_memory_for_processes() {
+    run(|| {
+        for card in [Card::older(), Card::without_memory()] {
+            card.init();
+            let process = Process::new();
+            let (memory, bytes) = memory(&process);
+            assert_eq!(card.migrate(&process, memory, LEN), ENODEV.to_errno());
+            check(&process, memory, &bytes);
+            card.suspend();
+            card.resume();
+            card.fini();
+        }
+    });
+}
+
+#[test]
+fn a_copy_takes_its_time() {
+    run(|| {
+        let card = Card::new();
+        card.init();
+        let process = Process::new();
+        let (memory, bytes) = memory(&process);
+        card.delay(2);
+        assert_eq!(card.migrate(&process, memory, LEN), 0);
+        card.delay(3);
+        check(&process, memory, &bytes);
+        card.fini();
+    });
+}
+
+#[test]
+fn copies_fail_one_after_the_other() {
+    run(|| {
+        let card = Card::new();
+        card.init();
+        for nth in 1..8 {
+            let process = Process::new();
+            let (memory, bytes) = memory(&process);
+            card.fail_copy(nth);
+            let there = card.migrate(&process, memory, LEN);
+            assert!(there == 0 || there == EIO.to_errno());
+            check(&process, memory, &bytes);
+        }
+        card.fini();
+        assert_eq!(card.fences(), 0);
+    });
+}
+
+#[test]
+fn no_room() {
+    run(|| {
+        let card = Card::new();
+        card.init();
+        let process = Process::new();
+        let (memory, bytes) = memory(&process);
+        card.fill_up(true);
+        assert_eq!(card.migrate(&process, memory, LEN), 0);
+        assert_eq!(on_device(&process, memory), 0);
+        check(&process, memory, &bytes);
+        card.fill_up(false);
+        assert_eq!(card.migrate(&process, memory, LEN), 0);
+        assert_eq!(on_device(&process, memory), LEN / PAGE_SIZE);
+        check(&process, memory, &bytes);
+        card.fini();
+    });
+}
+
+#[test]
+fn each_step_fails() {
+    let failures = for_each_failure(|| {
+        let card = Card::new();
+        card.init();
+        let process = Process::new();
+        let memory = process.mmap(4 * PAGE_SIZE);
+        let bytes = [7; 3 * PAGE_SIZE];
+        let written = process.write(memory, &bytes);
+        written.or_else(|_| process.write(memory, &bytes)).unwrap();
+        card.migrate(&process, memory, 4 * PAGE_SIZE);
+        card.suspend();
+        card.resume();
+        card.migrate(&process, memory, 4 * PAGE_SIZE);
+        let mut now = [1; 4 * PAGE_SIZE];
+        let read = process.read(memory, &mut now);
+        read.or_else(|_| process.read(memory, &mut now)).unwrap();
+        assert!(now[..3 * PAGE_SIZE] == bytes && now[3 * PAGE_SIZE..] == [0; PAGE_SIZE]);
+        card.migrate(&process, memory, 4 * PAGE_SIZE);
+        card.fini();
+        let read = process.read(memory, &mut now);
+        read.or_else(|_| process.read(memory, &mut now)).unwrap();
+        assert!(now[..3 * PAGE_SIZE] == bytes && now[3 * PAGE_SIZE..] == [0; PAGE_SIZE]);
+        assert_eq!((card.buffers(), card.fences()), (0, 0));
+    });
+    assert!(failures > 20, "only {failures} failures");
+}
