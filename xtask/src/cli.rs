@@ -244,6 +244,8 @@ pub(crate) enum SuiteChoice {
     Kunit,
     /// Our own tests.
     Dpmem,
+    /// nouveau's device memory, in C or in Rust, on a card that is not there.
+    Nouveau,
     /// Bugs of the kernel's core that the series mends: each shows on a stock kernel, and on ours it does not.
     Bugs,
     /// All of them.

@@ -16,6 +16,7 @@ mod failures;
 mod huge;
 mod kernel_bugs;
 mod mapping;
+mod nouveau;
 mod pagemap;
 mod peers;
 mod process;
@@ -52,6 +53,9 @@ struct Options {
     /// With `--ktap`, let each allocation fail in turn instead; the kernel must be able to.
     #[arg(long, requires = "ktap", conflicts_with_all = ["stock", "peers", "edu"])]
     failures: bool,
+    /// With `--ktap`, run what is there for nouveau's memory instead, or the one of it that is named.
+    #[arg(long, requires = "ktap", value_name = "NAME", num_args = 0..=1, conflicts_with_all = ["stock", "peers", "edu", "failures"])]
+    nouveau: Option<Option<String>>,
     /// With `--ktap`, look at the trace as well: the kernel can do that.
     #[arg(long, requires = "ktap")]
     trace: bool,
@@ -72,6 +76,10 @@ fn main() -> ExitCode {
     let options = Options::parse();
     let good = if options.failures {
         all(failures::ALL, &options)
+    } else if let Some(name) = &options.nouveau {
+        let named = |known: &str| name.as_ref().is_none_or(|name| name == known);
+        let chosen = nouveau::ALL.iter().filter(|(known, _)| named(known));
+        all(&chosen.copied().collect::<Vec<_>>(), &options)
     } else if options.edu {
         all(edu::ALL, &options)
     } else if options.peers {

@@ -85,6 +85,7 @@ const KERNEL_CRATES: [&str; 4] = [
     "linux/kbuild/dpmem_main.rs",
     "samples/dmirror/src/dmirror.rs",
     "samples/edu/src/edu.rs",
+    "drivers/nouveau-rs/src/nouveau_dmem_rust.rs",
 ];
 
 /// The format.

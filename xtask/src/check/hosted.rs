@@ -12,7 +12,8 @@ use crate::version::Series;
 
 /// The crates that are ours; the others are the kernel's files.
 const OURS: [&str; 12] = [
-    "-p", "acme", "-p", "bindings", "-p", "demo", "-p", "dmirror", "-p", "dpmem", "-p", "source",
+    "-p", "acme", "-p", "bindings", "-p", "demo", "-p", "dmirror", "-p", "dpmem", "-p", "nouveau",
+    "-p", "source",
 ];
 
 /// Lints and tests over the Rust files of `series` and a simulated `kernel`, and with the default of both also the

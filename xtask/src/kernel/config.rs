@@ -89,6 +89,8 @@ pub(crate) fn configure(make: &Make<'_>, fragments: &Fragments) -> Result<()> {
         "rust/dpmem/Kconfig",
         "samples/rust/dmirror/Kconfig",
         "samples/rust/edu/Kconfig",
+        "samples/rust/nouveau_dmem/Kconfig",
+        "drivers/gpu/drm/nouveau/dmem/Kconfig",
         "samples/rust/Kconfig",
         "mm/Kconfig",
     ] {

@@ -5,19 +5,17 @@
 //! On a stock kernel, a test passes if the bug shows; with the series, if it does not.
 
 use std::fs;
-use std::time::Duration;
 
 use anyhow::{bail, Context as _, Result};
 use serde::Deserialize;
 
-use super::boot::{Boot, Booted};
-use super::{driver, Context};
-use crate::cli::{Driver, KernelChoice, Profile};
-use crate::guest::{programs, Plan};
+use super::{alone, driver, Context};
+use crate::cli::{Driver, KernelChoice};
+use crate::guest::programs;
 use crate::kernel::profile_name;
 use crate::ktap::Status;
 use crate::repo;
-use crate::report::{Report, Run, Test};
+use crate::report::{Report, Test};
 
 /// The list.
 const LIST: &str = "xtask/suites/bugs.toml";
@@ -94,53 +92,23 @@ fn one(context: &Context<'_>, suite: &str, bug: &Bug, report: &mut Report) -> Re
     }
 
     let label = format!("{suite}/{}", bug.name);
-    let program = programs::build(
-        context.builder.cache,
-        context.builder.tools,
-        context.kernel.arch,
-        programs::DEMO,
-        context.builder.logs,
-    )?;
-    let boot = Boot {
-        suite: label.clone(),
-        modules: driver::modules(context.kernel, context.driver)?,
-        tests: vec![program],
-        devices: Vec::new(),
-        arguments: Vec::new(),
-        counting: false,
-        quiet: None,
-        console_ok: Vec::new(),
-    };
-    let factor = match context.kernel.profile {
-        Profile::Plain => 1,
-        Profile::Debug => 8,
-    };
-    let bound = Duration::from_secs(bug.timeout_s * factor);
+    let modules = driver::modules(context.kernel, context.driver)?;
+    let bound = alone::bound(context, bug.timeout_s);
     let command = vec![
         format!("/tests/{}", programs::DEMO),
         "--kernel-bug".to_owned(),
         bug.name.clone(),
         driver::DEVICE.to_owned(),
     ];
-    let booted = boot.run(context, report, |machine| {
-        let mut plan = Plan::new();
-        driver::load(&mut plan, machine, context.driver);
+    let outcome = alone::boot(context, label, modules, report, |plan, machine| {
+        driver::load(plan, machine, context.driver);
         plan.program(programs::DEMO, bound, &command);
         // A kernel with the bug may be past that.
         if !shows {
-            driver::unload(&mut plan, context.driver);
+            driver::unload(plan, context.driver);
         }
-        plan
     })?;
-
-    let (trouble, console) = trouble(&booted, &label);
-    report.run(Run {
-        title: label,
-        kernel: context.kernel.name.clone(),
-        release: context.kernel.release.clone(),
-        console,
-    })?;
-    let verdict = match (shows, trouble) {
+    let verdict = match (shows, outcome.trouble) {
         (true, Some(trouble)) => {
             report.comment(&format!("{}: {trouble}", bug.name))?;
             Ok(())
@@ -149,20 +117,5 @@ fn one(context: &Context<'_>, suite: &str, bug: &Bug, report: &mut Report) -> Re
         (false, Some(trouble)) => Err(format!("{}:\n{trouble}", bug.what)),
         (false, None) => Ok(()),
     };
-    let seconds = booted.outcome.results.last().map_or(0.0, |line| line.at);
-    Ok(Test::new(suite, &bug.name, verdict, seconds))
-}
-
-/// Everything that went wrong in a boot, and the reports on its console.
-fn trouble(booted: &Booted, suite: &str) -> (Option<String>, Vec<String>) {
-    let (rest, console) = booted.rest(suite);
-    let failed: Vec<String> = booted
-        .tests(suite, programs::DEMO, None)
-        .into_iter()
-        .chain(rest)
-        .filter(|test| test.status == Status::Fail)
-        .map(|test| format!("{}: {}", test.name, test.reason.unwrap_or_default()))
-        .collect();
-    let trouble = (!failed.is_empty()).then(|| failed.join("\n"));
-    (trouble, console)
+    Ok(Test::new(suite, &bug.name, verdict, outcome.seconds))
 }

@@ -2,6 +2,7 @@
 
 //! The test suites: each makes a plan for the guest, boots, and reads the results.
 
+mod alone;
 mod boot;
 mod bugs;
 pub(crate) mod demo;
@@ -11,6 +12,7 @@ mod filter;
 pub(crate) mod hmm;
 mod kunit;
 pub(crate) mod mm;
+mod nouveau;
 
 use anyhow::Result;
 
@@ -76,6 +78,9 @@ pub(crate) fn run(choice: SuiteChoice, context: &Context<'_>, report: &mut Repor
     }
     if choice == SuiteChoice::Dpmem || (all && rust) {
         dpmem::run(context, report)?;
+    }
+    if choice == SuiteChoice::Nouveau || (all && rust) {
+        nouveau::run(context, report)?;
     }
     // They are in test_hmm's way to use the kernel, and a stock kernel may not survive them.
     if choice == SuiteChoice::Bugs {

@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * A card in place of nouveau's: its memory, and the buffers in it.
+ */
+#define CONFIG_DRM_NOUVEAU_SVM 1
+#include "card.h"
+
+#include <core/device.h>
+#include <linux/device/faux.h>
+#include <linux/dma-mapping.h>
+#include <linux/module.h>
+#include <nvif/class.h>
+
+static unsigned int vram = 1024;
+module_param(vram, uint, 0444);
+MODULE_PARM_DESC(vram, "how much memory the card has, in MiB");
+
+/* There is one, for as long as a driver is loaded. */
+struct card *card;
+
+bool card_fails(struct card *card, enum card_failure what)
+{
+	return atomic_dec_if_positive(&card->failures[what]) == 0;
+}
+
+static struct card *card_of_cli(struct nouveau_cli *cli)
+{
+	return container_of(cli, struct card, drm.client);
+}
+
+static struct card_bo *to_card_bo(struct nouveau_bo *bo)
+{
+	return container_of(bo, struct card_bo, bo);
+}
+
+static size_t card_bo_units(struct card_bo *bo)
+{
+	return DIV_ROUND_UP(bo->nr, CARD_UNIT / PAGE_SIZE);
+}
+
+/* Finds a place, behind the last one that was found, so that it is seldom the one that a buffer had before. */
+static int card_bo_place(struct card *card, struct card_bo *bo)
+{
+	size_t nr = card_bo_units(bo);
+
+	guard(mutex)(&card->lock);
+	for (size_t tried = 0; tried < card->nr_units; tried++) {
+		size_t first = (card->cursor + tried) % card->nr_units;
+		size_t i;
+
+		if (first + nr > card->nr_units)
+			continue;
+		for (i = 0; i < nr && !card->units[first + i]; i++)
+			;
+		if (i < nr)
+			continue;
+		for (i = 0; i < nr; i++)
+			card->units[first + i] = bo;
+		card->cursor = first + nr;
+		bo->bo.offset = first * CARD_UNIT;
+		bo->pinned = true;
+		return 0;
+	}
+	return -ENOMEM;
+}
+
+static void card_bo_displace(struct card *card, struct card_bo *bo)
+{
+	guard(mutex)(&card->lock);
+	if (WARN(!bo->pinned, "a buffer is unpinned that is not pinned\n"))
+		return;
+	for (size_t i = 0; i < card_bo_units(bo); i++)
+		card->units[bo->bo.offset / CARD_UNIT + i] = NULL;
+	bo->pinned = false;
+	bo->bo.offset = ~0ULL << PAGE_SHIFT;
+}
+
+int nouveau_bo_new_pin(struct nouveau_cli *cli, u32 domain, u32 size,
+		       struct nouveau_bo **pbo)
+{
+	struct card *card = card_of_cli(cli);
+	struct card_bo *bo;
+	int ret;
+
+	if (WARN_ON(domain != NOUVEAU_GEM_DOMAIN_VRAM))
+		return -EINVAL;
+	if (card_fails(card, CARD_FAIL_NEW))
+		return -ENOMEM;
+
+	bo = kzalloc(sizeof(*bo), GFP_KERNEL);
+	if (!bo)
+		return -ENOMEM;
+	bo->nr = DIV_ROUND_UP(size, PAGE_SIZE);
+	bo->pages = kvcalloc(bo->nr, sizeof(*bo->pages), GFP_KERNEL);
+	ret = bo->pages ? card_bo_place(card, bo) : -ENOMEM;
+	if (ret) {
+		kvfree(bo->pages);
+		kfree(bo);
+		return ret;
+	}
+	atomic_inc(&card->nr_bos);
+	*pbo = &bo->bo;
+	return 0;
+}
+EXPORT_SYMBOL_GPL(nouveau_bo_new_pin);
+
+int nouveau_bo_pin(struct nouveau_bo *nvbo, u32 domain, bool contig)
+{
+	struct card_bo *bo = to_card_bo(nvbo);
+
+	if (WARN_ON(domain != NOUVEAU_GEM_DOMAIN_VRAM))
+		return -EINVAL;
+	if (WARN(bo->pinned, "a buffer is pinned twice\n"))
+		return -EBUSY;
+	if (card_fails(card, CARD_FAIL_PIN))
+		return -ENOMEM;
+	return card_bo_place(card, bo);
+}
+EXPORT_SYMBOL_GPL(nouveau_bo_pin);
+
+int nouveau_bo_unpin(struct nouveau_bo *nvbo)
+{
+	card_bo_displace(card, to_card_bo(nvbo));
+	return 0;
+}
+EXPORT_SYMBOL_GPL(nouveau_bo_unpin);
+
+void nouveau_bo_unpin_del(struct nouveau_bo **pbo)
+{
+	struct card_bo *bo;
+
+	if (!*pbo)
+		return;
+	bo = to_card_bo(*pbo);
+	card_bo_displace(card, bo);
+	for (size_t i = 0; i < bo->nr; i++)
+		if (bo->pages[i])
+			__free_page(bo->pages[i]);
+	kvfree(bo->pages);
+	kfree(bo);
+	atomic_dec(&card->nr_bos);
+	*pbo = NULL;
+}
+EXPORT_SYMBOL_GPL(nouveau_bo_unpin_del);
+
+struct page *card_vram(struct card *card, u64 addr)
+{
+	struct card_bo *bo = NULL;
+	struct page **slot;
+
+	guard(mutex)(&card->lock);
+	if (addr / CARD_UNIT < card->nr_units)
+		bo = card->units[addr / CARD_UNIT];
+	if (WARN(!bo, "nobody has memory at %llx of the card\n", addr))
+		return NULL;
+	slot = &bo->pages[(addr - bo->bo.offset) >> PAGE_SHIFT];
+	if (!*slot) {
+		*slot = alloc_page(GFP_KERNEL | __GFP_NOFAIL);
+		/* What somebody else may have left there. */
+		memset(page_address(*slot), 0xa5, PAGE_SIZE);
+	}
+	return *slot;
+}
+
+static int card_init(struct card *card)
+{
+	struct device *dev;
+	int ret;
+
+	mutex_init(&card->lock);
+	card->nr_units = ((u64)vram << 20) / CARD_UNIT;
+	card->units = kvcalloc(card->nr_units, sizeof(*card->units), GFP_KERNEL);
+	if (!card->units)
+		return -ENOMEM;
+
+	card->fdev = faux_device_create("nouveau_card", NULL, NULL);
+	if (!card->fdev)
+		return -ENODEV;
+	dev = &card->fdev->dev;
+	dev->dma_mask = &dev->coherent_dma_mask;
+	ret = dma_set_mask_and_coherent(dev, DMA_BIT_MASK(40));
+	if (ret)
+		return ret;
+
+	card->dev.dev = dev;
+	card->drm.dev = &card->dev;
+	card->drm.nvkm = kzalloc(sizeof(*card->drm.nvkm), GFP_KERNEL);
+	if (!card->drm.nvkm)
+		return -ENOMEM;
+	card->drm.nvkm->dev = dev;
+	card->drm.client.drm = &card->drm;
+	mutex_init(&card->drm.client.mutex);
+	card->drm.client.device.info.family = NV_DEVICE_INFO_V0_PASCAL;
+	card->drm.client.device.info.ram_size = card->nr_units * CARD_UNIT;
+	card->drm.client.device.info.ram_user = card->nr_units * CARD_UNIT;
+	card->drm.ttm.copy.oclass = PASCAL_DMA_COPY_A;
+	card->drm.ttm.chan = &card->chan;
+	card->chan.cli = &card->drm.client;
+	return card_engine_init(card);
+}
+
+static void card_fini(struct card *card)
+{
+	card_engine_fini(card);
+	WARN(atomic_read(&card->nr_bos), "%d buffers are left over\n",
+	     atomic_read(&card->nr_bos));
+	WARN(atomic_read(&card->nr_fences), "%d fences are left over\n",
+	     atomic_read(&card->nr_fences));
+	kfree(card->drm.nvkm);
+	if (card->fdev)
+		faux_device_destroy(card->fdev);
+	kvfree(card->units);
+	kfree(card);
+}
+
+/* Takes a card into service, of whose memory @driver takes care. */
+int card_register(const struct card_driver *driver)
+{
+	int ret;
+
+	if (card)
+		return -EBUSY;
+	card = kzalloc(sizeof(*card), GFP_KERNEL);
+	if (!card)
+		return -ENOMEM;
+	card->driver = driver;
+	ret = card_init(card);
+	if (!ret) {
+		driver->init(&card->drm);
+		ret = card_file_init();
+		if (ret)
+			driver->fini(&card->drm);
+	}
+	if (ret) {
+		card_fini(card);
+		card = NULL;
+		return ret;
+	}
+	pr_info("a card with %zu MiB, its memory %s\n",
+		card->nr_units * CARD_UNIT >> 20, driver->name);
+	return 0;
+}
+EXPORT_SYMBOL_GPL(card_register);
+
+/* Takes it away again. No file is open: each has a reference to the driver's module. */
+void card_unregister(void)
+{
+	card_file_fini();
+	card->driver->fini(&card->drm);
+	card_fini(card);
+	card = NULL;
+}
+EXPORT_SYMBOL_GPL(card_unregister);
+
+MODULE_DESCRIPTION("a card in place of nouveau's");
+MODULE_LICENSE("GPL");

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* What /dev/nouveau_card is asked. */
+#ifndef __NOUVEAU_CARD_UAPI_H__
+#define __NOUVEAU_CARD_UAPI_H__
+
+#include <linux/ioctl.h>
+#include <linux/types.h>
+
+struct card_range {
+	__u64 addr;
+	__u64 len;
+	__u64 buffer;
+};
+
+struct card_fail {
+	__u32 what;
+	/* Which one fails: 1 is the next, 0 is none. */
+	__u32 nth;
+};
+
+struct card_state {
+	__u64 nr_bos;
+	__u64 nr_fences;
+	__u64 nr_jobs;
+};
+
+/* Moves memory of the process to the card. */
+#define CARD_MIGRATE	_IOW('N', 0, struct card_range)
+/* The GPU reads, and writes, memory of the process. */
+#define CARD_READ	_IOW('N', 1, struct card_range)
+#define CARD_WRITE	_IOW('N', 2, struct card_range)
+/* The card loses its power, and has it again. */
+#define CARD_SUSPEND	_IO('N', 3)
+#define CARD_RESUME	_IO('N', 4)
+/* The engine stops before its next job, and goes on. */
+#define CARD_HOLD	_IO('N', 5)
+#define CARD_RELEASE	_IO('N', 6)
+/* Waits until the engine has a job before which it stops. */
+#define CARD_AWAIT	_IO('N', 7)
+/* Something is to go wrong. */
+#define CARD_FAIL	_IOW('N', 8, struct card_fail)
+/* The memory of the card is taken away, and is there again. */
+#define CARD_FINI	_IO('N', 9)
+#define CARD_INIT	_IO('N', 10)
+#define CARD_STATE	_IOR('N', 11, struct card_state)
+/* Waits until somebody has waited for a job for so long that nouveau gives up. */
+#define CARD_AWAIT_LATE	_IO('N', 12)
+
+#endif

@@ -1,0 +1,674 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Scenarios for nouveau's device memory, on a card that is not there: `drivers/nouveau-rs/test`. They are about what
+//! nouveau's code does, in C or in Rust, and what the layer under it does is elsewhere.
+
+use std::{
+    fs::File,
+    io::{
+        Read as _,
+        Write as _, //
+    },
+    os::fd::AsRawFd,
+    path::Path, //
+};
+
+use anyhow::{
+    ensure,
+    Context as _,
+    Result, //
+};
+use nix::{
+    errno::Errno,
+    sys::mman::{
+        MmapAdvise,
+        ProtFlags, //
+    },
+    unistd::pipe,
+};
+
+use crate::{
+    mapping::{
+        page_size,
+        Mapping, //
+    },
+    pagemap::count,
+    process::Child,
+    scenarios::{
+        check,
+        expect,
+        fill,
+        in_ram,
+        on_device,
+        pattern,
+        Scenario, //
+    }, //
+};
+
+/// All of them, with their names.
+pub(crate) const ALL: &[(&str, Scenario)] = &[
+    ("there_and_back", there_and_back),
+    ("huge_there_and_back", huge_there_and_back),
+    ("a_hole_is_zeroes", a_hole_is_zeroes),
+    ("a_huge_hole_is_zeroes", a_huge_hole_is_zeroes),
+    ("the_gpu_writes", the_gpu_writes),
+    (
+        "a_translation_does_not_outlive_its_page",
+        a_translation_does_not_outlive_its_page,
+    ),
+    ("a_tail_of_a_cut_huge_page", a_tail_of_a_cut_huge_page),
+    ("a_child_writes", a_child_writes),
+    ("memory_outlives_the_file", memory_outlives_the_file),
+    ("memory_is_given_back", memory_is_given_back),
+    ("no_room", no_room),
+    ("no_room_for_a_huge_page", no_room_for_a_huge_page),
+    ("no_room_for_commands", no_room_for_commands),
+    ("no_fence", no_fence),
+    ("no_fence_on_the_way_home", no_fence_on_the_way_home),
+    ("a_copy_fails", a_copy_fails),
+    ("a_copy_home_fails", a_copy_home_fails),
+    ("a_copy_takes_its_time", a_copy_takes_its_time),
+    ("asleep", asleep),
+    (
+        "asleep_and_no_place_afterwards",
+        asleep_and_no_place_afterwards,
+    ),
+    ("asleep_while_a_copy_fails", asleep_while_a_copy_fails),
+    ("taken_away", taken_away),
+    (
+        "taken_away_while_a_copy_fails",
+        taken_away_while_a_copy_fails,
+    ),
+    ("taken_away_during_a_fault", taken_away_during_a_fault),
+    ("everybody_at_once", everybody_at_once),
+];
+
+/// `uapi.h` of the test module.
+#[repr(C)]
+struct Range {
+    addr: u64,
+    len: u64,
+    buffer: u64,
+}
+
+#[repr(C)]
+struct Fail {
+    what: u32,
+    nth: u32,
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct State {
+    nr_bos: u64,
+    nr_fences: u64,
+    nr_jobs: u64,
+}
+
+mod ioctl {
+    #![allow(missing_docs)]
+    use super::{
+        Fail,
+        Range,
+        State, //
+    };
+    use nix::{
+        ioctl_none,
+        ioctl_read,
+        ioctl_write_ptr, //
+    };
+
+    ioctl_write_ptr!(migrate, b'N', 0, Range);
+    ioctl_write_ptr!(read, b'N', 1, Range);
+    ioctl_write_ptr!(write, b'N', 2, Range);
+    ioctl_none!(suspend, b'N', 3);
+    ioctl_none!(resume, b'N', 4);
+    ioctl_none!(hold, b'N', 5);
+    ioctl_none!(release, b'N', 6);
+    ioctl_none!(await_job, b'N', 7);
+    ioctl_write_ptr!(fail, b'N', 8, Fail);
+    ioctl_none!(fini, b'N', 9);
+    ioctl_none!(init, b'N', 10);
+    ioctl_read!(state, b'N', 11, State);
+    ioctl_none!(await_late, b'N', 12);
+}
+
+/// What goes wrong once.
+#[derive(Clone, Copy)]
+enum Failure {
+    /// There is no memory for a buffer.
+    New,
+    /// A buffer finds no place again.
+    Pin,
+    /// There is no memory for a fence.
+    Fence,
+    /// The engine fails.
+    Job,
+    /// There is no room for commands.
+    Room,
+}
+
+/// An open card, and the address space of this process in it.
+struct Card(File);
+
+type Request = unsafe fn(i32) -> nix::Result<i32>;
+type RangeRequest = unsafe fn(i32, *const Range) -> nix::Result<i32>;
+
+impl Card {
+    fn open(path: &Path) -> Result<Self> {
+        let file = File::options().read(true).write(true).open(path);
+        Ok(Self(file.with_context(|| {
+            format!("cannot open {}", path.display())
+        })?))
+    }
+
+    fn ask(&self, request: Request) -> Result<()> {
+        // SAFETY: The file is open, and the request has no argument.
+        unsafe { request(self.0.as_raw_fd()) }?;
+        Ok(())
+    }
+
+    fn range(&self, request: RangeRequest, range: &Range) -> Result<(), Errno> {
+        // SAFETY: The file is open, and the range as the card expects it. What its addresses mean is checked by the
+        // kernel, and callers own the memory there.
+        unsafe { request(self.0.as_raw_fd(), range) }?;
+        Ok(())
+    }
+
+    fn try_migrate(&self, memory: &Mapping) -> Result<(), Errno> {
+        let range = Range {
+            addr: memory.addr() as u64,
+            len: (memory.pages() * page_size()) as u64,
+            buffer: 0,
+        };
+        self.range(ioctl::migrate, &range)
+    }
+
+    /// Moves `memory` to the card, all of it.
+    fn migrate(&self, memory: &Mapping) -> Result<()> {
+        self.try_migrate(memory).context("migrate")?;
+        expect(memory, on_device(memory.pages()))
+    }
+
+    /// What the GPU finds in `memory`.
+    fn read(&self, memory: &Mapping) -> Result<Vec<u8>> {
+        let mut buffer = vec![0; memory.pages() * page_size()];
+        let range = Range {
+            addr: memory.addr() as u64,
+            len: buffer.len() as u64,
+            buffer: buffer.as_mut_ptr().addr() as u64,
+        };
+        self.range(ioctl::read, &range).context("the GPU reads")?;
+        Ok(buffer)
+    }
+
+    /// Lets the GPU write pattern `seed`.
+    fn write(&self, memory: &Mapping, seed: usize) -> Result<()> {
+        let mut buffer = vec![0; memory.pages() * page_size()];
+        fill(&mut buffer, seed);
+        let range = Range {
+            addr: memory.addr() as u64,
+            len: buffer.len() as u64,
+            buffer: buffer.as_ptr().addr() as u64,
+        };
+        self.range(ioctl::write, &range).context("the GPU writes")
+    }
+
+    /// Lets something go wrong, the `nth` time from now; 0 is never.
+    fn fail(&self, failure: Failure, nth: u32) -> Result<()> {
+        let fail = Fail {
+            what: failure as u32,
+            nth,
+        };
+        // SAFETY: The file is open, and the argument as the card expects it.
+        unsafe { ioctl::fail(self.0.as_raw_fd(), &fail) }?;
+        Ok(())
+    }
+
+    fn state(&self) -> Result<State> {
+        let mut state = State::default();
+        // SAFETY: As above.
+        unsafe { ioctl::state(self.0.as_raw_fd(), &mut state) }?;
+        Ok(state)
+    }
+}
+
+const PAGES: usize = 64;
+
+fn small(seed: usize) -> Result<Mapping> {
+    let mut memory = Mapping::private(PAGES)?;
+    fill(memory.bytes_mut(), seed);
+    Ok(memory)
+}
+
+fn huge(seed: usize) -> Result<Mapping> {
+    let mut memory = Mapping::huge()?;
+    fill(memory.bytes_mut(), seed);
+    Ok(memory)
+}
+
+/// Checks that the process has pattern `seed`, and that the GPU then finds it as well.
+fn is(card: &Card, memory: &Mapping, seed: usize) -> Result<()> {
+    check(memory.bytes(), |page| pattern(page, seed)).context("the process")?;
+    check(&card.read(memory)?, |page| pattern(page, seed)).context("the GPU")
+}
+
+fn there_and_back(path: &Path) -> Result<()> {
+    let card = Card::open(path)?;
+    let memory = small(1)?;
+    let before = card.state()?.nr_jobs;
+    card.migrate(&memory)?;
+    check(&card.read(&memory)?, |page| pattern(page, 1)).context("the GPU")?;
+    expect(&memory, on_device(PAGES))?;
+    is(&card, &memory, 1)?;
+    expect(&memory, in_ram(PAGES))?;
+    let jobs = card.state()?.nr_jobs - before;
+    ensure!(jobs >= 2 * PAGES as u64, "the engine had {jobs} jobs");
+    Ok(())
+}
+
+fn huge_there_and_back(path: &Path) -> Result<()> {
+    let card = Card::open(path)?;
+    let memory = huge(2)?;
+    let before = card.state()?.nr_jobs;
+    card.migrate(&memory)?;
+    let jobs = card.state()?.nr_jobs - before;
+    ensure!(jobs == 1, "a huge page was copied in {jobs} jobs");
+    check(&card.read(&memory)?, |page| pattern(page, 2)).context("the GPU")?;
+    is(&card, &memory, 2)
+}
+
+/// So that something else was there before.
+fn soil(card: &Card) -> Result<()> {
+    card.migrate(&huge(99)?)?;
+    card.migrate(&small(99)?)
+}
+
+fn a_hole_is_zeroes(path: &Path) -> Result<()> {
+    let card = Card::open(path)?;
+    soil(&card)?;
+    let memory = Mapping::private(PAGES)?;
+    card.migrate(&memory)?;
+    check(&card.read(&memory)?, |_| 0).context("the GPU")?;
+    check(memory.bytes(), |_| 0)
+}
+
+fn a_huge_hole_is_zeroes(path: &Path) -> Result<()> {
+    let card = Card::open(path)?;
+    soil(&card)?;
+    let memory = Mapping::huge()?;
+    card.migrate(&memory)?;
+    check(&card.read(&memory)?, |_| 0).context("the GPU")?;
+    check(memory.bytes(), |_| 0)
+}
+
+fn the_gpu_writes(path: &Path) -> Result<()> {
+    let card = Card::open(path)?;
+    for memory in [small(3)?, huge(3)?] {
+        card.migrate(&memory)?;
+        card.write(&memory, 4)?;
+        expect(&memory, on_device(memory.pages()))?;
+        is(&card, &memory, 4)?;
+        // In system memory, where it is now.
+        card.write(&memory, 5)?;
+        is(&card, &memory, 5)?;
+    }
+    Ok(())
+}
+
+fn a_translation_does_not_outlive_its_page(path: &Path) -> Result<()> {
+    let card = Card::open(path)?;
+    for memory in [small(6)?, huge(6)?] {
+        // The GPU knows where it is in system memory, and then it is not there any more.
+        card.write(&memory, 7)?;
+        card.migrate(&memory)?;
+        card.write(&memory, 8)?;
+        check(memory.bytes(), |page| pattern(page, 8)).context("after the way there")?;
+        // The same for the way home.
+        card.migrate(&memory)?;
+        card.write(&memory, 9)?;
+        check(memory.bytes(), |page| pattern(page, 9))?;
+        card.write(&memory, 10)?;
+        check(memory.bytes(), |page| pattern(page, 10)).context("after the way home")?;
+    }
+    Ok(())
+}
+
+fn a_tail_of_a_cut_huge_page(path: &Path) -> Result<()> {
+    let card = Card::open(path)?;
+    let memory = huge(11)?;
+    card.migrate(&memory)?;
+    let pages = memory.pages();
+    // The page table is cut, and the folio still whole.
+    memory.advise_pages(0..pages / 2, MmapAdvise::MADV_DONTNEED)?;
+    let size = page_size();
+    let tail = memory
+        .bytes()
+        .get((pages - 3) * size..(pages - 2) * size)
+        .context("no such page")?;
+    let expected = pattern(pages - 3, 11);
+    ensure!(
+        tail.iter().all(|byte| *byte == expected),
+        "a page in the middle has {:?}, not {expected:#x}",
+        tail.first()
+    );
+    check(memory.bytes(), |page| match page < pages / 2 {
+        true => 0,
+        false => pattern(page, 11),
+    })
+}
+
+fn a_child_writes(path: &Path) -> Result<()> {
+    let card = Card::open(path)?;
+    for mut memory in [small(12)?, huge(12)?] {
+        card.migrate(&memory)?;
+        let child = Child::run(|| {
+            check(memory.bytes(), |page| pattern(page, 12))?;
+            fill(memory.bytes_mut(), 13);
+            check(memory.bytes(), |page| pattern(page, 13))
+        })?;
+        child.wait()?;
+        is(&card, &memory, 12)?;
+    }
+    Ok(())
+}
+
+fn memory_outlives_the_file(path: &Path) -> Result<()> {
+    let card = Card::open(path)?;
+    let memory = small(14)?;
+    card.migrate(&memory)?;
+    drop(card);
+    check(memory.bytes(), |page| pattern(page, 14))?;
+    // And for somebody who never had one.
+    let card = Card::open(path)?;
+    card.migrate(&memory)?;
+    drop(card);
+    let child = Child::run(|| check(memory.bytes(), |page| pattern(page, 14)))?;
+    child.wait()
+}
+
+fn memory_is_given_back(path: &Path) -> Result<()> {
+    let card = Card::open(path)?;
+    {
+        let memories: Vec<Mapping> = (0..4).map(huge).collect::<Result<_>>()?;
+        for memory in &memories {
+            card.migrate(memory)?;
+        }
+        ensure!(card.state()?.nr_bos > 0, "nothing is pinned");
+    }
+    // The card sleeps: what nobody uses is the first to go.
+    card.ask(ioctl::suspend)?;
+    let state = card.state()?;
+    card.ask(ioctl::resume)?;
+    ensure!(
+        state.nr_bos == 0,
+        "{} buffers are kept for nobody",
+        state.nr_bos
+    );
+    ensure!(state.nr_fences == 0, "{} fences are left", state.nr_fences);
+    Ok(())
+}
+
+fn no_room(path: &Path) -> Result<()> {
+    let card = Card::open(path)?;
+    empty(&card)?;
+    let memory = small(15)?;
+    card.fail(Failure::New, 1)?;
+    card.try_migrate(&memory).context("migrate")?;
+    is(&card, &memory, 15)?;
+    card.fail(Failure::New, 0)?;
+    card.migrate(&memory)?;
+    is(&card, &memory, 15)
+}
+
+/// Lets the card have nothing that is pinned.
+fn empty(card: &Card) -> Result<()> {
+    card.ask(ioctl::fini)?;
+    card.ask(ioctl::init)
+}
+
+fn no_room_for_a_huge_page(path: &Path) -> Result<()> {
+    let card = Card::open(path)?;
+    empty(&card)?;
+    let memory = huge(16)?;
+    card.fail(Failure::New, 1)?;
+    card.try_migrate(&memory).context("migrate")?;
+    is(&card, &memory, 16)
+}
+
+fn no_room_for_commands(path: &Path) -> Result<()> {
+    let card = Card::open(path)?;
+    for memory in [small(17)?, huge(17)?] {
+        card.fail(Failure::Room, 1)?;
+        // Whether it is an error is not the point.
+        let _ = card.try_migrate(&memory);
+        is(&card, &memory, 17)?;
+        card.fail(Failure::Room, 0)?;
+        card.migrate(&memory)?;
+        is(&card, &memory, 17)?;
+    }
+    Ok(())
+}
+
+fn no_fence(path: &Path) -> Result<()> {
+    let card = Card::open(path)?;
+    for memory in [small(18)?, huge(18)?] {
+        card.fail(Failure::Fence, 1)?;
+        let _ = card.try_migrate(&memory);
+        is(&card, &memory, 18)?;
+        card.migrate(&memory)?;
+        is(&card, &memory, 18)?;
+    }
+    Ok(())
+}
+
+/// Lets the kernel read `memory` for us, which is an error where a touch would be a signal.
+fn touch(memory: &Mapping) -> Result<()> {
+    let (reader, writer) = pipe()?;
+    let (mut reader, mut writer) = (File::from(reader), File::from(writer));
+    let mut read = vec![0; page_size()];
+    for page in memory.bytes().chunks(page_size()) {
+        writer.write_all(page)?;
+        reader.read_exact(&mut read)?;
+    }
+    Ok(())
+}
+
+fn no_fence_on_the_way_home(path: &Path) -> Result<()> {
+    let card = Card::open(path)?;
+    for memory in [small(19)?, huge(19)?] {
+        card.migrate(&memory)?;
+        card.fail(Failure::Fence, 1)?;
+        let _ = touch(&memory);
+        card.fail(Failure::Fence, 0)?;
+        is(&card, &memory, 19)?;
+    }
+    Ok(())
+}
+
+fn a_copy_fails(path: &Path) -> Result<()> {
+    let card = Card::open(path)?;
+    for memory in [small(20)?, huge(20)?] {
+        card.fail(Failure::Job, 1)?;
+        ensure!(
+            card.try_migrate(&memory) == Err(Errno::EIO),
+            "the process is told nothing"
+        );
+        is(&card, &memory, 20)?;
+        card.migrate(&memory)?;
+        is(&card, &memory, 20)?;
+    }
+    Ok(())
+}
+
+fn a_copy_home_fails(path: &Path) -> Result<()> {
+    let card = Card::open(path)?;
+    for memory in [small(21)?, huge(21)?] {
+        card.migrate(&memory)?;
+        card.fail(Failure::Job, 1)?;
+        ensure!(touch(&memory).is_err(), "the process is told nothing");
+        card.fail(Failure::Job, 0)?;
+        is(&card, &memory, 21)?;
+    }
+    Ok(())
+}
+
+fn a_copy_takes_its_time(path: &Path) -> Result<()> {
+    let card = Card::open(path)?;
+    let memory = small(22)?;
+    card.migrate(&memory)?;
+    card.ask(ioctl::hold)?;
+    let child = Child::run(|| check(memory.bytes(), |page| pattern(page, 22)))?;
+    card.ask(ioctl::await_job)?;
+    card.ask(ioctl::await_late)?;
+    card.ask(ioctl::release)?;
+    child.wait()?;
+    is(&card, &memory, 22)
+}
+
+fn asleep(path: &Path) -> Result<()> {
+    let card = Card::open(path)?;
+    for memory in [small(23)?, huge(23)?] {
+        card.migrate(&memory)?;
+        card.ask(ioctl::suspend)?;
+        card.ask(ioctl::resume)?;
+        is(&card, &memory, 23)?;
+        card.migrate(&memory)?;
+        card.write(&memory, 24)?;
+        card.ask(ioctl::suspend)?;
+        let touched = Child::run(|| check(memory.bytes(), |page| pattern(page, 24)))?;
+        card.ask(ioctl::resume)?;
+        touched.wait()?;
+        is(&card, &memory, 24)?;
+    }
+    Ok(())
+}
+
+fn asleep_and_no_place_afterwards(path: &Path) -> Result<()> {
+    let card = Card::open(path)?;
+    let memory = small(25)?;
+    card.migrate(&memory)?;
+    card.fail(Failure::Pin, 1)?;
+    card.ask(ioctl::suspend)?;
+    card.ask(ioctl::resume)?;
+    card.fail(Failure::Pin, 0)?;
+    is(&card, &memory, 25)?;
+    card.migrate(&memory)?;
+    is(&card, &memory, 25)
+}
+
+fn asleep_while_a_copy_fails(path: &Path) -> Result<()> {
+    let card = Card::open(path)?;
+    for memory in [small(26)?, huge(26)?] {
+        card.migrate(&memory)?;
+        card.fail(Failure::Job, 1)?;
+        card.ask(ioctl::suspend)?;
+        card.fail(Failure::Job, 0)?;
+        card.ask(ioctl::resume)?;
+        is(&card, &memory, 26)?;
+    }
+    Ok(())
+}
+
+fn taken_away(path: &Path) -> Result<()> {
+    let card = Card::open(path)?;
+    let memories = [small(27)?, huge(27)?];
+    for memory in &memories {
+        card.migrate(memory)?;
+    }
+    card.ask(ioctl::fini)?;
+    let state = card.state()?;
+    ensure!(state.nr_bos == 0, "{} buffers are left", state.nr_bos);
+    for memory in &memories {
+        expect(memory, in_ram(memory.pages()))?;
+        is(&card, memory, 27)?;
+        ensure!(
+            card.try_migrate(memory) == Err(Errno::ENODEV),
+            "memory migrates to a card that is gone"
+        );
+    }
+    card.ask(ioctl::init)?;
+    for memory in &memories {
+        card.migrate(memory)?;
+        is(&card, memory, 27)?;
+    }
+    Ok(())
+}
+
+fn taken_away_while_a_copy_fails(path: &Path) -> Result<()> {
+    let card = Card::open(path)?;
+    for memory in [small(28)?, huge(28)?] {
+        card.migrate(&memory)?;
+        card.fail(Failure::Job, 1)?;
+        card.ask(ioctl::fini)?;
+        card.fail(Failure::Job, 0)?;
+        card.ask(ioctl::init)?;
+        is(&card, &memory, 28)?;
+    }
+    Ok(())
+}
+
+fn taken_away_during_a_fault(path: &Path) -> Result<()> {
+    let card = Card::open(path)?;
+    let memory = small(29)?;
+    card.migrate(&memory)?;
+    card.ask(ioctl::hold)?;
+    let toucher = Child::run(|| check(memory.bytes(), |page| pattern(page, 29)))?;
+    card.ask(ioctl::await_job)?;
+    // Begins while the fault has a page locked, and ends after it.
+    let taker = Child::run(|| card.ask(ioctl::fini))?;
+    card.ask(ioctl::release)?;
+    toucher.wait()?;
+    taker.wait()?;
+    card.ask(ioctl::init)?;
+    is(&card, &memory, 29)
+}
+
+/// What each of the crowd does, so often.
+const ROUNDS: usize = 12;
+
+fn one_of_the_crowd(path: &Path, who: usize) -> Result<()> {
+    let card = Card::open(path)?;
+    let mut memory = if who % 2 == 0 {
+        huge(who)?
+    } else {
+        small(who)?
+    };
+    for round in 0..ROUNDS {
+        let seed = who * ROUNDS + round;
+        fill(memory.bytes_mut(), seed);
+        // It may be asleep, or gone, just now.
+        let _ = card.try_migrate(&memory);
+        match (who + round) % 4 {
+            0 => card.write(&memory, seed)?,
+            1 => memory.protect(ProtFlags::PROT_READ)?,
+            2 => {
+                let child = Child::run(|| check(memory.bytes(), |page| pattern(page, seed)))?;
+                child.wait()?;
+            }
+            _ => {
+                let _ = count(&memory)?;
+            }
+        }
+        is(&card, &memory, seed)?;
+        memory.protect(ProtFlags::PROT_READ | ProtFlags::PROT_WRITE)?;
+        if round % 3 == 2 {
+            memory.advise(MmapAdvise::MADV_DONTNEED)?;
+            check(memory.bytes(), |_| 0)?;
+        }
+    }
+    Ok(())
+}
+
+fn everybody_at_once(path: &Path) -> Result<()> {
+    let card = Card::open(path)?;
+    let crowd: Vec<Child> = (0..6)
+        .map(|who| Child::run(|| one_of_the_crowd(path, who)))
+        .collect::<Result<_>>()?;
+    for _ in 0..ROUNDS {
+        card.ask(ioctl::suspend)?;
+        card.ask(ioctl::resume)?;
+        empty(&card)?;
+    }
+    crowd.into_iter().try_for_each(Child::wait)
+}

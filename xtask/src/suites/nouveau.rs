@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `--suite nouveau`: nouveau's device memory on a card that is not there.
+//!
+//! In Rust, everything must pass, in one boot. In C, each scenario has a boot of its own, and one that the list says the C
+//! code gets wrong passes if that shows.
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+use serde::Deserialize;
+
+use super::boot::Boot;
+use super::{alone, driver, Context};
+use crate::cli::{Driver, Profile};
+use crate::guest::{programs, Plan};
+use crate::repo;
+use crate::report::{Report, Test};
+
+/// The list.
+const LIST: &str = "xtask/suites/nouveau.toml";
+/// The card.
+const DEVICE: &str = "/dev/nouveau_card";
+/// What stands in for the rest of nouveau.
+const CARD: &str = "nouveau_card";
+/// How long a scenario may take, in seconds, on a kernel without all checks.
+const TIMEOUT_S: u64 = 60;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct List {
+    scenario: Vec<Scenario>,
+}
+
+/// A scenario of the guest's program.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Scenario {
+    /// What the program calls it.
+    name: String,
+    /// What the C code gets wrong, if it does.
+    wrong: Option<String>,
+    /// Whether that shows only where the kernel checks everything.
+    #[serde(default)]
+    debug: bool,
+}
+
+impl List {
+    fn load() -> Result<Self> {
+        let path = repo::top().join(LIST);
+        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {LIST}"))?;
+        toml::from_str(&text).with_context(|| format!("{LIST} is not as it should be"))
+    }
+}
+
+/// The modules, in the order in which they are loaded.
+fn modules(driver: Driver) -> &'static [&'static str] {
+    match driver {
+        Driver::C => &[CARD, "nouveau_dmem_c"],
+        Driver::Rust => &[driver::CORE, CARD, "nouveau_dmem_rs"],
+    }
+}
+
+fn files(context: &Context<'_>) -> Result<Vec<PathBuf>> {
+    let names = modules(context.driver).iter();
+    names.map(|name| context.kernel.module(name)).collect()
+}
+
+fn load(plan: &mut Plan, driver: Driver) {
+    modules(driver).iter().for_each(|name| plan.load(name, &[]));
+}
+
+fn unload(plan: &mut Plan, driver: Driver) {
+    let names = modules(driver).iter().rev();
+    names.for_each(|name| plan.unload(name));
+}
+
+/// The program's options.
+fn command(name: Option<&str>) -> Vec<String> {
+    let words = ["/tests/", programs::DEMO].concat();
+    let mut command = vec![words, "--ktap".to_owned(), DEVICE.to_owned()];
+    command.push("--nouveau".to_owned());
+    command.extend(name.map(str::to_owned));
+    command
+}
+
+/// Runs the suite.
+pub(super) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
+    let suite = context.suite("nouveau");
+    let list = List::load()?;
+    match context.driver {
+        Driver::Rust => together(context, &suite, &list, report),
+        Driver::C => {
+            let chosen = list.scenario.iter();
+            for scenario in chosen.filter(|scenario| context.filter.takes(&scenario.name)) {
+                let test = one(context, &suite, scenario, report)?;
+                report.add(test)?;
+            }
+            Ok(())
+        }
+    }
+}
+
+/// Boots for all scenarios.
+fn together(context: &Context<'_>, suite: &str, list: &List, report: &mut Report) -> Result<()> {
+    let program = programs::build(
+        context.builder.cache,
+        context.builder.tools,
+        context.kernel.arch,
+        programs::DEMO,
+        context.builder.logs,
+    )?;
+    let boot = Boot {
+        suite: suite.to_owned(),
+        modules: files(context)?,
+        tests: vec![program],
+        devices: Vec::new(),
+        arguments: Vec::new(),
+        counting: false,
+        quiet: None,
+        console_ok: Vec::new(),
+    };
+    let timeout = TIMEOUT_S.saturating_mul(list.scenario.len() as u64) / 4;
+    let bound = alone::bound(context, timeout);
+    let booted = boot.run(context, report, |_| {
+        let mut plan = Plan::new();
+        load(&mut plan, context.driver);
+        plan.program(programs::DEMO, bound, &command(None));
+        unload(&mut plan, context.driver);
+        plan
+    })?;
+    let tests = booted.tests(suite, programs::DEMO, None);
+    for scenario in &list.scenario {
+        // One that the program does not know has not passed.
+        if tests.iter().all(|test| test.name != scenario.name) {
+            let verdict = Err("there is no such scenario, or it did not run".to_owned());
+            report.add(Test::new(suite, &scenario.name, verdict, 0.0))?;
+        }
+    }
+    for test in tests {
+        if context.filter.takes(&test.name) {
+            report.add(test)?;
+        }
+    }
+    booted.finish(context, suite, report)
+}
+
+/// Boots for one scenario.
+fn one(
+    context: &Context<'_>,
+    suite: &str,
+    scenario: &Scenario,
+    report: &mut Report,
+) -> Result<Test> {
+    let name = &scenario.name;
+    let checked = context.kernel.profile == Profile::Debug;
+    let wrong = scenario
+        .wrong
+        .as_ref()
+        .filter(|_| checked || !scenario.debug);
+    let bound = alone::bound(context, TIMEOUT_S);
+    let label = format!("{suite}/{name}");
+    let outcome = alone::boot(context, label, files(context)?, report, |plan, _| {
+        load(plan, context.driver);
+        plan.program(programs::DEMO, bound, &command(Some(name)));
+        // What went wrong may have left something.
+        if wrong.is_none() {
+            unload(plan, context.driver);
+        }
+    })?;
+    let verdict = match (wrong, outcome.trouble) {
+        (Some(_), Some(trouble)) => {
+            report.comment(&format!("{name}: {trouble}"))?;
+            Ok(())
+        }
+        (Some(wrong), None) => Err(format!("it does not show: {wrong}")),
+        (None, Some(trouble)) => Err(trouble),
+        (None, None) => Ok(()),
+    };
+    Ok(Test::new(suite, name, verdict, outcome.seconds))
+}
