@@ -11,7 +11,7 @@ use crate::report::Report;
 use crate::version::Series;
 
 /// The crates that are ours; the others are the kernel's files.
-const OURS: [&str; 12] = [
+const OURS: [&str; 14] = [
     "-p", "acme", "-p", "bindings", "-p", "demo", "-p", "dmirror", "-p", "dpmem", "-p", "nouveau",
     "-p", "source",
 ];

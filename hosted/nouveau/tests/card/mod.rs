@@ -274,47 +274,43 @@ impl State {
 }
 
 #[no_mangle]
-unsafe extern "C" fn nouveau_dmem_hw_supported(drm: *mut Card) -> bool {
+extern "C" fn nouveau_dmem_hw_supported(drm: *mut Card) -> bool {
     // SAFETY: The driver has a card.
     unsafe { (*drm).supported }
 }
 
 #[no_mangle]
-unsafe extern "C" fn nouveau_dmem_hw_vram_size(drm: *mut Card) -> u64 {
+extern "C" fn nouveau_dmem_hw_vram_size(drm: *mut Card) -> u64 {
     // SAFETY: The driver has a card.
     unsafe { (*drm).size }
 }
 
 #[no_mangle]
-unsafe extern "C" fn nouveau_dmem_hw_device(drm: *mut Card) -> *mut c_void {
+extern "C" fn nouveau_dmem_hw_device(drm: *mut Card) -> *mut c_void {
     // SAFETY: The driver has a card, which has a device.
     unsafe { &raw mut (*(*drm).device).dev }.cast()
 }
 
 #[no_mangle]
-unsafe extern "C" fn nouveau_dmem_hw_owner(drm: *mut Card) -> *mut c_void {
+extern "C" fn nouveau_dmem_hw_owner(drm: *mut Card) -> *mut c_void {
     drm.cast()
 }
 
 #[no_mangle]
-unsafe extern "C" fn nouveau_dmem_hw_get(drm: *mut Card) -> *mut c_void {
+extern "C" fn nouveau_dmem_hw_get(drm: *mut Card) -> *mut c_void {
     // SAFETY: The driver has a card.
     unsafe { (*drm).state() }.dmem as *mut c_void
 }
 
 #[no_mangle]
-unsafe extern "C" fn nouveau_dmem_hw_set(drm: *mut Card, dmem: *mut c_void) -> *mut c_void {
+extern "C" fn nouveau_dmem_hw_set(drm: *mut Card, dmem: *mut c_void) -> *mut c_void {
     // SAFETY: The driver has a card.
     let mut state = unsafe { (*drm).state() };
     std::mem::replace(&mut state.dmem, dmem as usize) as *mut c_void
 }
 
 #[no_mangle]
-unsafe extern "C" fn nouveau_dmem_hw_bo_new(
-    drm: *mut Card,
-    size: u32,
-    bo: *mut *mut Buffer,
-) -> c_int {
+extern "C" fn nouveau_dmem_hw_bo_new(drm: *mut Card, size: u32, bo: *mut *mut Buffer) -> c_int {
     assert!(u64::from(size) == UNIT);
     // SAFETY: The driver has a card.
     let card = unsafe { &*drm };
@@ -334,7 +330,7 @@ unsafe extern "C" fn nouveau_dmem_hw_bo_new(
 }
 
 #[no_mangle]
-unsafe extern "C" fn nouveau_dmem_hw_bo_pin(bo: *mut Buffer) -> c_int {
+extern "C" fn nouveau_dmem_hw_bo_pin(bo: *mut Buffer) -> c_int {
     // SAFETY: The driver has a buffer, and nobody else uses it.
     let buffer = unsafe { &mut *bo };
     // SAFETY: The card is there for longer than its buffers.
@@ -350,13 +346,13 @@ unsafe extern "C" fn nouveau_dmem_hw_bo_pin(bo: *mut Buffer) -> c_int {
 }
 
 #[no_mangle]
-unsafe extern "C" fn nouveau_dmem_hw_bo_offset(bo: *mut Buffer) -> u64 {
+extern "C" fn nouveau_dmem_hw_bo_offset(bo: *mut Buffer) -> u64 {
     // SAFETY: The driver has a buffer.
     unsafe { (*bo).place }
 }
 
 #[no_mangle]
-unsafe extern "C" fn nouveau_bo_unpin(bo: *mut Buffer) -> c_int {
+extern "C" fn nouveau_bo_unpin(bo: *mut Buffer) -> c_int {
     // SAFETY: The driver has a buffer, and nobody else uses it.
     let buffer = unsafe { &mut *bo };
     // SAFETY: The card is there for longer than its buffers.
@@ -369,7 +365,7 @@ unsafe extern "C" fn nouveau_bo_unpin(bo: *mut Buffer) -> c_int {
 }
 
 #[no_mangle]
-unsafe extern "C" fn nouveau_bo_unpin_del(bo: *mut *mut Buffer) {
+extern "C" fn nouveau_bo_unpin_del(bo: *mut *mut Buffer) {
     // SAFETY: The driver has a buffer, and gives it up.
     let buffer = unsafe { Box::from_raw(bo.replace(null_mut())) };
     // SAFETY: The card is there for longer than its buffers.
@@ -382,7 +378,7 @@ unsafe extern "C" fn nouveau_bo_unpin_del(bo: *mut *mut Buffer) {
 }
 
 #[no_mangle]
-unsafe extern "C" fn nouveau_dmem_hw_submit(
+extern "C" fn nouveau_dmem_hw_submit(
     drm: *mut Card,
     jobs: *const Job,
     nr: u32,
@@ -415,13 +411,13 @@ impl Fence {
 }
 
 #[no_mangle]
-unsafe extern "C" fn nouveau_dmem_hw_fence_status(fence: *mut Fence) -> c_int {
+extern "C" fn nouveau_dmem_hw_fence_status(fence: *mut Fence) -> c_int {
     // SAFETY: The driver has a fence.
     unsafe { (*fence).status }
 }
 
 #[no_mangle]
-unsafe extern "C" fn nouveau_fence_wait(fence: *mut Fence, lazy: bool, intr: bool) -> c_int {
+extern "C" fn nouveau_fence_wait(fence: *mut Fence, lazy: bool, intr: bool) -> c_int {
     assert!(lazy && !intr);
     // SAFETY: The driver has a fence, and nobody else uses it.
     let fence = unsafe { &mut *fence };
@@ -438,7 +434,7 @@ unsafe extern "C" fn nouveau_fence_wait(fence: *mut Fence, lazy: bool, intr: boo
 }
 
 #[no_mangle]
-unsafe extern "C" fn nouveau_fence_unref(fence: *mut *mut Fence) {
+extern "C" fn nouveau_fence_unref(fence: *mut *mut Fence) {
     // SAFETY: The driver has a fence, and gives it up.
     let mut fence = unsafe { Box::from_raw(fence.replace(null_mut())) };
     // Somebody waits for what comes behind it.
