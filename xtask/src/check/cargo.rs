@@ -80,7 +80,7 @@ pub(super) fn step(
 }
 
 /// The crates that Kbuild builds, and cargo does not know.
-const KERNEL_CRATES: [&str; 4] = [
+const KERNEL_CRATES: [&str; 5] = [
     "dpmem-core/src/lib.rs",
     "linux/kbuild/dpmem_main.rs",
     "samples/dmirror/src/dmirror.rs",
