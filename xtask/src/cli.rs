@@ -64,6 +64,14 @@ pub(crate) struct SeriesOptions {
     pub(crate) from: usize,
 }
 
+/// Options of `lab symbols`.
+#[derive(Debug, Args)]
+pub(crate) struct SymbolsOptions {
+    /// 7.3 or 7.2.
+    #[arg(long, default_value = "7.3", value_name = "7.3|7.2")]
+    pub(crate) linux: LinuxChoice,
+}
+
 /// Options of `bench`.
 #[derive(Debug, Args)]
 pub(crate) struct BenchOptions {
@@ -136,6 +144,9 @@ pub(crate) enum LabCommand {
     Test(LabTestOptions),
     /// Build and boot every prefix of the series.
     Series(SeriesOptions),
+    /// Build the drivers of the tree that have device memory, tell which of them take physical address space for it, and
+    /// load what is a module.
+    Symbols(SymbolsOptions),
     /// Boot a kernel to a shell.
     Shell(ShellOptions),
     /// Put the Rust parts (and the series) into a kernel tree of your own, or take them out.
@@ -252,6 +263,29 @@ pub(crate) enum SuiteChoice {
     All,
 }
 
+/// What a kernel is for. Each has a kernel of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// The lab's own tests.
+    #[default]
+    Lab,
+    /// Upstream's tests of memory management, which need a lot on top.
+    Mm,
+    /// Looking at the drivers of the tree.
+    Drivers,
+}
+
+impl Purpose {
+    /// As it is in the name of a kernel.
+    pub(crate) fn suffix(self) -> &'static str {
+        match self {
+            Self::Lab => "",
+            Self::Mm => "-mm",
+            Self::Drivers => "-drivers",
+        }
+    }
+}
+
 /// Options that choose a kernel.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct KernelOptions {
@@ -273,9 +307,9 @@ pub(crate) struct KernelOptions {
     /// A symbol of the kernel's configuration that is to be different: a kernel of its own. May be given several times.
     #[arg(long, value_name = "NAME=VALUE", value_parser = config_symbol)]
     pub(crate) config: Vec<String>,
-    /// With what upstream's tests of memory management need on top: a kernel of their own, because that is a lot.
+    /// What it is for.
     #[arg(skip)]
-    pub(crate) for_mm: bool,
+    pub(crate) purpose: Purpose,
     /// With so many patches of the series, and without the Rust parts.
     #[arg(skip)]
     pub(crate) prefix: Option<usize>,

@@ -8,7 +8,7 @@ use anyhow::{bail, Context as _, Result};
 
 use crate::arch::Arch;
 use crate::cli::{
-    DemoOptions, Driver, KernelChoice, KernelOptions, LinuxChoice, MachineOptions, Profile,
+    DemoOptions, Driver, KernelChoice, KernelOptions, LinuxChoice, MachineOptions, Profile, Purpose,
 };
 use crate::hosted;
 use crate::ktap::Status;
@@ -30,7 +30,7 @@ pub(crate) fn kernel() -> KernelOptions {
         kernel: KernelChoice::Dpmem,
         driver: Some(Driver::Rust),
         profile: Profile::Plain,
-        for_mm: false,
+        purpose: Purpose::Lab,
         prefix: None,
         config: Vec::new(),
     }

@@ -7,7 +7,7 @@ use anyhow::{bail, Result};
 use crate::cache::Cache;
 use crate::cli::{
     CleanOptions, Driver, InstallOptions, KernelChoice, KernelOptions, LabCommand, LabTestOptions,
-    MachineOptions, Profile, SeriesOptions, SetupOptions, ShellOptions, SuiteChoice,
+    MachineOptions, Profile, Purpose, SeriesOptions, SetupOptions, ShellOptions, SuiteChoice,
 };
 use crate::disk;
 use crate::guest::{programs, Initramfs};
@@ -19,6 +19,7 @@ use crate::report::{Logs, Report, Test};
 use crate::root::namespace;
 use crate::source::Source;
 use crate::suites::{self, driver, Filter};
+use crate::symbols;
 use crate::tools::Tools;
 use crate::version;
 use crate::vm::{self, Machine};
@@ -30,6 +31,7 @@ pub(crate) fn run(command: LabCommand) -> Result<bool> {
         LabCommand::Build(options) => build(&options).map(|()| true),
         LabCommand::Test(options) => test(&options),
         LabCommand::Series(options) => series(&options),
+        LabCommand::Symbols(options) => symbols::run(&options),
         LabCommand::Shell(options) => shell(&options).map(|()| true),
         LabCommand::Install(options) => install(&options).map(|()| true),
         LabCommand::Clean(options) => clean(&options).map(|()| true),
@@ -80,7 +82,10 @@ fn test(options: &LabTestOptions) -> Result<bool> {
 /// Builds, boots and tests, with the results in `report`.
 pub(crate) fn test_into(options: &LabTestOptions, label: &str, report: &mut Report) -> Result<()> {
     let kernel = KernelOptions {
-        for_mm: options.suite == SuiteChoice::Mm,
+        purpose: match options.suite {
+            SuiteChoice::Mm => Purpose::Mm,
+            _ => Purpose::Lab,
+        },
         ..options.kernel.clone()
     };
     with_kernel(
@@ -150,7 +155,7 @@ fn series(options: &SeriesOptions) -> Result<bool> {
             kernel: KernelChoice::Dpmem,
             driver: Some(Driver::C),
             profile: Profile::Plain,
-            for_mm: false,
+            purpose: Purpose::Lab,
             prefix: Some(i + 1),
             config: Vec::new(),
         };

@@ -32,6 +32,7 @@ mod report;
 mod root;
 mod source;
 mod suites;
+mod symbols;
 mod tools;
 mod version;
 mod vm;

@@ -9,7 +9,9 @@ mod register;
 
 use anyhow::Result;
 
-use crate::cli::{BenchCommand, BenchOptions, Driver, KernelChoice, KernelOptions, Profile};
+use crate::cli::{
+    BenchCommand, BenchOptions, Driver, KernelChoice, KernelOptions, Profile, Purpose,
+};
 use crate::ktap::Status;
 use crate::progress;
 use crate::report::Report;
@@ -31,7 +33,7 @@ fn boot_options(options: &BenchOptions, kernel: KernelChoice, driver: Driver) ->
         kernel,
         driver: Some(driver),
         profile: Profile::Plain,
-        for_mm: false,
+        purpose: Purpose::Lab,
         prefix: None,
         config: Vec::new(),
     }

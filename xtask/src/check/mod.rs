@@ -11,7 +11,9 @@ pub(crate) use cargo::cargo_in;
 use anyhow::Result;
 
 use crate::arch::Arch;
-use crate::cli::{Driver, KernelChoice, KernelOptions, LinuxChoice, MachineOptions, Profile};
+use crate::cli::{
+    Driver, KernelChoice, KernelOptions, LinuxChoice, MachineOptions, Profile, Purpose,
+};
 use crate::cli::{SuiteChoice, TestOptions};
 use crate::kernel::profile_name;
 use crate::lab;
@@ -87,7 +89,10 @@ impl Cell {
             kernel: self.kernel,
             driver: self.driver,
             profile: self.profile,
-            for_mm: self.suites == [SuiteChoice::Mm],
+            purpose: match self.suites.as_slice() {
+                [SuiteChoice::Mm] => Purpose::Mm,
+                _ => Purpose::Lab,
+            },
             prefix: None,
             config: Vec::new(),
         }

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 
 use crate::arch::Arch;
 use crate::cache::Cache;
-use crate::cli::{KernelChoice, KernelOptions, LinuxChoice, Profile};
+use crate::cli::{KernelChoice, KernelOptions, LinuxChoice, Profile, Purpose};
 use crate::disk;
 use crate::install::{self, Installer};
 use crate::kernel::Builder;
@@ -85,7 +85,7 @@ pub(super) fn lint(series: Series, report: &mut Report) -> Result<()> {
         kernel: KernelChoice::Dpmem,
         driver: None,
         profile: Profile::Plain,
-        for_mm: false,
+        purpose: Purpose::Lab,
         prefix: None,
         config: Vec::new(),
     };

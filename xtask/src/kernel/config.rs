@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::{profile_name, Flavour, Make};
 use crate::cache;
-use crate::cli::{KernelOptions, Profile};
+use crate::cli::{KernelOptions, Profile, Purpose};
 use crate::progress::Step;
 use crate::repo;
 use crate::root::short;
@@ -41,7 +41,13 @@ impl Fragments {
         if profile != Profile::Plain {
             names.push((profile_name(profile).to_owned(), true));
         }
-        if matches!(flavour, Flavour::Rust | Flavour::Dpmem) {
+        let ours = matches!(flavour, Flavour::Rust | Flavour::Dpmem);
+        if options.purpose == Purpose::Drivers {
+            names.push(("drivers".to_owned(), true));
+            if ours {
+                names.push(("drivers-rust".to_owned(), true));
+            }
+        } else if ours {
             names.push(("rust".to_owned(), false));
             names.push((format!("rust-{}", series.name()), false));
         }
@@ -60,7 +66,7 @@ impl Fragments {
             }
             text.push('\n');
         }
-        if options.for_mm {
+        if options.purpose == Purpose::Mm {
             text.push_str(&mm::config(options.arch)?);
         }
         for line in &options.config {

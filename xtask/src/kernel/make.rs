@@ -174,8 +174,8 @@ impl<'a> Make<'a> {
         self.logged(what, command.args(["-c", line]), |_| {})
     }
 
-    /// Builds the image and the modules; `kind` is what the size of a build depends on.
-    pub(crate) fn kernel(&self, kind: &str) -> Result<()> {
+    /// Builds the image and `targets`, with these variables; `kind` is what the size of a build depends on.
+    pub(crate) fn kernel(&self, kind: &str, variables: &[&str], targets: &[&str]) -> Result<()> {
         let sizes = self.builder.cache.path(SIZES);
         let mut known: BTreeMap<String, u64> = fs::read(&sizes)
             .ok()
@@ -185,11 +185,10 @@ impl<'a> Make<'a> {
         let first = !image.exists();
         let total = first.then(|| known.get(kind).copied().unwrap_or(USUAL_SIZE));
         let mut step = Step::start(format!("building {}", self.name), total);
-        let arguments: Vec<OsString> = vec![
-            format!("-j{}", jobs()).into(),
-            self.arch.image_target().into(),
-            "modules".into(),
-        ];
+        let mut arguments: Vec<OsString> = vec![format!("-j{}", jobs()).into()];
+        arguments.extend(variables.iter().map(OsString::from));
+        arguments.push(self.arch.image_target().into());
+        arguments.extend(targets.iter().map(OsString::from));
         self.logged(
             "building the kernel",
             &mut self.command(&arguments)?,

@@ -3,6 +3,7 @@
 //! Kernels: a source, a configuration and our parts become an image, modules and test programs.
 
 mod config;
+pub(crate) mod drivers;
 mod make;
 mod selftests;
 
@@ -16,7 +17,7 @@ use walkdir::WalkDir;
 
 use crate::arch::Arch;
 use crate::cache::{Cache, Lock};
-use crate::cli::{Driver, KernelChoice, KernelOptions, Profile};
+use crate::cli::{Driver, KernelChoice, KernelOptions, Profile, Purpose};
 use crate::disk;
 use crate::install::{self, Installer};
 use crate::process::Logged;
@@ -139,8 +140,12 @@ impl Builder<'_> {
 
         let make = Make::new(self, &tree, &name, options.arch, options.profile);
         config::configure(&make, &fragments)?;
-        make.kernel(&kind)?;
-        selftests::build(&make)?;
+        if options.purpose == Purpose::Drivers {
+            drivers::build(&make, &kind, flavour)?;
+        } else {
+            make.kernel(&kind, &[], &["modules"])?;
+            selftests::build(&make)?;
+        }
 
         let path = tree.join("include/config/kernel.release");
         let release =
@@ -318,14 +323,14 @@ impl Builder<'_> {
 /// The kind of a tree: the trees of one kind replace each other.
 fn kind(source: &Source, options: &KernelOptions, flavour: Flavour) -> String {
     let own = if source.own { "own-" } else { "" };
-    let mm = if options.for_mm { "-mm" } else { "" };
+    let purpose = options.purpose.suffix();
     let config: String = options
         .config
         .iter()
         .map(|line| format!("-{}", line.trim_start_matches("CONFIG_")))
         .collect();
     format!(
-        "{own}{}-{}-{}{mm}{config}-{}",
+        "{own}{}-{}-{}{purpose}{config}-{}",
         source.series,
         options.arch.name(),
         profile_name(options.profile),

@@ -18,7 +18,7 @@ use super::boot::{Boot, Booted};
 use super::Context;
 use crate::arch::Arch;
 use crate::cache;
-use crate::cli::{Driver, KernelChoice, KernelOptions, MachineOptions, Profile};
+use crate::cli::{Driver, KernelChoice, KernelOptions, MachineOptions, Profile, Purpose};
 use crate::guest::Plan;
 use crate::kernel::Kernel;
 use crate::ktap::Status;
@@ -234,11 +234,11 @@ impl List {
 
 /// Runs the suite.
 pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
-    if context.options.for_mm {
+    if context.options.purpose == Purpose::Mm {
         return run_on(context, report);
     }
     let options = KernelOptions {
-        for_mm: true,
+        purpose: Purpose::Mm,
         ..context.options.clone()
     };
     let kernel = context.builder.build(&options)?;

@@ -11,6 +11,7 @@ pub(crate) mod driver;
 mod filter;
 pub(crate) mod hmm;
 mod kunit;
+mod load;
 pub(crate) mod mm;
 mod nouveau;
 
@@ -22,6 +23,7 @@ use crate::report::Report;
 
 pub(crate) use boot::Boot;
 pub(crate) use filter::Filter;
+pub(crate) use load::load;
 
 /// What a suite runs on.
 #[derive(Clone, Copy, Debug)]

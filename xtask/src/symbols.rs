@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `lab symbols`: which drivers of the tree take physical address space for device memory.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{bail, Context as _, Result};
+
+use crate::arch::Arch;
+use crate::cache::Cache;
+use crate::cli::{Driver, KernelChoice, KernelOptions, Profile, Purpose, SymbolsOptions};
+use crate::kernel::{drivers, Builder, Kernel};
+use crate::report::{Report, Test};
+use crate::suites;
+use crate::tools::Tools;
+
+/// What takes it, and gives it back.
+const REGION: [&str; 4] = [
+    "request_free_mem_region",
+    "devm_request_free_mem_region",
+    "__devm_release_region",
+    "__release_region",
+];
+
+/// Builds the drivers of both kernels, prints the table, and loads the modules; false if a driver of ours takes address
+/// space, or one of the stock kernel does not, or a module does not load.
+pub(crate) fn run(options: &SymbolsOptions) -> Result<bool> {
+    options.linux.check()?;
+    let cache = Cache::open()?;
+    let tools = Tools::get(&cache)?;
+    let mut report = Report::new("symbols")?;
+    let logs = report.folder().to_path_buf();
+    let builder = Builder {
+        cache: &cache,
+        tools: &tools,
+        logs: &logs,
+    };
+    let kernel = |choice, driver| KernelOptions {
+        linux: options.linux.clone(),
+        arch: Arch::X86_64,
+        kernel: choice,
+        driver: Some(driver),
+        profile: Profile::Plain,
+        purpose: Purpose::Drivers,
+        prefix: None,
+        config: Vec::new(),
+    };
+    let stock = builder.build(&kernel(KernelChoice::Stock, Driver::C))?;
+    let mut rows = Vec::new();
+    for driver in drivers::ALL {
+        rows.push(undefined(&tools, &stock, driver.object)?);
+    }
+    drop(stock);
+    let ours = kernel(KernelChoice::Dpmem, Driver::Rust);
+    let built = builder.build(&ours)?;
+    println!("{:<10} {:<46} with the series", "driver", "stock");
+    for (driver, before) in drivers::ALL.iter().zip(rows) {
+        let file = driver.module.unwrap_or(driver.object);
+        let after = undefined(&tools, &built, file)?;
+        println!(
+            "{:<10} {:<46} {}",
+            driver.name,
+            listed(&before),
+            listed(&after)
+        );
+        let verdict = match (before.is_empty(), after.is_empty()) {
+            (false, true) => Ok(()),
+            (_, false) => Err(format!("{file} needs {}", listed(&after))),
+            (true, true) => Err(format!(
+                "{} of the stock kernel needs none of them: has it moved?",
+                driver.object
+            )),
+        };
+        report.add(Test::new("symbols", driver.name, verdict, 0.0))?;
+    }
+    suites::load(&builder, &ours, &built, &modules(), &mut report)?;
+    report.finish()
+}
+
+/// The modules that are loaded and unloaded, by their names.
+fn modules() -> Vec<&'static str> {
+    drivers::ALL
+        .iter()
+        .filter_map(|driver| Path::new(driver.module?).file_stem()?.to_str())
+        .collect()
+}
+
+fn listed(symbols: &[String]) -> String {
+    match symbols {
+        [] => "-".to_owned(),
+        symbols => symbols.join(", "),
+    }
+}
+
+/// Those of the symbols that a file of the tree needs.
+fn undefined(tools: &Tools, kernel: &Kernel, file: &str) -> Result<Vec<String>> {
+    // What is built of `a/../b` is `b`.
+    let path: PathBuf = kernel.tree.join(file);
+    let path = path
+        .canonicalize()
+        .with_context(|| format!("{} was not built", path.display()))?;
+    let mut job = tools.job();
+    let inside = job.bind(&path, "/file");
+    let mut command: Command = job.command("nm");
+    let output = command
+        .args(["--undefined-only", "--format=just-symbols"])
+        .arg(inside)
+        .output()
+        .context("cannot run nm")?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        bail!("nm does not like {}: {}", path.display(), said.trim());
+    }
+    let names = String::from_utf8_lossy(&output.stdout);
+    Ok(REGION
+        .iter()
+        .filter(|symbol| names.lines().any(|name| name.trim() == **symbol))
+        .map(|symbol| (*symbol).to_owned())
+        .collect())
+}
