@@ -317,7 +317,7 @@ impl<S: ChunkSource> OffsetAllocator for ChunkOffsets<S> {
         };
         if idle > KEPT {
             // If the item is queued already, it will see to this as well.
-            let _ = workqueue::system_unbound().enqueue(self.0.clone());
+            let _ = workqueue::system_long().enqueue(self.0.clone());
         }
     }
 }

@@ -190,7 +190,7 @@ mod cases {
             GFP_KERNEL,
         )?;
         let other = user.clone();
-        workqueue::system_unbound().try_spawn(GFP_KERNEL, move || {
+        workqueue::system_long().try_spawn(GFP_KERNEL, move || {
             let pagemap = other.bound.access();
             let folio = pagemap
                 .as_ref()

@@ -596,7 +596,7 @@ mod cases {
         let large = Order::new(LARGE)?;
         for worker in 0..WORKERS {
             let (crowd, twice) = (crowd.clone(), twice.clone());
-            workqueue::system_unbound().try_spawn(GFP_KERNEL, move || {
+            workqueue::system_long().try_spawn(GFP_KERNEL, move || {
                 for round in 0..ROUNDS {
                     let order = if (round + worker) % 3 == 0 {
                         large

@@ -4,12 +4,12 @@
 //!
 //! - `ffi.rs` is the boundary: what nouveau calls, and what is called of it. Nothing else here is unsafe.
 //! - `dmem.rs` is the life of the memory: registered, asleep, gone.
+//! - `power.rs` knows whether the card is asleep.
 //! - `vram.rs` is what nouveau supplies for it: where memory comes from, and how it is copied.
-
-#![no_std]
 
 mod dmem;
 mod ffi;
+mod power;
 mod vram;
 
 /// Prefix of what is printed.

@@ -2,16 +2,7 @@
 
 //! Where memory on the card comes from, and how it is copied.
 
-use kernel::{
-    prelude::*,
-    sync::atomic::{
-        ordering::{
-            Acquire,
-            Release, //
-        },
-        Atomic, //
-    }, //
-};
+use kernel::prelude::*;
 
 use dpmem::{
     Batch,
@@ -30,11 +21,17 @@ use dpmem::{
     Transfer, //
 };
 
-use crate::ffi::{
-    Buffer,
-    Fences,
-    Gpu,
-    Job, //
+use crate::{
+    ffi::{
+        Buffer,
+        Fences,
+        Gpu,
+        Job, //
+    },
+    power::{
+        Awake,
+        Power, //
+    }, //
 };
 
 /// How much is pinned at once, in bytes: what the GPU has a page size for. The memory of a larger buffer would have to
@@ -42,19 +39,21 @@ use crate::ffi::{
 const CHUNK: usize = 2 << 20;
 
 /// Buffers that are pinned when memory is needed.
+#[pin_data]
 pub(crate) struct Buffers {
     gpu: Gpu,
     order: Order,
-    asleep: Atomic<bool>,
+    #[pin]
+    power: Power,
 }
 
 impl Buffers {
-    /// Refuses whoever wants to use a card that is asleep. Who touches a page meanwhile tries again.
-    fn awake(&self) -> Result {
-        match self.asleep.load(Acquire) {
-            true => Err(EBUSY),
-            false => Ok(()),
-        }
+    fn new(gpu: Gpu, order: Order) -> impl PinInit<Self> {
+        pin_init!(Self {
+            gpu,
+            order,
+            power <- Power::new(),
+        })
     }
 }
 
@@ -62,7 +61,7 @@ impl ChunkSource for Buffers {
     type Chunk = Buffer;
 
     fn pin(&self, vacant: PageOffset) -> Result<(PageOffset, Buffer)> {
-        self.awake()?;
+        let _awake = self.power.awake()?;
         let size = self.order.nr_pages().to_bytes().ok_or(EINVAL)?;
         // Which pages of the pagemap it becomes says nothing of where it is on the card.
         Ok((vacant, Buffer::new(self.gpu, size)?))
@@ -79,15 +78,14 @@ impl Vram {
     /// All that `gpu` has, which is `nr` pages. May sleep.
     pub(crate) fn new(gpu: Gpu, nr: NrPages) -> Result<Self> {
         let order = Order::new(NrPages::from_bytes(CHUNK)?.get().ilog2())?;
-        let buffers = Buffers {
-            gpu,
-            order,
-            asleep: Atomic::new(false),
-        };
         Ok(Self {
-            offsets: ChunkOffsets::new(nr, order, Ok::<_, Error>(buffers))?,
+            offsets: ChunkOffsets::new(nr, order, Buffers::new(gpu, order))?,
             gpu,
         })
+    }
+
+    fn power(&self) -> &Power {
+        &self.offsets.source().power
     }
 
     /// The GPU's address of the page at `offset`, which is out. Does not sleep.
@@ -101,7 +99,7 @@ impl Vram {
     /// Gives back what nobody uses, lets the card put what is left wherever it likes, and refuses to copy anything. May
     /// sleep.
     pub(crate) fn sleep(&self) {
-        self.offsets.source().asleep.store(true, Release);
+        self.power().sleep();
         self.offsets.shrink();
         // Nothing fails here.
         let _ = self.offsets.for_each_chunk(|_, buffer| {
@@ -121,7 +119,7 @@ impl Vram {
             result = result.and(buffer.pin());
             Ok(())
         })?;
-        self.offsets.source().asleep.store(false, Release);
+        self.power().wake();
         result
     }
 }
@@ -146,7 +144,7 @@ impl CopyEngine for Vram {
     type Data = ();
 
     fn submit<'a>(&'a self, batch: &mut Batch<'a, Self>) -> Result<Copying<'a>> {
-        self.offsets.source().awake()?;
+        let awake = self.power().awake()?;
         let device = self.gpu.device();
         let nr = batch.nr_pages();
         let mut sources = DmaMap::<RamPages<'a>>::new(device, nr)?;
@@ -175,6 +173,7 @@ impl CopyEngine for Vram {
             fences: self.gpu.submit(&jobs)?,
             _sources: sources,
             _targets: targets,
+            _awake: awake,
         })
     }
 }
@@ -185,6 +184,7 @@ pub(crate) struct Copying<'a> {
     fences: Fences,
     _sources: DmaMapped<'a, RamPages<'a>>,
     _targets: DmaMapped<'a, RamPagesMut<'a>>,
+    _awake: Awake<'a>,
 }
 
 impl Fence for Copying<'_> {

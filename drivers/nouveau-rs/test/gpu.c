@@ -177,6 +177,15 @@ static int svmm_fault(struct card_svmm *svmm, unsigned long addr, bool write)
 		pfn = 0;
 		mmap_read_lock(mm);
 		ret = hmm_range_fault(&range);
+		/*
+		 * A page of the card that may not be written to is reported as
+		 * such, whatever was asked for. nouveau would ask for ever.
+		 */
+		if (!ret && write && !(pfn & HMM_PFN_WRITE)) {
+			ret = fixup_user_fault(mm, addr, FAULT_FLAG_WRITE, NULL);
+			if (!ret)
+				ret = -EBUSY;
+		}
 		mmap_read_unlock(mm);
 		if (ret)
 			continue;

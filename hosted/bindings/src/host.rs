@@ -26,7 +26,7 @@ pub(crate) use shuttle::{
     thread_local,
 };
 
-use crate::{lockdep::Class, machine::Machine, task::task_struct};
+use crate::{lockdep::Class, machine::Machine, task::task_struct, wait::Waiting};
 
 /// What a thread knows of itself.
 pub(crate) struct ThisThread {
@@ -40,6 +40,7 @@ pub(crate) struct ThisThread {
     /// Reports that were made while the machine was locked.
     pub(crate) late: RefCell<Vec<String>>,
     pub(crate) current: Cell<*mut task_struct>,
+    pub(crate) waiting: Cell<Waiting>,
 }
 
 impl ThisThread {
@@ -52,6 +53,7 @@ impl ThisThread {
             held: RefCell::new(Vec::new()),
             late: RefCell::new(Vec::new()),
             current: Cell::new(null_mut()),
+            waiting: Cell::new(None),
         }
     }
 }

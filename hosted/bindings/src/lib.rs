@@ -52,6 +52,7 @@ mod rest;
 mod task;
 mod time;
 mod trace;
+mod wait;
 mod workqueue;
 
 /// What tests use: machines, processes, failures.
@@ -106,5 +107,6 @@ pub use self::{
     task::*,
     time::*,
     trace::*,
+    wait::*,
     workqueue::*,
 };

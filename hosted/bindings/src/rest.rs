@@ -24,8 +24,6 @@ opaque! {
     pid_namespace
     poll_table_struct
     srcu_struct
-    wait_queue_entry
-    wait_queue_head
 }
 
 pub type poll_table = poll_table_struct;
@@ -149,15 +147,11 @@ not_simulated! {
     fn BUG() -> !;
     fn WARN_ON(bool) -> bool;
     fn __dev_fwnode(*const device) -> *mut fwnode_handle;
-    fn __init_waitqueue_head(*mut wait_queue_head, *const c_char, *mut crate::locks::lock_class_key);
-    fn __wake_up(*mut wait_queue_head, c_uint, c_int, *mut c_void) -> c_int;
-    fn __wake_up_pollfree(*mut wait_queue_head);
-    fn __wake_up_sync(*mut wait_queue_head, c_uint);
+    fn __wake_up_pollfree(*mut crate::wait::wait_queue_head);
     fn _copy_from_iter(*mut c_void, usize, *mut iov_iter) -> usize;
     fn _copy_to_iter(*const c_void, usize, *mut iov_iter) -> usize;
     fn cleanup_srcu_struct(*mut srcu_struct);
     fn dev_name(*const device) -> *const c_char;
-    fn finish_wait(*mut wait_queue_head, *mut wait_queue_entry);
     fn fwnode_count_parents(*const fwnode_handle) -> c_uint;
     fn fwnode_get_name(*const fwnode_handle) -> *const c_char;
     fn fwnode_get_name_prefix(*const fwnode_handle) -> *const c_char;
@@ -183,18 +177,15 @@ not_simulated! {
     fn fwnode_property_read_u32_array(*const fwnode_handle, *const c_char, *mut u32, usize) -> c_int;
     fn fwnode_property_read_u64_array(*const fwnode_handle, *const c_char, *mut u64, usize) -> c_int;
     fn init_srcu_struct_with_key(*mut srcu_struct, *const c_char, *mut crate::locks::lock_class_key) -> c_int;
-    fn init_wait(*mut wait_queue_entry);
     fn iov_iter_advance(*mut iov_iter, usize);
     fn iov_iter_revert(*mut iov_iter, usize);
     fn is_of_node(*const fwnode_handle) -> bool;
     fn get_random_bytes(*mut c_void, usize);
     fn kstrtobool(*const c_char, *mut bool) -> c_int;
     fn kvfree_call_rcu(*mut kvfree_rcu_head, *mut c_void);
-    fn poll_wait(*mut file, *mut wait_queue_head, *mut poll_table);
+    fn poll_wait(*mut file, *mut crate::wait::wait_queue_head, *mut poll_table);
     fn local_interrupt_disable();
     fn local_interrupt_enable();
-    fn prepare_to_wait_exclusive(*mut wait_queue_head, *mut wait_queue_entry, c_int);
-    fn schedule_timeout(c_long) -> c_long;
     fn srcu_barrier(*mut srcu_struct);
     fn srcu_read_lock(*mut srcu_struct) -> c_int;
     fn srcu_read_unlock(*mut srcu_struct, c_int);

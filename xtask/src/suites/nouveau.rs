@@ -88,12 +88,12 @@ fn command(name: Option<&str>) -> Vec<String> {
 /// Runs the suite.
 pub(super) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
     let suite = context.suite("nouveau");
-    let list = List::load()?;
+    let mut scenarios = List::load()?.scenario;
+    scenarios.retain(|scenario| context.filter.takes(&scenario.name));
     match context.driver {
-        Driver::Rust => together(context, &suite, &list, report),
+        Driver::Rust => together(context, &suite, &scenarios, report),
         Driver::C => {
-            let chosen = list.scenario.iter();
-            for scenario in chosen.filter(|scenario| context.filter.takes(&scenario.name)) {
+            for scenario in &scenarios {
                 let test = one(context, &suite, scenario, report)?;
                 report.add(test)?;
             }
@@ -102,8 +102,13 @@ pub(super) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
     }
 }
 
-/// Boots for all scenarios.
-fn together(context: &Context<'_>, suite: &str, list: &List, report: &mut Report) -> Result<()> {
+/// Boots for all scenarios, or for the one that was asked for.
+fn together(
+    context: &Context<'_>,
+    suite: &str,
+    scenarios: &[Scenario],
+    report: &mut Report,
+) -> Result<()> {
     let program = programs::build(
         context.builder.cache,
         context.builder.tools,
@@ -121,17 +126,21 @@ fn together(context: &Context<'_>, suite: &str, list: &List, report: &mut Report
         quiet: None,
         console_ok: Vec::new(),
     };
-    let timeout = TIMEOUT_S.saturating_mul(list.scenario.len() as u64) / 4;
+    let timeout = TIMEOUT_S.saturating_mul(scenarios.len() as u64);
     let bound = alone::bound(context, timeout);
+    let only = match scenarios {
+        [only] => Some(only.name.as_str()),
+        _ => None,
+    };
     let booted = boot.run(context, report, |_| {
         let mut plan = Plan::new();
         load(&mut plan, context.driver);
-        plan.program(programs::DEMO, bound, &command(None));
+        plan.program(programs::DEMO, bound, &command(only));
         unload(&mut plan, context.driver);
         plan
     })?;
     let tests = booted.tests(suite, programs::DEMO, None);
-    for scenario in &list.scenario {
+    for scenario in scenarios {
         // One that the program does not know has not passed.
         if tests.iter().all(|test| test.name != scenario.name) {
             let verdict = Err("there is no such scenario, or it did not run".to_owned());
