@@ -36,10 +36,13 @@ pub(super) fn run(series: Series, kernel: KernelChoice, report: &mut Report) -> 
         command.arg(report.folder().join("timeline.svg"));
         cargo::step(&name("demo"), None, &mut command, report, |_| {})?;
 
-        let mut command = hosted::cargo(&linux, kernel)?;
-        command.args(["test", "--locked", "--package", "dmirror"]);
-        command.args(["--features", "shuttle", "--test", "interleavings"]);
-        cargo::step(&name("interleavings"), None, &mut command, report, |_| {})?;
+        for driver in ["dmirror", "nouveau"] {
+            let mut command = hosted::cargo(&linux, kernel)?;
+            command.args(["test", "--locked", "--package", driver]);
+            command.args(["--features", "shuttle", "--test", "interleavings"]);
+            let name = name(&format!("interleavings-{driver}"));
+            cargo::step(&name, None, &mut command, report, |_| {})?;
+        }
     }
 
     let mut command = hosted::cargo(&linux, kernel)?;

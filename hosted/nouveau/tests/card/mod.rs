@@ -90,6 +90,11 @@ pub(crate) struct Fence {
     status: c_int,
 }
 
+// SAFETY: The device is only handed to the driver, which is that of the kernel: it locks.
+unsafe impl Send for Card {}
+// SAFETY: As above; the rest is behind a mutex.
+unsafe impl Sync for Card {}
+
 impl Card {
     fn with(supported: bool, size: u64) -> Box<Self> {
         Box::new(Self {
@@ -252,21 +257,36 @@ impl State {
             .expect("nobody has memory there")
     }
 
-    fn work(&mut self, job: Job) -> Result {
+    /// Whether the next copy fails.
+    fn fails(&mut self) -> bool {
         let (nth, nr) = self.failing;
         self.failing = match (nth, nr) {
             (0, _) | (_, 0) => (0, 0),
             (1, nr) => (1, nr - 1),
             (nth, nr) => (nth - 1, nr),
         };
-        if nth == 1 && nr > 0 {
+        nth == 1 && nr > 0
+    }
+}
+
+impl Job {
+    /// Does what it says. The card is not locked while the machine's memory is used.
+    fn work(self, card: &Card) -> Result {
+        if card.state().fails() {
             return Err(EIO);
         }
-        let memory = self.at(job.vram, job.npages as usize * PAGE_SIZE);
-        match job.way {
-            0 => dma_read(job.host, memory),
-            1 => dma_write(job.host, memory),
-            2 => memory.fill(0),
+        let mut bytes = vec![0; self.npages as usize * PAGE_SIZE];
+        let len = bytes.len();
+        match self.way {
+            0 => {
+                dma_read(self.host, &mut bytes);
+                card.state().at(self.vram, len).copy_from_slice(&bytes);
+            }
+            1 => {
+                bytes.copy_from_slice(card.state().at(self.vram, len));
+                dma_write(self.host, &bytes);
+            }
+            2 => card.state().at(self.vram, len).fill(0),
             way => panic!("no job is {way}"),
         }
         Ok(())
@@ -401,9 +421,9 @@ extern "C" fn nouveau_dmem_hw_submit(
 impl Fence {
     fn work(&mut self) {
         // SAFETY: The card is there for longer than its fences.
-        let mut state = unsafe { (*self.card).state() };
+        let card = unsafe { &*self.card };
         for job in self.jobs.drain(..) {
-            if let Err(err) = state.work(job) {
+            if let Err(err) = job.work(card) {
                 self.status = err.to_errno();
             }
         }
