@@ -89,10 +89,10 @@ static int file_power(unsigned int cmd)
 		break;
 	case CARD_FINI:
 		card->driver->fini(&card->drm);
+		/* What is left there is lost, as when nouveau is unbound. */
+		card->drm.dmem = NULL;
 		break;
 	case CARD_INIT:
-		if (card->drm.dmem)
-			return -EBUSY;
 		card->driver->init(&card->drm);
 		break;
 	}

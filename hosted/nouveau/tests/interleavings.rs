@@ -54,8 +54,10 @@ fn migrated_while_it_falls_asleep() {
             let (card, process, memory) = with_memory();
             check(&process, memory);
             let (other, its) = (card.clone(), process.clone());
-            // It may come too late.
+            card.forget();
+            card.delay(20);
             let migrator = spawn(move || other.migrate(&its, memory, LEN));
+            card.await_job();
             card.suspend();
             card.resume();
             migrator.join();

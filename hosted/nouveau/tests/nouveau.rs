@@ -8,6 +8,7 @@ use card::Card;
 use kernel::prelude::*;
 use std::vec::Vec;
 
+#[expect(dead_code, reason = "another test needs the rest")]
 mod card;
 
 /// A huge page, and eight small ones; `from` up to there have a pattern.

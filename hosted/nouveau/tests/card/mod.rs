@@ -8,16 +8,25 @@
 use bindings::sim::{dma_read, dma_write, Process, PAGE_SIZE};
 use kernel::{
     bindings::{
+        complete_all,
+        completion,
         faux_device,
         faux_device_create,
-        faux_device_destroy, //
+        faux_device_destroy,
+        init_completion,
+        wait_for_completion, //
     },
-    prelude::*, //
+    prelude::*,
+    time::{
+        delay::fsleep,
+        Delta, //
+    }, //
 };
 // What is tested, for the linker.
 use nouveau as _;
 use std::{
     boxed::Box,
+    cell::UnsafeCell,
     collections::BTreeMap,
     ptr::{null, null_mut},
     sync::{Mutex, MutexGuard, PoisonError},
@@ -73,6 +82,8 @@ pub(crate) struct Card {
     supported: bool,
     size: u64,
     state: Mutex<State>,
+    /// It has had a job since [`Card::forget`].
+    submitted: UnsafeCell<completion>,
 }
 
 /// A buffer, which is `nouveau_bo` to the driver.
@@ -102,6 +113,7 @@ impl Card {
             supported,
             size,
             state: Mutex::default(),
+            submitted: UnsafeCell::new(pin_init::zeroed()),
         })
     }
 
@@ -169,6 +181,18 @@ impl Card {
             }
             ret
         })
+    }
+
+    /// Forgets that it has had a job.
+    pub(crate) fn forget(&self) {
+        // SAFETY: Nobody waits for it.
+        unsafe { init_completion(self.submitted.get()) };
+    }
+
+    /// Waits until it has had a job.
+    pub(crate) fn await_job(&self) {
+        // SAFETY: It is initialised.
+        unsafe { wait_for_completion(self.submitted.get()) };
     }
 
     /// How many buffers there are.
@@ -415,6 +439,8 @@ extern "C" fn nouveau_dmem_hw_submit(
     };
     // SAFETY: The driver has room for a pointer.
     unsafe { fence.write(Box::into_raw(Box::new(new))) };
+    // SAFETY: It is initialised, and the driver has a card.
+    unsafe { complete_all((*drm).submitted.get()) };
     0
 }
 
@@ -441,13 +467,17 @@ extern "C" fn nouveau_fence_wait(fence: *mut Fence, lazy: bool, intr: bool) -> c
     assert!(lazy && !intr);
     // SAFETY: The driver has a fence, and nobody else uses it.
     let fence = unsafe { &mut *fence };
-    {
+    let late = {
         // SAFETY: The card is there for longer than its fences.
         let mut state = unsafe { (*fence.card).state() };
-        if let Some(left) = state.delay.checked_sub(1) {
-            state.delay = left;
-            return EBUSY.to_errno();
-        }
+        let left = state.delay.checked_sub(1);
+        state.delay = left.unwrap_or(0);
+        left.is_some()
+    };
+    if late {
+        // Others get on meanwhile.
+        fsleep(Delta::from_millis(1));
+        return EBUSY.to_errno();
     }
     fence.work();
     0
