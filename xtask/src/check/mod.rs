@@ -51,7 +51,12 @@ impl Cell {
     }
 
     fn dpmem(series: Series, arch: Arch, profile: Profile) -> Self {
-        let suites = vec![SuiteChoice::Hmm, SuiteChoice::Kunit, SuiteChoice::Dpmem];
+        let suites = vec![
+            SuiteChoice::Hmm,
+            SuiteChoice::Kunit,
+            SuiteChoice::Dpmem,
+            SuiteChoice::Nouveau,
+        ];
         Self {
             series,
             arch,
