@@ -116,9 +116,46 @@ impl<T: DevPagemapOps> DevPagemap<T> {
         &self,
         list: impl IntoIterator<Item = (PageOffset, NrPages)>,
     ) -> Result<NrPages> {
+        let mut result = Evicted::default();
+        self.for_pieces(list, |pieces, buffer| {
+            self.evict_pieces(pieces, buffer, &mut result)
+        })?;
+        match result.failed {
+            true => Err(EIO),
+            false => Ok(NrPages::new(result.moved)),
+        }
+    }
+
+    /// Lets devices forget where the pages in service among the `nr` pages from `offset` on are, and leaves them where
+    /// they are: for a driver that is about to move what is behind them. Those that somebody is looking at just now are
+    /// left out.
+    ///
+    /// # Context
+    ///
+    /// That of [`DevPagemap::evict`].
+    ///
+    /// # Errors
+    ///
+    /// [`EINVAL`] if the pages are not all in the pagemap.
+    pub fn invalidate(&self, offset: PageOffset, nr: NrPages) -> Result {
+        self.for_pieces([(offset, nr)], |pieces, buffer| {
+            // SAFETY: The pages lie in this pagemap, which this backend has registered.
+            let flight =
+                unsafe { Flight::from_device(self.backend(), pieces.runs(), buffer.entries()) };
+            // Collecting them has told the notifiers, and now they go back.
+            flight.map(drop)
+        })
+    }
+
+    /// Calls `f` with what is out of each of the ranges in `list`, as much at a time as the buffer has room for. Large
+    /// folios that a range cuts are there as a whole.
+    fn for_pieces(
+        &self,
+        list: impl IntoIterator<Item = (PageOffset, NrPages)>,
+        mut f: impl FnMut(&Pieces, &mut MigrateBuffer) -> Result,
+    ) -> Result {
         let mut buffer = self.evict_buffer().lock();
         let window = buffer.capacity();
-        let mut result = Evicted::default();
         let mut pieces = Pieces::NONE;
         for (offset, nr) in list {
             let end = offset
@@ -131,7 +168,7 @@ impl<T: DevPagemapOps> DevPagemap<T> {
                 // Pieces end where a large folio may begin, and so none of them cuts one.
                 let stop = start.next_window(window).map_or(end, |stop| stop.min(end));
                 if !pieces.add(start, stop, window) {
-                    self.evict_pieces(&pieces, &mut buffer, &mut result)?;
+                    f(&pieces, &mut buffer)?;
                     pieces = Pieces::NONE;
                     // No piece is longer than a window.
                     pieces.add(start, stop, window);
@@ -139,11 +176,7 @@ impl<T: DevPagemapOps> DevPagemap<T> {
                 next = stop;
             }
         }
-        self.evict_pieces(&pieces, &mut buffer, &mut result)?;
-        match result.failed {
-            true => Err(EIO),
-            false => Ok(NrPages::new(result.moved)),
-        }
+        f(&pieces, &mut buffer)
     }
 
     /// Moves the pages in service in `pieces`, which the buffer has room for.
@@ -168,6 +201,8 @@ impl<T: DevPagemapOps> DevPagemap<T> {
                 result.moved(moved);
                 self.evict_once(pieces, buffer.entries())
             }
+            // What is too large for the device to be mapped may not be in pieces.
+            Err(ENOMEM) if split() => self.evict_once(pieces, buffer.entries()),
             once => once,
         };
         match again {

@@ -253,7 +253,13 @@ impl<'f, T: DevPagemapOps> Fault<'f, T> {
             };
         }
         // That nothing has moved means that somebody is looking at the page just now.
-        filled.copy()?.commit();
-        Ok(())
+        let copied = filled.copy().map(|copied| {
+            copied.commit();
+        });
+        match copied {
+            // What is too large for the device to be mapped may not be in pieces.
+            Err(ENOMEM) if self.order() > Order::ZERO => self.split(),
+            copied => copied,
+        }
     }
 }

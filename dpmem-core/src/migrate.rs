@@ -250,8 +250,13 @@ impl<T: DevPagemapOps> Step<'_, T> {
         let mut i = 0usize;
         while i < self.flight.len() {
             let order = self.flight.order(i);
-            if self.may_move(i) && self.fill_one(i, order, data).is_err() && order > Order::ZERO {
-                large = Large::NoPlace;
+            if self.may_move(i) && self.fill_one(i, order, data).is_err() {
+                if order > Order::ZERO {
+                    large = Large::NoPlace;
+                } else if self.way == Way::ToDevice {
+                    // There is none for the others either, and a driver may wait for long to find that out.
+                    break;
+                }
             }
             i = i.saturating_add(order.nr_pages().get());
         }

@@ -100,12 +100,16 @@ fn undefined(tools: &Tools, kernel: &Kernel, file: &str) -> Result<Vec<String>> 
     let path = path
         .canonicalize()
         .with_context(|| format!("{} was not built", path.display()))?;
+    let (folder, name) = path
+        .parent()
+        .zip(path.file_name())
+        .with_context(|| format!("{} is no file", path.display()))?;
     let mut job = tools.job();
-    let inside = job.bind(&path, "/file");
+    let inside = job.bind(folder, "/objects");
     let mut command: Command = job.command("nm");
     let output = command
         .args(["--undefined-only", "--format=just-symbols"])
-        .arg(inside)
+        .arg(inside.join(name))
         .output()
         .context("cannot run nm")?;
     if !output.status.success() {

@@ -25,6 +25,9 @@ use crate::{
 /// How many pages are moved at once, if huge pages are not larger.
 const WINDOW: NrPages = NrPages::new(512);
 
+/// How often pages that somebody is looking at are tried again before the card falls asleep.
+const ATTEMPTS: usize = 8;
+
 /// Memory of a card, in which processes have pages.
 pub(crate) struct Dmem(BoundPagemap<Vram>);
 
@@ -67,12 +70,28 @@ impl Dmem {
     }
 
     /// Brings all pages home, and lets go of the memory, before the card loses its power. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// Why pages stay on the card. TTM saves them, and the GPU has no translation for them any more.
     pub(crate) fn suspend(&self) -> Result {
         let vram = self.vram()?;
-        let evicted = vram.evict(PageOffset::ZERO, vram.nr_pages());
-        // What could not be brought home is saved by TTM.
+        let mut evicted = Ok(NrPages::ZERO);
+        for _ in 0..ATTEMPTS {
+            evicted = vram.evict(PageOffset::ZERO, vram.nr_pages());
+            if vram.nr_out() == NrPages::ZERO {
+                break;
+            }
+        }
+        let left = vram.nr_out() > NrPages::ZERO;
+        if left {
+            vram.invalidate(PageOffset::ZERO, vram.nr_pages())?;
+        }
         vram.ops().sleep();
-        evicted.map(|_| ())
+        match evicted {
+            Ok(_) if left => Err(EBUSY),
+            evicted => evicted.map(|_| ()),
+        }
     }
 
     /// Takes memory again that was not brought home. May sleep.

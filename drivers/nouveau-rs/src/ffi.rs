@@ -30,7 +30,11 @@ use kernel::{
     str::CStr,
     sync::{
         atomic::{
-            ordering::Relaxed,
+            ordering::{
+                Acquire,
+                Full,
+                Release, //
+            },
             Atomic, //
         },
         rcu,
@@ -118,6 +122,8 @@ impl Job {
 
 extern "C" {
     fn nouveau_dmem_hw_supported(drm: *mut nouveau_drm) -> bool;
+    fn nouveau_dmem_hw_gone(drm: *mut nouveau_drm) -> bool;
+    fn nouveau_dmem_hw_wake(drm: *mut nouveau_drm);
     fn nouveau_dmem_hw_vram_size(drm: *mut nouveau_drm) -> u64;
     // A `struct device`.
     fn nouveau_dmem_hw_device(drm: *mut nouveau_drm) -> *mut c_void;
@@ -126,6 +132,7 @@ extern "C" {
     fn nouveau_dmem_hw_set(drm: *mut nouveau_drm, dmem: *mut c_void) -> *mut c_void;
     fn nouveau_dmem_hw_bo_new(drm: *mut nouveau_drm, size: u32, bo: *mut *mut nouveau_bo) -> c_int;
     fn nouveau_dmem_hw_bo_pin(bo: *mut nouveau_bo) -> c_int;
+    fn nouveau_dmem_hw_bo_fini(bo: *mut nouveau_bo);
     fn nouveau_dmem_hw_bo_offset(bo: *mut nouveau_bo) -> u64;
     fn nouveau_dmem_hw_submit(
         drm: *mut nouveau_drm,
@@ -173,14 +180,17 @@ impl Gpu {
     }
 
     /// The device of the card.
-    pub(crate) fn device<'a>(self) -> &'a Device<Bound>
-    where
-        Self: 'a,
-    {
+    pub(crate) fn device(&self) -> &Device<Bound> {
         // SAFETY: The card is there, by the type invariants.
         let device = unsafe { nouveau_dmem_hw_device(self.as_raw()) };
         // SAFETY: A card has a device, which has its driver for as long as there is a `Gpu`.
         unsafe { Device::from_raw(device.cast()) }
+    }
+
+    /// Wakes the card up, if it is asleep. Does not sleep, nor wait for it.
+    pub(crate) fn wake(self) {
+        // SAFETY: The card is there, by the type invariants.
+        unsafe { nouveau_dmem_hw_wake(self.as_raw()) };
     }
 
     /// Starts `jobs`. May sleep.
@@ -201,7 +211,10 @@ impl Gpu {
                 nouveau_dmem_hw_submit(self.as_raw(), jobs.as_ptr(), nr, &mut fence)
             })?;
             // INVARIANT: The reference is ours.
-            let fence = NouveauFence(NonNull::new(fence));
+            let fence = NouveauFence {
+                gpu: self,
+                fence: NonNull::new(fence),
+            };
             fences.push_within_capacity(fence)?;
         }
         Ok(Fences(fences))
@@ -241,19 +254,28 @@ impl NewGpu {
     }
 }
 
+/// Whether a buffer is pinned.
+mod place {
+    pub(super) const PINNED: u32 = 0;
+    pub(super) const UNPINNED: u32 = 1;
+    /// Somebody is about to change it.
+    pub(super) const CHANGING: u32 = 2;
+}
+
 /// A buffer on the card, in one piece.
 ///
 /// # Invariants
 ///
-/// It is ours, and is pinned if `pinned` says so.
+/// It is ours. It is pinned if `place` is `PINNED`, and not if it is `UNPINNED`. Who has set it to `CHANGING` is the only
+/// one who changes it.
 pub(crate) struct Buffer {
     bo: NonNull<nouveau_bo>,
-    pinned: Atomic<bool>,
+    place: Atomic<u32>,
 }
 
 // SAFETY: What is called with it locks for itself.
 unsafe impl Send for Buffer {}
-// SAFETY: As above; who pins and unpins does so one after the other, as `pin()` and `unpin()` say.
+// SAFETY: As above, and `place` excludes those who pin and unpin from each other.
 unsafe impl Sync for Buffer {}
 
 impl Buffer {
@@ -269,58 +291,66 @@ impl Buffer {
         // INVARIANT: Just made.
         Ok(Self {
             bo: NonNull::new(bo).ok_or(ENOMEM)?,
-            pinned: Atomic::new(true),
+            place: Atomic::new(place::PINNED),
         })
     }
 
-    /// Where it is on the card, if it is anywhere. Does not sleep.
+    /// Where it is on the card, if it is pinned. Does not sleep.
     pub(crate) fn address(&self) -> Option<u64> {
+        let pinned = self.place.load(Acquire) == place::PINNED;
         // SAFETY: The buffer is ours, by the type invariants.
-        self.pinned
-            .load(Relaxed)
-            .then(|| unsafe { nouveau_dmem_hw_bo_offset(self.bo.as_ptr()) })
+        pinned.then(|| unsafe { nouveau_dmem_hw_bo_offset(self.bo.as_ptr()) })
     }
 
-    /// Lets TTM put it wherever it likes. May sleep. Not by two at the same time, nor beside [`Buffer::pin`].
-    pub(crate) fn unpin(&self) {
-        if !self.pinned.load(Relaxed) {
-            return;
-        }
-        self.pinned.store(false, Relaxed);
-        // SAFETY: The buffer is ours, and pinned, by the type invariants.
-        let result = to_result(unsafe { nouveau_bo_unpin(self.bo.as_ptr()) });
-        if let Err(err) = result {
-            pr_err!("a buffer of device memory stays pinned: {:?}\n", err);
-        }
-    }
-
-    /// Pins it again. May sleep. As with [`Buffer::unpin`].
+    /// Lets TTM put it wherever it likes. May sleep.
     ///
     /// # Errors
     ///
-    /// Those of nouveau. The buffer is nowhere then.
+    /// [`EBUSY`] if somebody is pinning it; those of nouveau, which leave it pinned.
+    pub(crate) fn unpin(&self) -> Result {
+        match self.place.cmpxchg(place::PINNED, place::CHANGING, Full) {
+            Ok(_) => {}
+            Err(place::UNPINNED) => return Ok(()),
+            Err(_) => return Err(EBUSY),
+        }
+        // SAFETY: The buffer is ours, and pinned, by the type invariants.
+        let result = to_result(unsafe { nouveau_bo_unpin(self.bo.as_ptr()) });
+        let place = result.map_or(place::PINNED, |()| place::UNPINNED);
+        // INVARIANT: As nouveau says.
+        self.place.store(place, Release);
+        result
+    }
+
+    /// Pins it again. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// [`EBUSY`] if somebody is at it; those of nouveau. The buffer is nowhere then.
     pub(crate) fn pin(&self) -> Result {
-        if self.pinned.load(Relaxed) {
-            return Ok(());
+        match self.place.cmpxchg(place::UNPINNED, place::CHANGING, Full) {
+            Ok(_) => {}
+            Err(place::PINNED) => return Ok(()),
+            Err(_) => return Err(EBUSY),
         }
         // SAFETY: The buffer is ours, by the type invariants.
-        to_result(unsafe { nouveau_dmem_hw_bo_pin(self.bo.as_ptr()) })?;
-        // INVARIANT: Just pinned.
-        self.pinned.store(true, Relaxed);
-        Ok(())
+        let result = to_result(unsafe { nouveau_dmem_hw_bo_pin(self.bo.as_ptr()) });
+        let place = result.map_or(place::UNPINNED, |()| place::PINNED);
+        // INVARIANT: As nouveau says.
+        self.place.store(place, Release);
+        result
     }
 }
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        if self.pin().is_err() {
-            // nouveau has no function for a buffer that is not pinned.
-            pr_err!("a buffer of device memory is lost\n");
-            return;
-        }
         let mut bo = self.bo.as_ptr();
-        // SAFETY: The buffer is ours, and pinned, and is not used again.
-        unsafe { nouveau_bo_unpin_del(&mut bo) };
+        if self.place.load(Acquire) == place::PINNED {
+            // SAFETY: The buffer is ours, and pinned, and is not used again.
+            unsafe { nouveau_bo_unpin_del(&mut bo) };
+        } else {
+            // SAFETY: The buffer is ours, and not pinned, and is not used again.
+            unsafe { nouveau_dmem_hw_bo_fini(bo) };
+        }
     }
 }
 
@@ -329,33 +359,39 @@ impl Drop for Buffer {
 /// # Invariants
 ///
 /// If there is a fence, a reference to it is ours.
-struct NouveauFence(Option<NonNull<nouveau_fence>>);
+struct NouveauFence {
+    gpu: Gpu,
+    fence: Option<NonNull<nouveau_fence>>,
+}
 
 impl NouveauFence {
-    /// Waits until the jobs are done, or will never be: a channel that hangs is nouveau's to find and to kill, which ends
-    /// its fences. Until then the card may write to the memory. May sleep.
+    /// Waits until the jobs are done, or the card is gone, or its channel killed. Until then the card may write to the
+    /// memory. May sleep.
     ///
     /// # Errors
     ///
     /// Why the jobs were not done.
     fn wait(&mut self) -> Result {
-        let Some(fence) = self.0.take() else {
+        let Some(fence) = self.fence.take() else {
             return Ok(());
         };
         let mut fence = fence.as_ptr();
-        // SAFETY: The reference is ours, by the type invariants.
-        while let Err(err) = to_result(unsafe { nouveau_fence_wait(fence, true, false) }) {
-            if err != EBUSY {
-                pr_err!("waiting for the card: {:?}\n", err);
-                break;
+        let waited = loop {
+            // SAFETY: The reference is ours, by the type invariants.
+            match to_result(unsafe { nouveau_fence_wait(fence, true, false) }) {
+                // SAFETY: The card is there, by the type invariants of `Gpu`.
+                Err(EBUSY) if unsafe { nouveau_dmem_hw_gone(self.gpu.as_raw()) } => {
+                    break Err(ENODEV)
+                }
+                Err(EBUSY) => pr_warn!("the card takes its time to copy\n"),
+                result => break result,
             }
-            pr_warn!("the card takes its time to copy\n");
-        }
-        // SAFETY: As above.
+        };
+        // SAFETY: The reference is ours, by the type invariants.
         let status = to_result(unsafe { nouveau_dmem_hw_fence_status(fence) });
         // SAFETY: As above, and it was taken out.
         unsafe { nouveau_fence_unref(&mut fence) };
-        status
+        status.and(waited)
     }
 }
 
@@ -383,7 +419,11 @@ impl Fences {
     }
 }
 
-/// A mapping of a process, whose mmap lock C holds during `'a`.
+/// A mapping of a process.
+///
+/// # Invariants
+///
+/// The mmap lock of the process is held during `'a`.
 pub(crate) struct LockedVma<'a>(&'a VmaRef);
 
 impl LockedVma<'_> {
@@ -520,7 +560,8 @@ unsafe extern "C" fn nouveau_dmem_migrate_vma(
     let Some(dmem) = (unsafe { dmem_of(drm) }) else {
         return ENODEV.to_errno();
     };
-    // SAFETY: The caller promises a valid pointer, and the lock.
+    // INVARIANT: The caller promises the lock.
+    // SAFETY: The caller promises a valid pointer.
     let vma = LockedVma(unsafe { VmaRef::from_raw(vma) });
     let migrate = || {
         let range = UserRange::between(UserAddr::new(start)?, UserAddr::new(end)?)?;

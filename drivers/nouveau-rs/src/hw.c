@@ -20,9 +20,16 @@
 #define JOB_WORDS	20
 #define FENCE_WORDS	32
 
+/* NVA0B5_OFFSET_IN_UPPER has 8 bits. */
+#define ADDRESS_BITS	40
+
+/* Without svm, no process has anything to do with the card's memory. */
 bool nouveau_dmem_hw_supported(struct nouveau_drm *drm)
 {
-	if (drm->client.device.info.family < NV_DEVICE_INFO_V0_PASCAL)
+	static struct lock_class_key client_key;
+
+	if (!drm->svm || !drm->ttm.chan ||
+	    drm->client.device.info.family < NV_DEVICE_INFO_V0_PASCAL)
 		return false;
 
 	switch (drm->ttm.copy.oclass) {
@@ -30,10 +37,28 @@ bool nouveau_dmem_hw_supported(struct nouveau_drm *drm)
 	case PASCAL_DMA_COPY_B:
 	case VOLTA_DMA_COPY_A:
 	case TURING_DMA_COPY_A:
-		return drm->ttm.chan;
+		/*
+		 * The mutex of the channel's client is taken with the mmap lock
+		 * held, and those of processes' clients before it.
+		 */
+		lockdep_set_class(&drm->client.mutex, &client_key);
+		return true;
 	default:
 		return false;
 	}
+}
+
+/* The card was pulled out, or its channel killed: no job will ever be done. */
+bool nouveau_dmem_hw_gone(struct nouveau_drm *drm)
+{
+	return drm_dev_is_unplugged(drm->dev) ||
+	       atomic_read(&drm->ttm.chan->killed);
+}
+
+/* Somebody needs a card that may be asleep. Does not wait for it. */
+void nouveau_dmem_hw_wake(struct nouveau_drm *drm)
+{
+	pm_request_resume(drm->dev->dev);
 }
 
 u64 nouveau_dmem_hw_vram_size(struct nouveau_drm *drm)
@@ -54,6 +79,7 @@ void *nouveau_dmem_hw_owner(struct nouveau_drm *drm)
 
 void *nouveau_dmem_hw_get(struct nouveau_drm *drm)
 {
+	/* What it points to was written before xchg() in _set(). */
 	return smp_load_acquire(&drm->dmem);
 }
 
@@ -74,6 +100,12 @@ int nouveau_dmem_hw_bo_new(struct nouveau_drm *drm, u32 size,
 int nouveau_dmem_hw_bo_pin(struct nouveau_bo *bo)
 {
 	return nouveau_bo_pin(bo, NOUVEAU_GEM_DOMAIN_VRAM, false);
+}
+
+/* Gives up a buffer that is not pinned. */
+void nouveau_dmem_hw_bo_fini(struct nouveau_bo *bo)
+{
+	nouveau_bo_fini(bo);
 }
 
 u64 nouveau_dmem_hw_bo_offset(struct nouveau_bo *bo)
@@ -157,8 +189,9 @@ static void push_copy(struct nvif_push *push,
 
 /*
  * Starts @nr jobs, and gives the fence that is signalled behind the last of
- * them. If this fails, none of them has been started. The channel is TTM's as
- * well, which locks it in the same way.
+ * them. If this fails, none of them has been started, unless the channel was
+ * killed, in which case none ever will be. TTM uses the channel as well, and
+ * takes the same mutex for it.
  */
 int nouveau_dmem_hw_submit(struct nouveau_drm *drm,
 			   const struct nouveau_dmem_hw_job *jobs, u32 nr,
@@ -172,6 +205,14 @@ int nouveau_dmem_hw_submit(struct nouveau_drm *drm,
 	*fence = NULL;
 	if (nr > NOUVEAU_DMEM_HW_JOBS)
 		return -EINVAL;
+	/* The engine's addresses are narrower than those that the card may be given. */
+	for (u32 i = 0; i < nr; i++) {
+		u64 size = (u64)jobs[i].npages << PAGE_SHIFT;
+
+		if ((jobs[i].host + size) >> ADDRESS_BITS ||
+		    (jobs[i].vram + size) >> ADDRESS_BITS)
+			return -EIO;
+	}
 
 	guard(mutex)(&chan->cli->mutex);
 

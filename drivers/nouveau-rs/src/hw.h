@@ -27,6 +27,8 @@ struct nouveau_dmem_hw_job {
 };
 
 bool nouveau_dmem_hw_supported(struct nouveau_drm *drm);
+bool nouveau_dmem_hw_gone(struct nouveau_drm *drm);
+void nouveau_dmem_hw_wake(struct nouveau_drm *drm);
 u64 nouveau_dmem_hw_vram_size(struct nouveau_drm *drm);
 struct device *nouveau_dmem_hw_device(struct nouveau_drm *drm);
 void *nouveau_dmem_hw_owner(struct nouveau_drm *drm);
@@ -35,6 +37,7 @@ void *nouveau_dmem_hw_set(struct nouveau_drm *drm, void *dmem);
 int nouveau_dmem_hw_bo_new(struct nouveau_drm *drm, u32 size,
 			   struct nouveau_bo **bo);
 int nouveau_dmem_hw_bo_pin(struct nouveau_bo *bo);
+void nouveau_dmem_hw_bo_fini(struct nouveau_bo *bo);
 u64 nouveau_dmem_hw_bo_offset(struct nouveau_bo *bo);
 int nouveau_dmem_hw_submit(struct nouveau_drm *drm,
 			   const struct nouveau_dmem_hw_job *jobs, u32 nr,

@@ -57,11 +57,18 @@ impl Buffers {
     }
 }
 
+impl Buffers {
+    /// Keeps the card awake; if it is asleep, it is woken up, and who has touched a page tries again.
+    fn awake(&self) -> Result<Awake<'_>> {
+        self.power.awake().inspect_err(|_| self.gpu.wake())
+    }
+}
+
 impl ChunkSource for Buffers {
     type Chunk = Buffer;
 
     fn pin(&self, vacant: PageOffset) -> Result<(PageOffset, Buffer)> {
-        let _awake = self.power.awake()?;
+        let _awake = self.awake()?;
         let size = self.order.nr_pages().to_bytes().ok_or(EINVAL)?;
         // Which pages of the pagemap it becomes says nothing of where it is on the card.
         Ok((vacant, Buffer::new(self.gpu, size)?))
@@ -101,9 +108,11 @@ impl Vram {
     pub(crate) fn sleep(&self) {
         self.power().sleep();
         self.offsets.shrink();
-        // Nothing fails here.
+        // Nobody pins meanwhile, and what nouveau does not unpin stays where it is.
         let _ = self.offsets.for_each_chunk(|_, buffer| {
-            buffer.unpin();
+            if let Err(err) = buffer.unpin() {
+                pr_err!("a buffer of device memory stays pinned: {:?}\n", err);
+            }
             Ok(())
         });
     }
@@ -114,13 +123,30 @@ impl Vram {
     ///
     /// Those of the first buffer that cannot be pinned again. The others are.
     pub(crate) fn wake(&self) -> Result {
+        let result = self.pin_all();
+        self.power().wake();
+        result
+    }
+
+    /// Pins what is not. May sleep.
+    fn pin_all(&self) -> Result {
         let mut result = Ok(());
         self.offsets.for_each_chunk(|_, buffer| {
             result = result.and(buffer.pin());
             Ok(())
         })?;
-        self.power().wake();
         result
+    }
+
+    /// As [`Vram::address`]; tries to pin what could not be pinned when the card was woken up. May sleep.
+    fn pinned_address(&self, offset: PageOffset) -> Result<u64> {
+        match self.address(offset) {
+            Some(address) => Ok(address),
+            None => {
+                self.pin_all()?;
+                self.address(offset).ok_or(EIO)
+            }
+        }
     }
 }
 
@@ -144,7 +170,7 @@ impl CopyEngine for Vram {
     type Data = ();
 
     fn submit<'a>(&'a self, batch: &mut Batch<'a, Self>) -> Result<Copying<'a>> {
-        let awake = self.power().awake()?;
+        let awake = self.offsets.source().awake()?;
         let device = self.gpu.device();
         let nr = batch.nr_pages();
         let mut sources = DmaMap::<RamPages<'a>>::new(device, nr)?;
@@ -153,14 +179,14 @@ impl CopyEngine for Vram {
         for transfer in batch {
             let job = match transfer {
                 Transfer::ToDevice { src, dst } => {
-                    let vram = self.address(dst.offset()).ok_or(EIO)?;
+                    let vram = self.pinned_address(dst.offset())?;
                     Job::to_vram(sources.map(src)?, vram, dst.nr_pages())?
                 }
                 Transfer::Zero { dst } => {
-                    Job::clear_vram(self.address(dst.offset()).ok_or(EIO)?, dst.nr_pages())?
+                    Job::clear_vram(self.pinned_address(dst.offset())?, dst.nr_pages())?
                 }
                 Transfer::ToRam { src, dst } => {
-                    let vram = self.address(src.offset()).ok_or(EIO)?;
+                    let vram = self.pinned_address(src.offset())?;
                     Job::to_host(vram, targets.map(dst)?, src.nr_pages())?
                 }
                 // Each card is its own owner.

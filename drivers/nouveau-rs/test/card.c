@@ -75,6 +75,37 @@ static void card_bo_displace(struct card *card, struct card_bo *bo)
 	bo->bo.offset = ~0ULL << PAGE_SHIFT;
 }
 
+static int card_page_new(struct card_bo *bo, size_t i, gfp_t gfp)
+{
+	bo->pages[i] = alloc_page(gfp);
+	if (!bo->pages[i])
+		return -ENOMEM;
+	/* What somebody else may have left there. */
+	memset(page_address(bo->pages[i]), 0xa5, PAGE_SIZE);
+	return 0;
+}
+
+/* All pages of a buffer that is not too large for that. The others come later. */
+static int card_bo_fill(struct card_bo *bo)
+{
+	int ret = 0;
+
+	if (bo->nr > CARD_UNIT / PAGE_SIZE)
+		return 0;
+	for (size_t i = 0; i < bo->nr && !ret; i++)
+		ret = card_page_new(bo, i, GFP_KERNEL);
+	return ret;
+}
+
+static void card_bo_free(struct card_bo *bo)
+{
+	for (size_t i = 0; bo->pages && i < bo->nr; i++)
+		if (bo->pages[i])
+			__free_page(bo->pages[i]);
+	kvfree(bo->pages);
+	kfree(bo);
+}
+
 int nouveau_bo_new_pin(struct nouveau_cli *cli, u32 domain, u32 size,
 		       struct nouveau_bo **pbo)
 {
@@ -92,10 +123,11 @@ int nouveau_bo_new_pin(struct nouveau_cli *cli, u32 domain, u32 size,
 		return -ENOMEM;
 	bo->nr = DIV_ROUND_UP(size, PAGE_SIZE);
 	bo->pages = kvcalloc(bo->nr, sizeof(*bo->pages), GFP_KERNEL);
-	ret = bo->pages ? card_bo_place(card, bo) : -ENOMEM;
+	ret = bo->pages ? card_bo_fill(bo) : -ENOMEM;
+	if (!ret)
+		ret = card_bo_place(card, bo);
 	if (ret) {
-		kvfree(bo->pages);
-		kfree(bo);
+		card_bo_free(bo);
 		return ret;
 	}
 	atomic_inc(&card->nr_bos);
@@ -133,33 +165,38 @@ void nouveau_bo_unpin_del(struct nouveau_bo **pbo)
 		return;
 	bo = to_card_bo(*pbo);
 	card_bo_displace(card, bo);
-	for (size_t i = 0; i < bo->nr; i++)
-		if (bo->pages[i])
-			__free_page(bo->pages[i]);
-	kvfree(bo->pages);
-	kfree(bo);
+	card_bo_free(bo);
 	atomic_dec(&card->nr_bos);
 	*pbo = NULL;
 }
 EXPORT_SYMBOL_GPL(nouveau_bo_unpin_del);
 
+/* What nouveau_bo_fini() calls. */
+void ttm_bo_fini(struct ttm_buffer_object *ttm)
+{
+	struct card_bo *bo = to_card_bo(nouveau_bo(ttm));
+
+	WARN(bo->pinned, "a buffer is pinned, and goes away\n");
+	card_bo_free(bo);
+	atomic_dec(&card->nr_bos);
+}
+EXPORT_SYMBOL_GPL(ttm_bo_fini);
+
 struct page *card_vram(struct card *card, u64 addr)
 {
 	struct card_bo *bo = NULL;
-	struct page **slot;
+	size_t i;
 
 	guard(mutex)(&card->lock);
 	if (addr / CARD_UNIT < card->nr_units)
 		bo = card->units[addr / CARD_UNIT];
 	if (WARN(!bo, "nobody has memory at %llx of the card\n", addr))
 		return NULL;
-	slot = &bo->pages[(addr - bo->bo.offset) >> PAGE_SHIFT];
-	if (!*slot) {
-		*slot = alloc_page(GFP_KERNEL | __GFP_NOFAIL);
-		/* What somebody else may have left there. */
-		memset(page_address(*slot), 0xa5, PAGE_SIZE);
-	}
-	return *slot;
+	i = (addr - bo->bo.offset) >> PAGE_SHIFT;
+	/* The caller may have a lock that notifiers take. */
+	if (!bo->pages[i] && card_page_new(bo, i, GFP_NOWAIT))
+		return NULL;
+	return bo->pages[i];
 }
 
 static int card_init(struct card *card)
@@ -178,7 +215,7 @@ static int card_init(struct card *card)
 		return -ENODEV;
 	dev = &card->fdev->dev;
 	dev->dma_mask = &dev->coherent_dma_mask;
-	ret = dma_set_mask_and_coherent(dev, DMA_BIT_MASK(40));
+	ret = dma_set_mask_and_coherent(dev, DMA_BIT_MASK(47));
 	if (ret)
 		return ret;
 
@@ -190,6 +227,8 @@ static int card_init(struct card *card)
 	card->drm.nvkm->dev = dev;
 	card->drm.client.drm = &card->drm;
 	mutex_init(&card->drm.client.mutex);
+	/* That there is one is all that is looked at. */
+	card->drm.svm = (struct nouveau_svm *)card;
 	card->drm.client.device.info.family = NV_DEVICE_INFO_V0_PASCAL;
 	card->drm.client.device.info.ram_size = card->nr_units * CARD_UNIT;
 	card->drm.client.device.info.ram_user = card->nr_units * CARD_UNIT;

@@ -89,7 +89,7 @@ static int svmm_map(struct card_svmm *svmm, unsigned long addr, const u64 *pfns,
 
 			if (pfns[i] & NVIF_VMM_PFNMAP_V0_V)
 				ret = xa_err(xa_store(&svmm->ptes, index,
-						      xa_mk_value(pte), GFP_KERNEL));
+						      xa_mk_value(pte), GFP_NOWAIT));
 			else
 				xa_erase(&svmm->ptes, index);
 			if (ret)
@@ -173,6 +173,10 @@ static int svmm_fault(struct card_svmm *svmm, unsigned long addr, bool write)
 	if (ret)
 		return ret;
 	do {
+		/* Notifiers take the mutex, so nothing is allocated under it. */
+		ret = xa_reserve(&svmm->ptes, addr >> PAGE_SHIFT, GFP_KERNEL);
+		if (ret)
+			break;
 		range.notifier_seq = mmu_interval_read_begin(&notifier.base);
 		pfn = 0;
 		mmap_read_lock(mm);

@@ -324,6 +324,14 @@ extern "C" fn nouveau_dmem_hw_supported(drm: *mut Card) -> bool {
 }
 
 #[no_mangle]
+extern "C" fn nouveau_dmem_hw_gone(_drm: *mut Card) -> bool {
+    false
+}
+
+#[no_mangle]
+extern "C" fn nouveau_dmem_hw_wake(_drm: *mut Card) {}
+
+#[no_mangle]
 extern "C" fn nouveau_dmem_hw_vram_size(drm: *mut Card) -> u64 {
     // SAFETY: The driver has a card.
     unsafe { (*drm).size }
@@ -393,6 +401,15 @@ extern "C" fn nouveau_dmem_hw_bo_pin(bo: *mut Buffer) -> c_int {
 extern "C" fn nouveau_dmem_hw_bo_offset(bo: *mut Buffer) -> u64 {
     // SAFETY: The driver has a buffer.
     unsafe { (*bo).place }
+}
+
+#[no_mangle]
+extern "C" fn nouveau_dmem_hw_bo_fini(bo: *mut Buffer) {
+    // SAFETY: The driver has a buffer, and gives it up.
+    let buffer = unsafe { Box::from_raw(bo) };
+    assert!(buffer.saved.is_some(), "the buffer is pinned");
+    // SAFETY: The card is there for longer than its buffers.
+    unsafe { (*buffer.card).state() }.buffers -= 1;
 }
 
 #[no_mangle]
