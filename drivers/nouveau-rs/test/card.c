@@ -182,6 +182,19 @@ void ttm_bo_fini(struct ttm_buffer_object *ttm)
 }
 EXPORT_SYMBOL_GPL(ttm_bo_fini);
 
+/* The card is never pulled out. */
+bool drm_dev_enter(struct drm_device *dev, int *idx)
+{
+	*idx = 0;
+	return true;
+}
+EXPORT_SYMBOL_GPL(drm_dev_enter);
+
+void drm_dev_exit(int idx)
+{
+}
+EXPORT_SYMBOL_GPL(drm_dev_exit);
+
 struct page *card_vram(struct card *card, u64 addr)
 {
 	struct card_bo *bo = NULL;
