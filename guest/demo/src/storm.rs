@@ -15,9 +15,12 @@ use anyhow::{
     Context as _,
     Result, //
 };
-use nix::sys::mman::{
-    MmapAdvise,
-    ProtFlags, //
+use nix::{
+    errno::Errno,
+    sys::mman::{
+        MmapAdvise,
+        ProtFlags, //
+    },
 };
 
 use crate::{
@@ -48,6 +51,9 @@ pub(crate) const fn all(stock: bool) -> &'static [(&'static str, Scenario)] {
 
 /// How many things each process does.
 const ROUNDS: usize = 250;
+
+/// How often a device is asked again that has lost its patience.
+const PATIENCE: usize = 60;
 
 /// Numbers that look random and are the same each time.
 struct Random(u64);
@@ -115,9 +121,17 @@ impl<'d> Sea<'d> {
     /// Asks the device. That it cannot, because it is being released, is no failure.
     fn ask(&mut self, request: Request) -> bool {
         let pages = self.memory.pages();
-        self.device
-            .ask(request, &self.memory, pages, &mut self.buffer)
-            .is_ok()
+        for _ in 0..PATIENCE {
+            let asked = self
+                .device
+                .ask(request, &self.memory, pages, &mut self.buffer);
+            match asked {
+                // A busy machine may take longer than a device is patient, and what it began is to be done as a whole.
+                Err(Errno::EBUSY) => {}
+                asked => return asked.is_ok(),
+            }
+        }
+        false
     }
 
     /// One thing of many.
