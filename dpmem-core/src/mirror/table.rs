@@ -12,12 +12,14 @@ use kernel::{
         PAGE_SHIFT,
         PAGE_SIZE, //
     },
-    prelude::*,
     rbtree::{
         RBTree,
         RBTreeNodeReservation, //
     }, //
 };
+
+#[cfg(CONFIG_RUST_DPMEM_KUNIT_TEST)]
+use kernel::prelude::*;
 
 use crate::{
     folio::nth_page,
