@@ -54,16 +54,17 @@ pub(crate) fn run(options: &SymbolsOptions) -> Result<bool> {
     drop(stock);
     let ours = kernel(KernelChoice::Dpmem, Driver::Rust);
     let built = builder.build(&ours)?;
-    println!("{:<10} {:<46} with the series", "driver", "stock");
+    let mut table = format!("{:<10} {:<56} with the series\n", "driver", "stock");
+    let mut tests = Vec::new();
     for (driver, before) in drivers::ALL.iter().zip(rows) {
         let file = driver.module.unwrap_or(driver.object);
         let after = undefined(&tools, &built, file)?;
-        println!(
-            "{:<10} {:<46} {}",
+        table.push_str(&format!(
+            "{:<10} {:<56} {}\n",
             driver.name,
             listed(&before),
             listed(&after)
-        );
+        ));
         let verdict = match (before.is_empty(), after.is_empty()) {
             (false, true) => Ok(()),
             (_, false) => Err(format!("{file} needs {}", listed(&after))),
@@ -72,7 +73,11 @@ pub(crate) fn run(options: &SymbolsOptions) -> Result<bool> {
                 driver.object
             )),
         };
-        report.add(Test::new("symbols", driver.name, verdict, 0.0))?;
+        tests.push(Test::new("symbols", driver.name, verdict, 0.0));
+    }
+    print!("{table}");
+    for test in tests {
+        report.add(test)?;
     }
     suites::load(&builder, &ours, &built, &modules(), &mut report)?;
     report.finish()
