@@ -187,6 +187,12 @@ impl Gpu {
         unsafe { Device::from_raw(device.cast()) }
     }
 
+    /// Whether the card was pulled out, or its channel killed: no job will ever be done.
+    pub(crate) fn is_gone(self) -> bool {
+        // SAFETY: The card is there, by the type invariants.
+        unsafe { nouveau_dmem_hw_gone(self.as_raw()) }
+    }
+
     /// Wakes the card up, if it is asleep. Does not sleep, nor wait for it.
     pub(crate) fn wake(self) {
         // SAFETY: The card is there, by the type invariants.
@@ -379,10 +385,7 @@ impl NouveauFence {
         let waited = loop {
             // SAFETY: The reference is ours, by the type invariants.
             match to_result(unsafe { nouveau_fence_wait(fence, true, false) }) {
-                // SAFETY: The card is there, by the type invariants of `Gpu`.
-                Err(EBUSY) if unsafe { nouveau_dmem_hw_gone(self.gpu.as_raw()) } => {
-                    break Err(ENODEV)
-                }
+                Err(EBUSY) if self.gpu.is_gone() => break Err(ENODEV),
                 Err(EBUSY) => pr_warn!("the card takes its time to copy\n"),
                 result => break result,
             }

@@ -2,7 +2,16 @@
 
 //! Where memory on the card comes from, and how it is copied.
 
-use kernel::prelude::*;
+use kernel::{
+    prelude::*,
+    sync::atomic::{
+        ordering::{
+            Acquire,
+            Release, //
+        },
+        Atomic, //
+    }, //
+};
 
 use dpmem::{
     Batch,
@@ -79,6 +88,7 @@ impl ChunkSource for Buffers {
 pub(crate) struct Vram {
     offsets: ChunkOffsets<Buffers>,
     gpu: Gpu,
+    lost: Atomic<bool>,
 }
 
 impl Vram {
@@ -88,7 +98,29 @@ impl Vram {
         Ok(Self {
             offsets: ChunkOffsets::new(nr, order, Buffers::new(gpu, order))?,
             gpu,
+            lost: Atomic::new(false),
         })
+    }
+
+    /// Whether the card was pulled out, or its channel killed.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.gpu.is_gone()
+    }
+
+    /// Gives up what is on a card that is gone: when pages come home from now on, they are zeroes.
+    pub(crate) fn give_up(&self) {
+        self.lost.store(true, Release);
+    }
+
+    /// Brings home pages of a card that was given up.
+    fn bring_zeroes(batch: &mut Batch<'_, Self>) -> Result {
+        for transfer in batch {
+            match transfer {
+                Transfer::ToRam { dst, .. } => dst.pages().for_each(|page| page.clear()),
+                _ => return Err(ENODEV),
+            }
+        }
+        Ok(())
     }
 
     fn power(&self) -> &Power {
@@ -170,6 +202,10 @@ impl CopyEngine for Vram {
     type Data = ();
 
     fn submit<'a>(&'a self, batch: &mut Batch<'a, Self>) -> Result<Copying<'a>> {
+        if self.lost.load(Acquire) {
+            Self::bring_zeroes(batch)?;
+            return Ok(Copying(None));
+        }
         let awake = self.offsets.source().awake()?;
         let device = self.gpu.device();
         let nr = batch.nr_pages();
@@ -195,17 +231,17 @@ impl CopyEngine for Vram {
             jobs.push(job, GFP_KERNEL)?;
         }
         let (sources, targets) = (sources.sync()?, targets.sync()?);
-        Ok(Copying {
+        Ok(Copying(Some(UnderWay {
             fences: self.gpu.submit(&jobs)?,
             _sources: sources,
             _targets: targets,
             _awake: awake,
-        })
+        })))
     }
 }
 
-/// A batch that the card is at.
-pub(crate) struct Copying<'a> {
+/// What a batch needs that the card is at.
+struct UnderWay<'a> {
     // Waited for, if nobody has, before the memory is unmapped.
     fences: Fences,
     _sources: DmaMapped<'a, RamPages<'a>>,
@@ -213,8 +249,11 @@ pub(crate) struct Copying<'a> {
     _awake: Awake<'a>,
 }
 
+/// A batch that the card is at, if there is a card.
+pub(crate) struct Copying<'a>(Option<UnderWay<'a>>);
+
 impl Fence for Copying<'_> {
     fn wait(self) -> Result {
-        self.fences.wait()
+        self.0.map_or(Ok(()), |batch| batch.fences.wait())
     }
 }

@@ -182,11 +182,10 @@ void ttm_bo_fini(struct ttm_buffer_object *ttm)
 }
 EXPORT_SYMBOL_GPL(ttm_bo_fini);
 
-/* The card is never pulled out. */
 bool drm_dev_enter(struct drm_device *dev, int *idx)
 {
 	*idx = 0;
-	return true;
+	return !READ_ONCE(card->gone);
 }
 EXPORT_SYMBOL_GPL(drm_dev_enter);
 

@@ -73,6 +73,8 @@ struct card {
 	wait_queue_head_t engine_wait;
 	/* The engine stops before its next job; is there; somebody has given up waiting for it. */
 	bool held, waiting, late;
+	/* It was pulled out. */
+	bool gone;
 };
 
 /* The address space of a process, as the GPU sees it. */

@@ -157,6 +157,13 @@ static void engine_work(struct work_struct *work)
 		wait_event(card->engine_wait, !READ_ONCE(card->held));
 		WRITE_ONCE(card->waiting, false);
 	}
+	if (READ_ONCE(card->gone)) {
+		/* Nobody will ever signal it. */
+		if (job->fence)
+			dma_fence_put(&job->fence->base);
+		kfree(job);
+		return;
+	}
 	engine = kzalloc(sizeof(*engine), GFP_KERNEL | __GFP_NOFAIL);
 	engine->card = card;
 	ret = engine_run(engine, job->words, job->nr);

@@ -93,6 +93,7 @@ static int file_power(unsigned int cmd)
 		card->drm.dmem = NULL;
 		break;
 	case CARD_INIT:
+		WRITE_ONCE(card->gone, false);
 		card->driver->init(&card->drm);
 		break;
 	}
@@ -127,6 +128,9 @@ static long file_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 	case CARD_HOLD:
 	case CARD_RELEASE:
 		return file_hold(cmd == CARD_HOLD);
+	case CARD_PULL_OUT:
+		WRITE_ONCE(card->gone, true);
+		return 0;
 	case CARD_AWAIT:
 		return wait_event_killable(card->engine_wait, READ_ONCE(card->waiting));
 	case CARD_AWAIT_LATE:

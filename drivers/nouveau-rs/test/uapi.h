@@ -45,5 +45,7 @@ struct card_state {
 #define CARD_STATE	_IOR('N', 11, struct card_state)
 /* Waits until somebody has waited for a job for so long that nouveau gives up. */
 #define CARD_AWAIT_LATE	_IO('N', 12)
+/* The card is pulled out; CARD_INIT puts one in again. */
+#define CARD_PULL_OUT	_IO('N', 13)
 
 #endif

@@ -80,6 +80,7 @@ pub(crate) const ALL: &[(&str, Scenario)] = &[
         taken_away_while_a_copy_fails,
     ),
     ("taken_away_during_a_fault", taken_away_during_a_fault),
+    ("pulled_out", pulled_out),
     ("everybody_at_once", everybody_at_once),
 ];
 
@@ -131,6 +132,7 @@ mod ioctl {
     ioctl_none!(init, b'N', 10);
     ioctl_read!(state, b'N', 11, State);
     ioctl_none!(await_late, b'N', 12);
+    ioctl_none!(pull_out, b'N', 13);
 }
 
 /// What goes wrong once.
@@ -621,6 +623,32 @@ fn taken_away_during_a_fault(path: &Path) -> Result<()> {
     taker.wait()?;
     card.ask(ioctl::init)?;
     is(&card, &memory, 29)
+}
+
+fn pulled_out(path: &Path) -> Result<()> {
+    let card = Card::open(path)?;
+    let memories = [small(30)?, huge(30)?];
+    for memory in &memories {
+        card.migrate(memory)?;
+    }
+    card.ask(ioctl::pull_out)?;
+    // While it is there to ask, it does not say that anything was zero.
+    ensure!(touch(&memories[0]).is_err(), "the process is told nothing");
+    card.ask(ioctl::fini)?;
+    let state = card.state()?;
+    ensure!(
+        state.nr_bos == 0 && state.nr_fences == 0,
+        "{} buffers and {} fences are left",
+        state.nr_bos,
+        state.nr_fences
+    );
+    for memory in &memories {
+        check(memory.bytes(), |_| 0)?;
+    }
+    card.ask(ioctl::init)?;
+    let memory = small(31)?;
+    card.migrate(&memory)?;
+    is(&card, &memory, 31)
 }
 
 /// What each of the crowd does, so often.

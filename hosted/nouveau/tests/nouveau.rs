@@ -175,6 +175,28 @@ fn copies_fail_one_after_the_other() {
 }
 
 #[test]
+fn pulled_out() {
+    run(|| {
+        let card = Card::new();
+        card.init();
+        let process = Process::new();
+        let (memory, bytes) = memory(&process);
+        assert_eq!(card.migrate(&process, memory, LEN), 0);
+        card.pull_out();
+        // While it is bound, it does not say that anything was zero.
+        assert!(process.read(memory, &mut [0; PAGE_SIZE]).is_err());
+        card.fini();
+        assert_eq!(on_device(&process, memory), 0);
+        let mut now = vec![1; LEN];
+        process.read(memory, &mut now).unwrap();
+        assert!(now.iter().all(|byte| *byte == 0));
+        process.write(memory, &bytes).unwrap();
+        check(&process, memory, &bytes);
+        assert_eq!((card.buffers(), card.fences()), (0, 0));
+    });
+}
+
+#[test]
 fn no_room() {
     run(|| {
         let card = Card::new();

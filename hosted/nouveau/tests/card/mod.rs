@@ -71,6 +71,7 @@ struct State {
     buffers: usize,
     fences: usize,
     full: bool,
+    gone: bool,
     /// How many waits give up.
     delay: usize,
     /// Which copy fails next, and how many after it.
@@ -210,6 +211,11 @@ impl Card {
         self.state().full = full;
     }
 
+    /// Pulls it out: nothing is done any more.
+    pub(crate) fn pull_out(&self) {
+        self.state().gone = true;
+    }
+
     /// So many waits give up.
     pub(crate) fn delay(&self, waits: usize) {
         self.state().delay = waits;
@@ -324,8 +330,9 @@ extern "C" fn nouveau_dmem_hw_supported(drm: *mut Card) -> bool {
 }
 
 #[no_mangle]
-extern "C" fn nouveau_dmem_hw_gone(_drm: *mut Card) -> bool {
-    false
+extern "C" fn nouveau_dmem_hw_gone(drm: *mut Card) -> bool {
+    // SAFETY: The driver has a card.
+    unsafe { (*drm).state() }.gone
 }
 
 #[no_mangle]
@@ -489,7 +496,7 @@ extern "C" fn nouveau_fence_wait(fence: *mut Fence, lazy: bool, intr: bool) -> c
         let mut state = unsafe { (*fence.card).state() };
         let left = state.delay.checked_sub(1);
         state.delay = left.unwrap_or(0);
-        left.is_some()
+        left.is_some() || state.gone
     };
     if late {
         // Others get on meanwhile.
@@ -504,8 +511,11 @@ extern "C" fn nouveau_fence_wait(fence: *mut Fence, lazy: bool, intr: bool) -> c
 extern "C" fn nouveau_fence_unref(fence: *mut *mut Fence) {
     // SAFETY: The driver has a fence, and gives it up.
     let mut fence = unsafe { Box::from_raw(fence.replace(null_mut())) };
-    // Somebody waits for what comes behind it.
-    fence.work();
+    // SAFETY: The card is there for longer than its fences.
+    if !unsafe { (*fence.card).state() }.gone {
+        // Somebody waits for what comes behind it.
+        fence.work();
+    }
     // SAFETY: The card is there for longer than its fences.
     unsafe { (*fence.card).state() }.fences -= 1;
 }
