@@ -38,7 +38,10 @@ static size_t card_bo_units(struct card_bo *bo)
 	return DIV_ROUND_UP(bo->nr, CARD_UNIT / PAGE_SIZE);
 }
 
-/* Finds a place, behind the last one that was found, so that it is seldom the one that a buffer had before. */
+/*
+ * Finds a place, behind the last one that was found, so that it is seldom the
+ * one that a buffer had before.
+ */
 static int card_bo_place(struct card *card, struct card_bo *bo)
 {
 	size_t nr = card_bo_units(bo);
@@ -118,7 +121,7 @@ int nouveau_bo_new_pin(struct nouveau_cli *cli, u32 domain, u32 size,
 	if (card_fails(card, CARD_FAIL_NEW))
 		return -ENOMEM;
 
-	bo = kzalloc(sizeof(*bo), GFP_KERNEL);
+	bo = kzalloc_obj(*bo);
 	if (!bo)
 		return -ENOMEM;
 	bo->nr = DIV_ROUND_UP(size, PAGE_SIZE);
@@ -233,7 +236,7 @@ static int card_init(struct card *card)
 
 	card->dev.dev = dev;
 	card->drm.dev = &card->dev;
-	card->drm.nvkm = kzalloc(sizeof(*card->drm.nvkm), GFP_KERNEL);
+	card->drm.nvkm = kzalloc_obj(*card->drm.nvkm);
 	if (!card->drm.nvkm)
 		return -ENOMEM;
 	card->drm.nvkm->dev = dev;
@@ -271,7 +274,7 @@ int card_register(const struct card_driver *driver)
 
 	if (card)
 		return -EBUSY;
-	card = kzalloc(sizeof(*card), GFP_KERNEL);
+	card = kzalloc_obj(*card);
 	if (!card)
 		return -ENOMEM;
 	card->driver = driver;

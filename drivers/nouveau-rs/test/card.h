@@ -58,7 +58,7 @@ struct card {
 	struct nouveau_channel chan;
 	struct faux_device *fdev;
 
-	struct mutex lock;
+	struct mutex lock;		/* see above */
 	struct card_bo **units;
 	size_t nr_units, cursor;
 
@@ -68,7 +68,7 @@ struct card {
 
 	u32 *push;
 	struct workqueue_struct *engine;
-	spinlock_t fence_lock;
+	spinlock_t fence_lock;		/* what dma_fence wants */
 	u64 fence_context, fence_seqno;
 	wait_queue_head_t engine_wait;
 	/* The engine stops before its next job; is there; somebody has given up waiting for it. */

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The copy engine of the card: it understands the commands that are pushed, and does them with the CPU, one
- * after the other, in a workqueue.
+ * The copy engine of the card: it understands the commands that are pushed, and
+ * does them with the CPU, one after the other, in a workqueue.
  */
 #define CONFIG_DRM_NOUVEAU_SVM 1
 #include "card.h"
@@ -164,7 +164,7 @@ static void engine_work(struct work_struct *work)
 		kfree(job);
 		return;
 	}
-	engine = kzalloc(sizeof(*engine), GFP_KERNEL | __GFP_NOFAIL);
+	engine = kzalloc_obj(*engine, GFP_KERNEL | __GFP_NOFAIL);
 	engine->card = card;
 	ret = engine_run(engine, job->words, job->nr);
 	kfree(engine);
@@ -237,7 +237,7 @@ int nouveau_fence_new(struct nouveau_fence **pfence, struct nouveau_channel *cha
 
 	if (card_fails(card, CARD_FAIL_FENCE))
 		return -ENOMEM;
-	fence = kzalloc(sizeof(*fence), GFP_KERNEL);
+	fence = kzalloc_obj(*fence);
 	if (!fence)
 		return -ENOMEM;
 	atomic_inc(&card->nr_fences);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The address space of a process as the GPU sees it: a page table of its own, which faults fill, and
- * notifiers empty. What nouveau_svm.c does, for a GPU that is the CPU.
+ * The address space of a process as the GPU sees it: a page table of its own,
+ * which faults fill, and notifiers empty. What nouveau_svm.c does, for a GPU
+ * that is the CPU.
  */
 #define CONFIG_DRM_NOUVEAU_SVM 1
 #include "card.h"
@@ -265,7 +266,7 @@ int card_svmm_access(struct card_svmm *svmm, unsigned long addr, size_t len,
 
 struct card_svmm *card_svmm_new(struct card *card)
 {
-	struct card_svmm *svmm = kzalloc(sizeof(*svmm), GFP_KERNEL);
+	struct card_svmm *svmm = kzalloc_obj(*svmm);
 	int ret;
 
 	if (!svmm)

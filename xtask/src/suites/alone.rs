@@ -32,6 +32,27 @@ pub(super) fn bound(context: &Context<'_>, timeout_s: u64) -> Duration {
     Duration::from_secs(timeout_s * factor)
 }
 
+/// A boot with `modules` and the guest's program.
+pub(super) fn machine(context: &Context<'_>, label: &str, modules: Vec<PathBuf>) -> Result<Boot> {
+    let program = programs::build(
+        context.builder.cache,
+        context.builder.tools,
+        context.kernel.arch,
+        programs::DEMO,
+        context.builder.logs,
+    )?;
+    Ok(Boot {
+        suite: label.to_owned(),
+        modules,
+        tests: vec![program],
+        devices: Vec::new(),
+        arguments: Vec::new(),
+        counting: false,
+        quiet: None,
+        console_ok: Vec::new(),
+    })
+}
+
 /// Boots with `modules`, and does what `plan` says, in which the guest's program runs once.
 pub(super) fn boot(
     context: &Context<'_>,
@@ -40,23 +61,7 @@ pub(super) fn boot(
     report: &mut Report,
     plan: impl FnOnce(&mut Plan, &Machine),
 ) -> Result<Outcome> {
-    let program = programs::build(
-        context.builder.cache,
-        context.builder.tools,
-        context.kernel.arch,
-        programs::DEMO,
-        context.builder.logs,
-    )?;
-    let boot = Boot {
-        suite: label.clone(),
-        modules,
-        tests: vec![program],
-        devices: Vec::new(),
-        arguments: Vec::new(),
-        counting: false,
-        quiet: None,
-        console_ok: Vec::new(),
-    };
+    let boot = machine(context, &label, modules)?;
     let booted = boot.run(context, report, |machine| {
         let mut steps = Plan::new();
         plan(&mut steps, machine);

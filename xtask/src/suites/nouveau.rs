@@ -11,7 +11,6 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
 
-use super::boot::Boot;
 use super::{alone, driver, Context};
 use crate::cli::{Driver, Profile};
 use crate::guest::{programs, Plan};
@@ -109,23 +108,7 @@ fn together(
     scenarios: &[Scenario],
     report: &mut Report,
 ) -> Result<()> {
-    let program = programs::build(
-        context.builder.cache,
-        context.builder.tools,
-        context.kernel.arch,
-        programs::DEMO,
-        context.builder.logs,
-    )?;
-    let boot = Boot {
-        suite: suite.to_owned(),
-        modules: files(context)?,
-        tests: vec![program],
-        devices: Vec::new(),
-        arguments: Vec::new(),
-        counting: false,
-        quiet: None,
-        console_ok: Vec::new(),
-    };
+    let boot = alone::machine(context, suite, files(context)?)?;
     let timeout = TIMEOUT_S.saturating_mul(scenarios.len() as u64);
     let bound = alone::bound(context, timeout);
     let only = match scenarios {
