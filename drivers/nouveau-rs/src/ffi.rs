@@ -509,7 +509,9 @@ unsafe extern "C" fn nouveau_dmem_fini(drm: *mut nouveau_drm) {
         return;
     };
     // Who found it before has a reference of its own afterwards.
-    rcu::synchronize_rcu();
+    //
+    // SAFETY: We may sleep.
+    unsafe { bindings::synchronize_rcu() };
     // SAFETY: It was left by `nouveau_dmem_init()`, whose reference this is.
     let dmem = unsafe { Arc::<Dmem>::from_raw(dmem.cast().as_ptr()) };
     // Waits for those who use the memory.
