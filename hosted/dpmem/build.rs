@@ -5,6 +5,9 @@
 /// The version of the compiler whose messages are in `tests/ui`: the second number.
 const EXPECTED_COMPILER: u32 = 95;
 
+/// The kernel of these messages, which are full of its names: 7.3, by what 7.2 does not have.
+const EXPECTED_KERNEL: (&str, &str) = ("include/linux/hmm.h", "hmm_range_fault_unlocked_timeout");
+
 /// What is switched on, if this file of the kernel has this text.
 const IN_KERNEL: &[(&str, &str, &str)] = &[
     (
@@ -20,9 +23,11 @@ const IN_KERNEL: &[(&str, &str, &str)] = &[
 ];
 
 fn main() {
+    let (file, text) = EXPECTED_KERNEL;
+    let kernel = source::read(&source::linux().join(file)).contains(text);
     match source::compiler_minor() {
-        EXPECTED_COMPILER => source::cfg("expected_compiler"),
-        _ => source::no_cfg("expected_compiler"),
+        EXPECTED_COMPILER if kernel => source::cfg("expected_messages"),
+        _ => source::no_cfg("expected_messages"),
     }
     source::cfg("CONFIG_RUST");
     source::cfg("CONFIG_RUST_DPMEM_KUNIT_TEST");
