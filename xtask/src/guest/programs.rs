@@ -6,12 +6,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{bail, Context, Result};
+use sha2::{Digest, Sha256};
 
 use crate::arch::Arch;
 use crate::cache::Cache;
 use crate::process::Logged;
 use crate::progress::Step;
 use crate::repo;
+use crate::root::short;
 use crate::tools::Tools;
 
 /// The program that shows what this is all about.
@@ -44,7 +46,10 @@ pub(crate) fn build(
     let _lock = cache.lock("guest")?;
     let target = cache.folder("guest")?;
     let mut job = tools.job();
-    let inside = job.bind(&top, "/dpmem");
+    // Another checkout with older files is not what cargo has built already.
+    let mut hash = Sha256::new();
+    hash.update(top.as_os_str().as_encoded_bytes());
+    let inside = job.bind(&top, &format!("/dpmem-{}", short(hash)));
     job.folder(&inside);
     let home = job.bind(&cargo_home()?, "/cargo");
     job.env("CARGO_HOME", home);
