@@ -12,8 +12,9 @@ use anyhow::{Context as _, Result};
 use serde::Deserialize;
 
 use super::{alone, driver, Context};
-use crate::cli::{Driver, Profile};
+use crate::cli::{Driver, KernelChoice, Profile};
 use crate::guest::{programs, Plan};
+use crate::ktap::Status;
 use crate::repo;
 use crate::report::{Report, Test};
 
@@ -43,6 +44,8 @@ struct Scenario {
     /// Whether that shows only where the kernel checks everything.
     #[serde(default)]
     debug: bool,
+    /// Why it cannot pass on a kernel without the series, if it cannot.
+    stock: Option<String>,
 }
 
 impl List {
@@ -130,10 +133,18 @@ fn together(
             report.add(Test::new(suite, &scenario.name, verdict, 0.0))?;
         }
     }
-    for test in tests {
-        if context.filter.takes(&test.name) {
-            report.add(test)?;
+    for mut test in tests {
+        if !context.filter.takes(&test.name) {
+            continue;
         }
+        let known = scenarios.iter().find(|known| known.name == test.name);
+        let why = known.and_then(|known| known.stock.clone());
+        let stock = context.options.kernel == KernelChoice::Stock;
+        if let Some(why) = why.filter(|_| stock && test.status == Status::Fail) {
+            test.status = Status::Skip;
+            test.reason = Some(why);
+        }
+        report.add(test)?;
     }
     booted.finish(context, suite, report)
 }
