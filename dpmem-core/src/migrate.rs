@@ -250,12 +250,12 @@ impl<T: DevPagemapOps> Step<'_, T> {
         let mut i = 0usize;
         while i < self.flight.len() {
             let order = self.flight.order(i);
-            if self.may_move(i) && self.fill_one(i, order, data).is_err() {
-                if order > Order::ZERO {
-                    large = Large::NoPlace;
-                } else if self.way == Way::ToDevice {
+            if self.may_move(i) {
+                match self.fill_one(i, order, data) {
+                    Err(_) if order > Order::ZERO => large = Large::NoPlace,
                     // There is none for the others either, and a driver may wait for long to find that out.
-                    break;
+                    Err(ENOMEM) if self.way == Way::ToDevice => break,
+                    _ => {}
                 }
             }
             i = i.saturating_add(order.nr_pages().get());

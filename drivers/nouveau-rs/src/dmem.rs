@@ -83,15 +83,16 @@ impl Dmem {
                 break;
             }
         }
-        let left = vram.nr_out() > NrPages::ZERO;
-        if left {
-            vram.invalidate(PageOffset::ZERO, vram.nr_pages())?;
-        }
+        let result = match vram.nr_out() {
+            NrPages::ZERO => Ok(()),
+            // Somebody is looking at them.
+            _ => vram
+                .invalidate(PageOffset::ZERO, vram.nr_pages())
+                .and(evicted)
+                .and(Err(EBUSY)),
+        };
         vram.ops().sleep();
-        match evicted {
-            Ok(_) if left => Err(EBUSY),
-            evicted => evicted.map(|_| ()),
-        }
+        result
     }
 
     /// Takes memory again that was not brought home. May sleep.

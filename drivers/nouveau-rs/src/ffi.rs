@@ -157,9 +157,11 @@ extern "C" {
 #[derive(Clone, Copy)]
 pub(crate) struct Gpu(NonNull<nouveau_drm>);
 
-// SAFETY: What is called with it locks for itself.
+// SAFETY: It is an address, which is valid on every CPU for as long as the value lives, by the type invariants. No
+// function that is called with it belongs to a thread.
 unsafe impl Send for Gpu {}
-// SAFETY: As above.
+// SAFETY: As above. What those functions read does not change after `nouveau_dmem_init()`, but for two flags, which are read
+// at once; `nouveau_dmem_hw_submit()` takes the mutex of the channel's client, and those of buffers take TTM's locks.
 unsafe impl Sync for Gpu {}
 
 impl Gpu {
@@ -279,9 +281,10 @@ pub(crate) struct Buffer {
     place: Atomic<u32>,
 }
 
-// SAFETY: What is called with it locks for itself.
+// SAFETY: The buffer is ours, by the type invariants, and nouveau's buffers belong to no thread.
 unsafe impl Send for Buffer {}
-// SAFETY: As above, and `place` excludes those who pin and unpin from each other.
+// SAFETY: Through a shared reference it is pinned and unpinned, from which `place` excludes all but one, and its offset is
+// read, which only pinning changes.
 unsafe impl Sync for Buffer {}
 
 impl Buffer {
@@ -487,8 +490,7 @@ unsafe extern "C" fn nouveau_dmem_init(drm: *mut nouveau_drm) {
     match dmem {
         Ok(dmem) => {
             // SAFETY: The caller promises a valid pointer.
-            let old = unsafe { nouveau_dmem_hw_set(drm, Arc::into_raw(dmem).cast_mut().cast()) };
-            debug_assert!(old.is_null());
+            unsafe { nouveau_dmem_hw_set(drm, Arc::into_raw(dmem).cast_mut().cast()) };
         }
         // As on every card before Pascal.
         Err(ENODEV) => {}

@@ -64,9 +64,7 @@ impl Buffers {
             power <- Power::new(),
         })
     }
-}
 
-impl Buffers {
     /// Keeps the card awake; if it is asleep, it is woken up, and who has touched a page tries again.
     fn awake(&self) -> Result<Awake<'_>> {
         self.power.awake().inspect_err(|_| self.gpu.wake())

@@ -20,7 +20,10 @@ struct card *card;
 
 bool card_fails(struct card *card, enum card_failure what)
 {
-	return atomic_dec_if_positive(&card->failures[what]) == 0;
+	if (atomic_dec_if_positive(&card->failures[what]))
+		return false;
+	atomic_long_inc(&card->nr_failed);
+	return true;
 }
 
 static struct card *card_of_cli(struct nouveau_cli *cli)

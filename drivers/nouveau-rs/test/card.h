@@ -49,6 +49,7 @@ struct card_bo {
 /*
  * @lock: protects @units, the placement of buffers, and @cursor.
  * @nr_bos, @nr_fences, @nr_jobs: how many there are, and were done.
+ * @nr_failed: how often something has failed on purpose.
  * @failures: what is to fail, and after how many more times.
  */
 struct card {
@@ -63,7 +64,7 @@ struct card {
 	size_t nr_units, cursor;
 
 	atomic_t nr_bos, nr_fences;
-	atomic_long_t nr_jobs;
+	atomic_long_t nr_jobs, nr_failed;
 	atomic_t failures[CARD_NR_FAILURES];
 
 	u32 *push;
@@ -92,6 +93,8 @@ bool card_fails(struct card *card, enum card_failure what);
 struct page *card_vram(struct card *card, u64 addr);
 
 int card_engine_init(struct card *card);
+/* The next who pushes something has to ask for room. */
+void card_engine_fill(struct card *card);
 void card_engine_fini(struct card *card);
 
 struct card_svmm *card_svmm_new(struct card *card);

@@ -209,6 +209,7 @@ static int engine_wait(struct nvif_push *push, u32 size)
 		return ret;
 	push->bgn = card->push;
 	push->cur = card->push;
+	push->end = card->push + PUSH_WORDS;
 	return card_fails(card, CARD_FAIL_ROOM) || push->cur + size > push->end ? -ETIMEDOUT : 0;
 }
 
@@ -291,6 +292,12 @@ int card_engine_init(struct card *card)
 	push->cur = card->push;
 	push->end = card->push + PUSH_WORDS;
 	return 0;
+}
+
+void card_engine_fill(struct card *card)
+{
+	guard(mutex)(&card->drm.client.mutex);
+	card->chan.chan.push.end = card->chan.chan.push.cur;
 }
 
 void card_engine_fini(struct card *card)

@@ -65,6 +65,8 @@ static int file_fail(const struct card_fail *fail)
 	if (fail->what >= CARD_NR_FAILURES || fail->nth > INT_MAX)
 		return -EINVAL;
 	atomic_set(&card->failures[fail->what], fail->nth);
+	if (fail->what == CARD_FAIL_ROOM && fail->nth)
+		card_engine_fill(card);
 	return 0;
 }
 
@@ -145,6 +147,7 @@ static long file_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 		state.nr_bos = atomic_read(&card->nr_bos);
 		state.nr_fences = atomic_read(&card->nr_fences);
 		state.nr_jobs = atomic_long_read(&card->nr_jobs);
+		state.nr_failed = atomic_long_read(&card->nr_failed);
 		return copy_to_user(argp, &state, sizeof(state)) ? -EFAULT : 0;
 	default:
 		return -ENOTTY;

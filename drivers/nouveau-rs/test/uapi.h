@@ -22,6 +22,7 @@ struct card_state {
 	__u64 nr_bos;
 	__u64 nr_fences;
 	__u64 nr_jobs;
+	__u64 nr_failed;
 };
 
 /* Moves memory of the process to the card. */

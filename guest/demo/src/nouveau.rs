@@ -104,6 +104,7 @@ struct State {
     nr_bos: u64,
     nr_fences: u64,
     nr_jobs: u64,
+    nr_failed: u64,
 }
 
 mod ioctl {
@@ -441,11 +442,13 @@ fn no_room_for_a_huge_page(path: &Path) -> Result<()> {
 fn no_room_for_commands(path: &Path) -> Result<()> {
     let card = Card::open(path)?;
     for memory in [small(17)?, huge(17)?] {
+        let failed = card.state()?.nr_failed;
         card.fail(Failure::Room, 1)?;
         // Whether it is an error is not the point.
         let _ = card.try_migrate(&memory);
-        is(&card, &memory, 17)?;
         card.fail(Failure::Room, 0)?;
+        ensure!(card.state()?.nr_failed > failed, "there was room");
+        is(&card, &memory, 17)?;
         card.migrate(&memory)?;
         is(&card, &memory, 17)?;
     }
