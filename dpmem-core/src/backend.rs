@@ -194,6 +194,12 @@ impl Backend {
         dispatch!(self, backend => unsafe { backend.large_folio_at(offset) })
     }
 
+    /// The number by which functions of the kernel know the page at `offset`, which must be one of the pagemap; `None`
+    /// if they cannot.
+    pub(crate) fn number_of(&self, offset: PageOffset) -> Option<usize> {
+        dispatch!(self, backend => backend.number_of(offset))
+    }
+
     /// The offset of `page`, or `None` if it lies in no page of this pagemap.
     ///
     /// # Safety

@@ -41,6 +41,7 @@ mod evict;
 mod fault;
 mod flight;
 mod folio;
+mod foreign;
 mod lock;
 mod memory;
 mod migrate;
@@ -89,6 +90,7 @@ pub use fault::{
     FaultError, //
 };
 pub use folio::RequestedFolio;
+pub use foreign::ForeignPagemap;
 pub use memory::DeviceMemory;
 pub use migrate::{
     Collected,

@@ -201,6 +201,11 @@ impl Backend {
         unsafe { bindings::device_private_offset_to_page(self.pgmap.as_ptr(), offset.get()) }
     }
 
+    /// The number by which functions of the kernel know the page at `offset`.
+    pub(crate) fn number_of(&self, offset: PageOffset) -> Option<usize> {
+        Some(offset.get())
+    }
+
     /// The offset of `page`, or `None` if it lies in no page of this pagemap.
     ///
     /// # Safety

@@ -418,6 +418,11 @@ impl Backend {
         unsafe { bindings::pfn_to_page(self.first_pfn().wrapping_add(offset.get())) }
     }
 
+    /// The number by which functions of the kernel know the page at `offset`, which must be one of the pagemap.
+    pub(crate) fn number_of(&self, offset: PageOffset) -> Option<usize> {
+        self.first_pfn().checked_add(offset.get())
+    }
+
     /// The offset of `page`, or `None` if it lies in no page of this pagemap.
     ///
     /// # Safety

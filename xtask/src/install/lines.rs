@@ -2,19 +2,31 @@
 
 //! Inserting lines beside an anchor, and removing exactly these.
 
+use std::ops::Range;
+
 use anyhow::{bail, ensure, Result};
 
 use super::state::{Insertion, Place};
 
-fn position(lines: &[&str], anchor: &str) -> Result<usize> {
+/// The lines that an anchor is, which are beside each other and there once: the first, and the one behind the last.
+fn position(lines: &[&str], anchor: &str) -> Result<Range<usize>> {
+    let anchor: Vec<&str> = anchor.lines().map(str::trim_end).collect();
+    let is_anchor = |lines: &[&str]| {
+        lines
+            .iter()
+            .map(|line| line.trim_end())
+            .eq(anchor.iter().copied())
+    };
+    ensure!(!anchor.is_empty(), "an anchor is empty");
     let mut found = lines
-        .iter()
+        .windows(anchor.len())
         .enumerate()
-        .filter(|(_, line)| line.trim_end() == anchor.trim_end());
+        .filter(|(_, lines)| is_anchor(lines));
+    let first = anchor.first().map_or("", |line| line.trim());
     match (found.next(), found.next()) {
-        (Some((index, _)), None) => Ok(index),
-        (None, _) => bail!("it has no line \"{}\"", anchor.trim()),
-        (Some(_), Some(_)) => bail!("it has the line \"{}\" more than once", anchor.trim()),
+        (Some((index, _)), None) => Ok(index..index + anchor.len()),
+        (None, _) => bail!("it has no line \"{first}\""),
+        (Some(_), Some(_)) => bail!("it has the line \"{first}\" more than once"),
     }
 }
 
@@ -26,8 +38,8 @@ pub(super) fn insert(text: &str, insertion: &Insertion) -> Result<(String, Optio
         "it does not end with a newline"
     );
     let at = match &insertion.place {
-        Place::Before(anchor) => position(&lines, anchor)?,
-        Place::After(anchor) => position(&lines, anchor)? + 1,
+        Place::Before(anchor) => position(&lines, anchor)?.start,
+        Place::After(anchor) => position(&lines, anchor)?.end,
         Place::End => lines.len(),
     };
     let present = |line: &str| lines.iter().any(|of| of.trim_end() == line.trim_end());
@@ -76,8 +88,8 @@ pub(super) fn remove(text: &str, insertion: &Insertion) -> Result<String> {
     let lines: Vec<&str> = text.split_inclusive('\n').collect();
     let count = insertion.lines.len();
     let start = match &insertion.place {
-        Place::Before(anchor) => position(&lines, anchor)?.checked_sub(count),
-        Place::After(anchor) => Some(position(&lines, anchor)? + 1),
+        Place::Before(anchor) => position(&lines, anchor)?.start.checked_sub(count),
+        Place::After(anchor) => Some(position(&lines, anchor)?.end),
         Place::End => lines.len().checked_sub(count),
     };
     let parts = start.and_then(|start| {
@@ -127,6 +139,26 @@ mod tests {
             assert_eq!(with, expected);
             assert_eq!(remove(&with, &done.unwrap()).unwrap(), TEXT);
         }
+    }
+
+    #[test]
+    fn an_anchor_of_more_than_one_line() {
+        for (place, expected) in [
+            (
+                Place::Before("\ttwo\nthree".to_owned()),
+                "one\nx\n\ttwo  \nthree\n",
+            ),
+            (
+                Place::After("one\n\ttwo".to_owned()),
+                "one\n\ttwo  \nx\nthree\n",
+            ),
+        ] {
+            let (with, done) = insert(TEXT, &insertion(place, &["x"])).unwrap();
+            assert_eq!(with, expected);
+            assert_eq!(remove(&with, &done.unwrap()).unwrap(), TEXT);
+        }
+        let apart = Place::After("one\nthree".to_owned());
+        assert!(insert(TEXT, &insertion(apart, &["x"])).is_err());
     }
 
     #[test]

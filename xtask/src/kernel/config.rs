@@ -97,6 +97,7 @@ pub(crate) fn configure(make: &Make<'_>, fragments: &Fragments) -> Result<()> {
         "samples/rust/edu/Kconfig",
         "samples/rust/nouveau_dmem/Kconfig",
         "drivers/gpu/drm/nouveau/dmem/Kconfig",
+        "drivers/gpu/drm/xe/pagemap/Kconfig",
         "samples/rust/Kconfig",
         "mm/Kconfig",
     ] {

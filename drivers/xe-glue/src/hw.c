@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Fields of xe's structures, and what exists in C as macros, for pagemaps in Rust.
+ */
+#include <drm/drm_pagemap.h>
+
+#include "xe_bo.h"
+#include "xe_device.h"
+#include "xe_exec_queue_types.h"
+#include "xe_gt_stats.h"
+#include "xe_migrate.h"
+#include "xe_pm.h"
+#include "xe_tile.h"
+#include "xe_ttm_vram_mgr.h"
+#include "xe_vram_types.h"
+
+#include "hw.h"
+
+u64 xe_pagemap_hw_size(const struct xe_vram_region *vr)
+{
+	return vr->usable_size;
+}
+
+u64 xe_pagemap_hw_dpa_base(const struct xe_vram_region *vr)
+{
+	return vr->dpa_base;
+}
+
+u64 xe_pagemap_hw_io_start(const struct xe_vram_region *vr)
+{
+	return vr->io_start;
+}
+
+struct drm_device *xe_pagemap_hw_drm(struct xe_device *xe)
+{
+	return &xe->drm;
+}
+
+struct device *xe_pagemap_hw_dev(struct xe_device *xe)
+{
+	return xe->drm.dev;
+}
+
+struct workqueue_struct *xe_pagemap_hw_destroy_wq(const struct xe_vram_region *vr)
+{
+	return vr->xe->destroy_wq;
+}
+
+void xe_pagemap_hw_set_shrinker(struct xe_device *xe, struct drm_pagemap_shrinker *shrinker)
+{
+	xe->usm.dpagemap_shrinker = shrinker;
+}
+
+struct drm_pagemap_shrinker *xe_pagemap_hw_shrinker(struct xe_tile *tile)
+{
+	struct xe_device *xe = tile_to_xe(tile);
+
+	return IS_DGFX(xe) ? xe->usm.dpagemap_shrinker : NULL;
+}
+
+void xe_pagemap_hw_set_cache(struct xe_tile *tile, struct drm_pagemap_cache *cache)
+{
+	tile->mem.vram->dpagemap_cache = cache;
+}
+
+static struct xe_bo *hw_bo(struct drm_pagemap_devmem *devmem)
+{
+	return container_of(devmem, struct xe_bo, devmem_allocation);
+}
+
+int xe_pagemap_hw_for_each_block(struct drm_pagemap_devmem *devmem, void *arg,
+				 int (*push)(void *arg, u64 offset, u64 size))
+{
+	struct ttm_resource *res = hw_bo(devmem)->ttm.resource;
+	struct gpu_buddy *buddy = &xe_map_resource_to_region(res)->ttm.mm;
+	struct gpu_buddy_block *block;
+
+	list_for_each_entry(block, &to_xe_ttm_vram_mgr_resource(res)->blocks, link) {
+		int err = push(arg, gpu_buddy_block_offset(block),
+			       gpu_buddy_block_size(buddy, block));
+
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+void xe_pagemap_hw_release(struct drm_pagemap_devmem *devmem)
+{
+	struct xe_bo *bo = hw_bo(devmem);
+	struct xe_device *xe = xe_bo_device(bo);
+
+	dma_fence_put(devmem->pre_migrate_fence);
+	xe_bo_put_async(bo);
+	xe_pm_runtime_put(xe);
+}
+
+/* A counter for the sizes that have one, and one for all. */
+#define HW_COUNT(_gt, _to_vram, _npages, _what, _by)					\
+	do {										\
+		switch ((_npages) << PAGE_SHIFT) {					\
+		case SZ_4K:								\
+			xe_gt_stats_incr(_gt, (_to_vram) ?				\
+					 XE_GT_STATS_ID_SVM_4K_DEVICE_COPY_##_what :	\
+					 XE_GT_STATS_ID_SVM_4K_CPU_COPY_##_what, _by);	\
+			break;								\
+		case SZ_64K:								\
+			xe_gt_stats_incr(_gt, (_to_vram) ?				\
+					 XE_GT_STATS_ID_SVM_64K_DEVICE_COPY_##_what :	\
+					 XE_GT_STATS_ID_SVM_64K_CPU_COPY_##_what, _by);	\
+			break;								\
+		case SZ_2M:								\
+			xe_gt_stats_incr(_gt, (_to_vram) ?				\
+					 XE_GT_STATS_ID_SVM_2M_DEVICE_COPY_##_what :	\
+					 XE_GT_STATS_ID_SVM_2M_CPU_COPY_##_what, _by);	\
+			break;								\
+		}									\
+		xe_gt_stats_incr(_gt, (_to_vram) ?					\
+				 XE_GT_STATS_ID_SVM_DEVICE_COPY_##_what :		\
+				 XE_GT_STATS_ID_SVM_CPU_COPY_##_what, _by);		\
+	} while (0)
+
+struct dma_fence *xe_pagemap_hw_copy(struct xe_vram_region *vr, unsigned long npages,
+				     const struct drm_pagemap_addr *addrs, u64 dpa,
+				     bool to_vram, struct dma_fence *after)
+{
+	struct drm_pagemap_addr *ram = (struct drm_pagemap_addr *)addrs;
+	struct xe_gt *gt = xe_migrate_exec_queue(vr->migrate)->gt;
+
+	HW_COUNT(gt, to_vram, npages, KB, (int)(npages * (PAGE_SIZE / SZ_1K)));
+	if (to_vram)
+		return xe_migrate_to_vram(vr->migrate, npages, ram, dpa, after);
+	return xe_migrate_from_vram(vr->migrate, npages, dpa, ram, after);
+}
+
+void xe_pagemap_hw_copied(struct xe_vram_region *vr, bool to_vram, unsigned long npages,
+			  s64 us)
+{
+	struct xe_gt *gt = xe_migrate_exec_queue(vr->migrate)->gt;
+
+	HW_COUNT(gt, to_vram, npages, US, us);
+}
