@@ -257,6 +257,8 @@ pub(crate) enum SuiteChoice {
     Dpmem,
     /// nouveau's device memory, in C or in Rust, on a card that is not there.
     Nouveau,
+    /// xe's pagemaps in Rust, on cards that are not there.
+    Xe,
     /// Bugs of the kernel's core that the series mends: each shows on a stock kernel, and on ours it does not.
     Bugs,
     /// All of them.

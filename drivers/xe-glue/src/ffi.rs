@@ -103,7 +103,7 @@ extern "C" {
         mm: *mut bindings::mm_struct,
         timeslice_ms: c_ulong,
     ) -> c_int;
-    fn xe_pagemap_hw_for_each_block(
+    fn xe_pagemap_hw_blocks(
         devmem: *mut bindings::drm_pagemap_devmem,
         arg: *mut c_void,
         push: Push,
@@ -246,7 +246,7 @@ pub(crate) fn for_each_block<F: FnMut(u64, u64) -> Result>(
     }
     let arg = core::ptr::from_mut(push).cast();
     // SAFETY: The memory is valid, and a part of a buffer of xe's, as only those have our table; `arg` is what `call` wants.
-    to_result(unsafe { xe_pagemap_hw_for_each_block(memory.as_raw(), arg, call::<F>) })
+    to_result(unsafe { xe_pagemap_hw_blocks(memory.as_raw(), arg, call::<F>) })
 }
 
 /// Gives a piece of memory back to xe.

@@ -68,7 +68,7 @@ static struct xe_bo *hw_bo(struct drm_pagemap_devmem *devmem)
 	return container_of(devmem, struct xe_bo, devmem_allocation);
 }
 
-int xe_pagemap_hw_for_each_block(struct drm_pagemap_devmem *devmem, void *arg,
+int xe_pagemap_hw_blocks(struct drm_pagemap_devmem *devmem, void *arg,
 				 int (*push)(void *arg, u64 offset, u64 size))
 {
 	struct ttm_resource *res = hw_bo(devmem)->ttm.resource;
@@ -95,30 +95,56 @@ void xe_pagemap_hw_release(struct drm_pagemap_devmem *devmem)
 	xe_pm_runtime_put(xe);
 }
 
-/* A counter for the sizes that have one, and one for all. */
-#define HW_COUNT(_gt, _to_vram, _npages, _what, _by)					\
-	do {										\
-		switch ((_npages) << PAGE_SHIFT) {					\
-		case SZ_4K:								\
-			xe_gt_stats_incr(_gt, (_to_vram) ?				\
-					 XE_GT_STATS_ID_SVM_4K_DEVICE_COPY_##_what :	\
-					 XE_GT_STATS_ID_SVM_4K_CPU_COPY_##_what, _by);	\
-			break;								\
-		case SZ_64K:								\
-			xe_gt_stats_incr(_gt, (_to_vram) ?				\
-					 XE_GT_STATS_ID_SVM_64K_DEVICE_COPY_##_what :	\
-					 XE_GT_STATS_ID_SVM_64K_CPU_COPY_##_what, _by);	\
-			break;								\
-		case SZ_2M:								\
-			xe_gt_stats_incr(_gt, (_to_vram) ?				\
-					 XE_GT_STATS_ID_SVM_2M_DEVICE_COPY_##_what :	\
-					 XE_GT_STATS_ID_SVM_2M_CPU_COPY_##_what, _by);	\
-			break;								\
-		}									\
-		xe_gt_stats_incr(_gt, (_to_vram) ?					\
-				 XE_GT_STATS_ID_SVM_DEVICE_COPY_##_what :		\
-				 XE_GT_STATS_ID_SVM_CPU_COPY_##_what, _by);		\
-	} while (0)
+/* For 4 KiB, 64 KiB, 2 MiB, and all. */
+struct hw_ids {
+	enum xe_gt_stats_id small, medium, large, all;
+};
+
+static const struct hw_ids hw_kb[] = {
+	[false] = {
+		XE_GT_STATS_ID_SVM_4K_CPU_COPY_KB,
+		XE_GT_STATS_ID_SVM_64K_CPU_COPY_KB,
+		XE_GT_STATS_ID_SVM_2M_CPU_COPY_KB,
+		XE_GT_STATS_ID_SVM_CPU_COPY_KB,
+	},
+	[true] = {
+		XE_GT_STATS_ID_SVM_4K_DEVICE_COPY_KB,
+		XE_GT_STATS_ID_SVM_64K_DEVICE_COPY_KB,
+		XE_GT_STATS_ID_SVM_2M_DEVICE_COPY_KB,
+		XE_GT_STATS_ID_SVM_DEVICE_COPY_KB,
+	},
+};
+
+static const struct hw_ids hw_us[] = {
+	[false] = {
+		XE_GT_STATS_ID_SVM_4K_CPU_COPY_US,
+		XE_GT_STATS_ID_SVM_64K_CPU_COPY_US,
+		XE_GT_STATS_ID_SVM_2M_CPU_COPY_US,
+		XE_GT_STATS_ID_SVM_CPU_COPY_US,
+	},
+	[true] = {
+		XE_GT_STATS_ID_SVM_4K_DEVICE_COPY_US,
+		XE_GT_STATS_ID_SVM_64K_DEVICE_COPY_US,
+		XE_GT_STATS_ID_SVM_2M_DEVICE_COPY_US,
+		XE_GT_STATS_ID_SVM_DEVICE_COPY_US,
+	},
+};
+
+static void hw_count(struct xe_gt *gt, const struct hw_ids *ids, unsigned long npages, int by)
+{
+	switch (npages << PAGE_SHIFT) {
+	case SZ_4K:
+		xe_gt_stats_incr(gt, ids->small, by);
+		break;
+	case SZ_64K:
+		xe_gt_stats_incr(gt, ids->medium, by);
+		break;
+	case SZ_2M:
+		xe_gt_stats_incr(gt, ids->large, by);
+		break;
+	}
+	xe_gt_stats_incr(gt, ids->all, by);
+}
 
 struct dma_fence *xe_pagemap_hw_copy(struct xe_vram_region *vr, unsigned long npages,
 				     const struct drm_pagemap_addr *addrs, u64 dpa,
@@ -127,7 +153,7 @@ struct dma_fence *xe_pagemap_hw_copy(struct xe_vram_region *vr, unsigned long np
 	struct drm_pagemap_addr *ram = (struct drm_pagemap_addr *)addrs;
 	struct xe_gt *gt = xe_migrate_exec_queue(vr->migrate)->gt;
 
-	HW_COUNT(gt, to_vram, npages, KB, (int)(npages * (PAGE_SIZE / SZ_1K)));
+	hw_count(gt, &hw_kb[to_vram], npages, npages * (PAGE_SIZE / SZ_1K));
 	if (to_vram)
 		return xe_migrate_to_vram(vr->migrate, npages, ram, dpa, after);
 	return xe_migrate_from_vram(vr->migrate, npages, dpa, ram, after);
@@ -138,5 +164,5 @@ void xe_pagemap_hw_copied(struct xe_vram_region *vr, bool to_vram, unsigned long
 {
 	struct xe_gt *gt = xe_migrate_exec_queue(vr->migrate)->gt;
 
-	HW_COUNT(gt, to_vram, npages, US, us);
+	hw_count(gt, &hw_us[to_vram], npages, us);
 }

@@ -25,6 +25,7 @@ mod storm;
 mod story;
 mod trace;
 mod unload;
+mod xe;
 
 use std::{
     path::PathBuf,
@@ -56,6 +57,9 @@ struct Options {
     /// With `--ktap`, run what is there for nouveau's memory instead, or the one of it that is named.
     #[arg(long, requires = "ktap", value_name = "NAME", num_args = 0..=1, conflicts_with_all = ["stock", "peers", "edu", "failures"])]
     nouveau: Option<Option<String>>,
+    /// With `--ktap`, run what is there for xe's pagemaps instead.
+    #[arg(long, requires = "ktap", conflicts_with_all = ["stock", "peers", "edu", "failures", "nouveau"])]
+    xe: bool,
     /// With `--ktap`, look at the trace as well: the kernel can do that.
     #[arg(long, requires = "ktap")]
     trace: bool,
@@ -80,6 +84,8 @@ fn main() -> ExitCode {
         let named = |known: &str| name.as_ref().is_none_or(|name| name == known);
         let chosen = nouveau::ALL.iter().filter(|(known, _)| named(known));
         all(&chosen.copied().collect::<Vec<_>>(), &options)
+    } else if options.xe {
+        all(xe::ALL, &options)
     } else if options.edu {
         all(edu::ALL, &options)
     } else if options.peers {

@@ -5,10 +5,6 @@
 
 use std::{
     fs::File,
-    io::{
-        Read as _,
-        Write as _, //
-    },
     os::fd::AsRawFd,
     path::Path, //
 };
@@ -23,8 +19,7 @@ use nix::{
     sys::mman::{
         MmapAdvise,
         ProtFlags, //
-    },
-    unistd::pipe,
+    }, //
 };
 
 use crate::{
@@ -33,7 +28,10 @@ use crate::{
         Mapping, //
     },
     pagemap::count,
-    process::Child,
+    process::{
+        touch,
+        Child, //
+    },
     scenarios::{
         check,
         expect,
@@ -463,18 +461,6 @@ fn no_fence(path: &Path) -> Result<()> {
         is(&card, &memory, 18)?;
         card.migrate(&memory)?;
         is(&card, &memory, 18)?;
-    }
-    Ok(())
-}
-
-/// Lets the kernel read `memory` for us, which is an error where a touch would be a signal.
-fn touch(memory: &Mapping) -> Result<()> {
-    let (reader, writer) = pipe()?;
-    let (mut reader, mut writer) = (File::from(reader), File::from(writer));
-    let mut read = vec![0; page_size()];
-    for page in memory.bytes().chunks(page_size()) {
-        writer.write_all(page)?;
-        reader.read_exact(&mut read)?;
     }
     Ok(())
 }

@@ -2,6 +2,14 @@
 
 //! Child processes.
 
+use std::{
+    fs::File,
+    io::{
+        Read as _,
+        Write as _, //
+    },
+};
+
 use anyhow::{
     bail,
     Context as _,
@@ -20,9 +28,15 @@ use nix::{
     },
     unistd::{
         fork,
+        pipe,
         ForkResult,
         Pid, //
     },
+};
+
+use crate::mapping::{
+    page_size,
+    Mapping, //
 };
 
 /// A child that runs, to be waited for.
@@ -65,4 +79,16 @@ impl Child {
     pub(crate) fn status(self) -> Result<WaitStatus> {
         waitpid(self.0, None).context("waitpid")
     }
+}
+
+/// Lets the kernel read `memory` for us, which is an error where a touch would be a signal.
+pub(crate) fn touch(memory: &Mapping) -> Result<()> {
+    let (reader, writer) = pipe()?;
+    let (mut reader, mut writer) = (File::from(reader), File::from(writer));
+    let mut read = vec![0; page_size()];
+    for page in memory.bytes().chunks(page_size()) {
+        writer.write_all(page)?;
+        reader.read_exact(&mut read)?;
+    }
+    Ok(())
 }

@@ -96,6 +96,7 @@ pub(crate) fn configure(make: &Make<'_>, fragments: &Fragments) -> Result<()> {
         "samples/rust/dmirror/Kconfig",
         "samples/rust/edu/Kconfig",
         "samples/rust/nouveau_dmem/Kconfig",
+        "samples/rust/xe_pagemap/Kconfig",
         "drivers/gpu/drm/nouveau/dmem/Kconfig",
         "drivers/gpu/drm/xe/pagemap/Kconfig",
         "samples/rust/Kconfig",

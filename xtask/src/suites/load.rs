@@ -14,7 +14,11 @@ use crate::kernel::{Builder, Kernel};
 use crate::report::Report;
 
 /// The modules that `name` needs, and itself, in the order in which they are loaded.
-fn with_dependencies(kernel: &Kernel, name: &str, order: &mut Vec<String>) -> Result<()> {
+pub(super) fn with_dependencies(
+    kernel: &Kernel,
+    name: &str,
+    order: &mut Vec<String>,
+) -> Result<()> {
     if order.iter().any(|known| known == name) {
         return Ok(());
     }

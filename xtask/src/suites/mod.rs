@@ -14,6 +14,7 @@ mod kunit;
 mod load;
 pub(crate) mod mm;
 mod nouveau;
+mod xe;
 
 use anyhow::Result;
 
@@ -83,6 +84,9 @@ pub(crate) fn run(choice: SuiteChoice, context: &Context<'_>, report: &mut Repor
     }
     if choice == SuiteChoice::Nouveau || (all && rust) {
         nouveau::run(context, report)?;
+    }
+    if choice == SuiteChoice::Xe || (all && rust) {
+        xe::run(context, report)?;
     }
     // They are in test_hmm's way to use the kernel, and a stock kernel may not survive them.
     if choice == SuiteChoice::Bugs {
