@@ -10,11 +10,11 @@ use std::alloc::{alloc_zeroed, dealloc, Layout};
 use ffi::*;
 
 use crate::{
-    consts::{gfp_t, ___GFP_DIRECT_RECLAIM},
+    consts::{gfp_t, ___GFP_DIRECT_RECLAIM, GFP_KERNEL, NUMA_NO_NODE},
     lockdep,
     machine::{might_sleep, with},
     pages::page,
-    report::fatal,
+    report::{fatal, report},
 };
 
 /// Says that `what` may sleep, and may have to reclaim memory first.
@@ -57,6 +57,9 @@ unsafe fn reallocate(
         let Some((old_size, old_align)) = with(|m| m.allocations.remove(&(old as usize))) else {
             fatal("memory is freed that was not allocated, or is freed twice");
         };
+        if let Some(what) = with(|m| m.drm.lent(old as usize, old_size)) {
+            report(format!("memory is freed that has {what} in it"));
+        }
         let old = old.cast_mut().cast::<u8>();
         if !new.is_null() {
             unsafe { new.copy_from_nonoverlapping(old, old_size.min(size)) };
@@ -94,6 +97,23 @@ pub unsafe extern "C" fn kvrealloc_node_align(
     _nid: c_int,
 ) -> *mut c_void {
     unsafe { reallocate(p, size, align, flags, "kvmalloc") }
+}
+
+/// An object of C's, or null.
+pub(crate) fn new_object<T>(value: T) -> *mut T {
+    let (size, align) = (size_of::<T>(), align_of::<T>());
+    let none = std::ptr::null();
+    let memory = unsafe { krealloc_node_align(none, size, align, GFP_KERNEL, NUMA_NO_NODE) };
+    let object = memory.cast::<T>();
+    if !object.is_null() {
+        unsafe { object.write(value) };
+    }
+    object
+}
+
+/// Frees what [`new_object`] gave, or what a driver has allocated.
+pub(crate) unsafe fn free_object<T>(object: *mut T) {
+    unsafe { krealloc_node_align(object.cast(), 0, 8, 0, NUMA_NO_NODE) };
 }
 
 pub unsafe extern "C" fn is_vmalloc_addr(_x: *const c_void) -> bool {

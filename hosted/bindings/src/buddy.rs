@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 
 use ffi::*;
+use pin_init::Zeroable;
 
 use crate::{
     errno::*,
@@ -24,7 +25,7 @@ pub const GPU_BUDDY_CLEARED: c_ulong = 1 << 4;
 pub const GPU_BUDDY_TRIM_DISABLE: c_ulong = 1 << 5;
 
 #[repr(C)]
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Zeroable)]
 pub struct list_head {
     pub next: *mut list_head,
     pub prev: *mut list_head,
@@ -39,7 +40,8 @@ pub unsafe extern "C" fn INIT_LIST_HEAD(list: *mut list_head) {
     };
 }
 
-unsafe fn list_add_tail(new: *mut list_head, head: *mut list_head) {
+/// Puts `new` before `head`.
+pub(crate) unsafe fn list_add_tail(new: *mut list_head, head: *mut list_head) {
     unsafe {
         let prev = (*head).prev;
         new.write(list_head { next: head, prev });

@@ -55,6 +55,11 @@ pub unsafe extern "C" fn faux_device_create(
     if with(|m| m.fails("faux_device_create")) {
         return std::ptr::null_mut();
     }
+    new_faux_device(parent)
+}
+
+/// A device with one reference.
+pub(crate) fn new_faux_device(parent: *mut device) -> *mut faux_device {
     Box::into_raw(Box::new(faux_device {
         dev: device::new(parent),
     }))
@@ -63,6 +68,12 @@ pub unsafe extern "C" fn faux_device_create(
 pub unsafe extern "C" fn faux_device_destroy(faux_dev: *mut faux_device) {
     might_sleep("faux_device_destroy");
     let dev = unsafe { &raw mut (*faux_dev).dev };
+    unsafe { release_all(dev) };
+    unsafe { put_device(dev) };
+}
+
+/// Releases what a device has, as when its driver goes.
+pub(crate) unsafe fn release_all(dev: *mut device) {
     // The last one first.
     while let Some(node) = with(|_| unsafe { (*dev).resources.pop() }) {
         unsafe {
@@ -74,7 +85,6 @@ pub unsafe extern "C" fn faux_device_destroy(faux_dev: *mut faux_device) {
             }
         }
     }
-    unsafe { put_device(dev) };
 }
 
 pub unsafe extern "C" fn get_device(dev: *mut device) -> *mut device {

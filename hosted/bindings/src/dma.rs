@@ -4,6 +4,7 @@
 //!
 //! Real: `dma_map_page()` and ranges of IOVA, if the machine has an IOMMU; what is mapped is to be unmapped, as it was
 //! mapped. What a device reads or writes goes through [`dma_read`] and [`dma_write`], which find out what is not mapped for it.
+//! A resource, which is another device's memory, has an address of its own, and no content: see [`dma_resource`].
 //! Not simulated: masks, coherent allocations, bounce buffers, caches.
 
 use std::collections::BTreeMap;
@@ -83,22 +84,36 @@ struct Iova {
     synced: usize,
 }
 
+/// Something that is no memory of the system, and that a device can reach.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Resource {
+    addr: dma_addr_t,
+    device: usize,
+    size: usize,
+    direction: dma_data_direction,
+}
+
 /// What devices can reach on a machine.
 #[derive(Default)]
 pub(crate) struct Dma {
     iommu: bool,
     /// Pages by themselves. Several mappings may have one address.
     mapped: Vec<(u64, Mapping)>,
+    resources: Vec<Resource>,
     ranges: BTreeMap<u64, Iova>,
 }
 
 impl Dma {
     /// What is still mapped, in words.
     pub(crate) fn in_use(&self) -> Option<String> {
-        match (self.mapped.len(), self.ranges.len()) {
-            (0, 0) => None,
-            (mapped, ranges) => Some(format!(
+        match (self.mapped.len(), self.ranges.len(), self.resources.len()) {
+            (0, 0, 0) => None,
+            (mapped, ranges, 0) => Some(format!(
                 "{mapped} pages that are mapped for a device, and {ranges} ranges of its addresses"
+            )),
+            (mapped, ranges, resources) => Some(format!(
+                "{mapped} pages and {resources} resources that are mapped for a device, and {ranges} ranges of its \
+                 addresses"
             )),
         }
     }
@@ -213,6 +228,76 @@ pub unsafe extern "C" fn dma_mapping_error(_dev: *mut device, dma_addr: dma_addr
         dma_addr_t::MAX => -(ENOMEM as c_int),
         _ => 0,
     }
+}
+
+/// Where devices see what is no memory of the system: elsewhere than CPUs do.
+const FIRST_RESOURCE: u64 = 1 << 57;
+
+/// Which physical address a device reaches that uses `len` bytes at `addr`, which it has mapped with
+/// [`dma_map_resource`] for this direction.
+pub fn dma_resource(addr: u64, len: usize, direction: dma_data_direction) -> Option<phys_addr_t> {
+    let found = with(|m| {
+        m.dma.resources.iter().any(|resource| {
+            let offset = addr.checked_sub(resource.addr);
+            let end = offset.and_then(|offset| offset.checked_add(len as u64));
+            end.is_some_and(|end| end <= resource.size as u64) && resource.direction == direction
+        })
+    });
+    if !found {
+        report("a device uses a resource that is not mapped for it, or for another direction");
+    }
+    found.then(|| addr - FIRST_RESOURCE)
+}
+
+pub unsafe extern "C" fn dma_map_resource(
+    dev: *mut device,
+    phys_addr: phys_addr_t,
+    size: usize,
+    direction: dma_data_direction,
+    _attrs: c_ulong,
+) -> dma_addr_t {
+    with(|m| {
+        if m.fails("dma_map_resource") {
+            return dma_addr_t::MAX;
+        }
+        if phys_addr >= 1 << 52 {
+            report("a resource is mapped where no physical addresses are");
+        }
+        let addr = FIRST_RESOURCE + phys_addr;
+        m.dma.resources.push(Resource {
+            addr,
+            device: dev as usize,
+            size,
+            direction,
+        });
+        addr
+    })
+}
+
+pub unsafe extern "C" fn dma_unmap_resource(
+    dev: *mut device,
+    addr: dma_addr_t,
+    size: usize,
+    direction: dma_data_direction,
+    _attrs: c_ulong,
+) {
+    with(|m| {
+        let mapped = Resource {
+            addr,
+            device: dev as usize,
+            size,
+            direction,
+        };
+        let resources = &mut m.dma.resources;
+        match resources.iter().position(|other| *other == mapped) {
+            Some(i) => {
+                resources.swap_remove(i);
+            }
+            None => report(
+                "a resource is unmapped that was not mapped for this device, with this size and direction",
+            ),
+        }
+    });
 }
 
 /// Where the addresses of devices begin, if there is an IOMMU: where nothing else is.

@@ -31,6 +31,7 @@ mod device_private;
 mod devices;
 mod dma;
 mod driver;
+mod drm;
 mod files;
 
 mod hmm;
@@ -60,8 +61,13 @@ pub mod sim {
     pub use crate::{
         debugfs::{debugfs, read_debugfs},
         device_private::coherent_memory,
-        dma::{dma_read, dma_write, iommu},
+        dma::{dma_read, dma_resource, dma_write, iommu},
         driver::Module,
+        drm::{
+            fence::{fence, signal_fence},
+            util::{owner_list, shrink},
+            DrmDevice,
+        },
         files::OpenFile,
         host::explore,
         machine::{changes, for_each_failure, for_each_failure_of, run, spawn, Change, Thread},
@@ -91,6 +97,24 @@ pub use self::{
     device_private::*,
     devices::*,
     dma::*,
+    drm::{
+        __BindgenBitfieldUnit, dma_fence, dma_fence_get, dma_fence_is_signaled, dma_fence_put,
+        dma_fence_wait_timeout, drm_dev_enter, drm_dev_exit, drm_dev_get, drm_dev_put,
+        drm_dev_unplug, drm_device, drm_interconnect_protocol,
+        drm_interconnect_protocol_DRM_INTERCONNECT_DRIVER,
+        drm_interconnect_protocol_DRM_INTERCONNECT_SYSTEM, drm_pagemap, drm_pagemap_acquire_owner,
+        drm_pagemap_addr, drm_pagemap_cache, drm_pagemap_cache_create_devm,
+        drm_pagemap_cache_lock_lookup, drm_pagemap_cache_set_pagemap,
+        drm_pagemap_cache_unlock_lookup, drm_pagemap_destroy, drm_pagemap_dev_hold,
+        drm_pagemap_devmem, drm_pagemap_devmem_init, drm_pagemap_devmem_ops,
+        drm_pagemap_evict_to_ram, drm_pagemap_get, drm_pagemap_get_from_cache,
+        drm_pagemap_get_from_cache_if_active, drm_pagemap_get_unless_zero, drm_pagemap_init,
+        drm_pagemap_migrate_details, drm_pagemap_migrate_to_devmem, drm_pagemap_ops,
+        drm_pagemap_owner, drm_pagemap_owner_list, drm_pagemap_page_to_dpagemap,
+        drm_pagemap_pagemap_ops_get, drm_pagemap_peer, drm_pagemap_populate_mm, drm_pagemap_put,
+        drm_pagemap_reinit, drm_pagemap_release_owner, drm_pagemap_shrinker,
+        drm_pagemap_shrinker_create_devm,
+    },
     errno::*,
     files::*,
     hmm::*,

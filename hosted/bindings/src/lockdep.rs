@@ -28,6 +28,11 @@ pub(crate) const FS_RECLAIM: Class = 2;
 /// Notifiers are being called.
 pub(crate) const MMU_NOTIFIER: Class = 3;
 
+/// The locks of drm_pagemap, which C makes.
+pub(crate) const DRM_PAGEMAP_LOOKUP: Class = 4;
+pub(crate) const DRM_PAGEMAP_CACHE: Class = 5;
+pub(crate) const DRM_PAGEMAP_SHRINKER: Class = 6;
+
 /// What is known on a machine.
 pub(crate) struct Orders {
     names: BTreeMap<Class, String>,
@@ -41,6 +46,9 @@ impl Default for Orders {
             (MMAP_LOCK, "mmap_lock"),
             (FS_RECLAIM, "fs_reclaim"),
             (MMU_NOTIFIER, "mmu_notifier_invalidate_range_start"),
+            (DRM_PAGEMAP_LOOKUP, "cache->lookup_mutex"),
+            (DRM_PAGEMAP_CACHE, "cache->lock"),
+            (DRM_PAGEMAP_SHRINKER, "shrinker->lock"),
         ];
         let mut orders = Self {
             names: names.map(|(class, name)| (class, name.to_owned())).into(),

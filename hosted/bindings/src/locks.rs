@@ -14,6 +14,7 @@ use ffi::*;
 use pin_init::Zeroable;
 
 use crate::{
+    errno::*,
     lockdep,
     machine::{atomic, might_sleep, with},
     report::{fatal, report},
@@ -82,6 +83,26 @@ unsafe fn release(owner: *mut usize, what: &str) {
     });
 }
 
+impl mutex {
+    /// One of C's own, whose class has a name.
+    pub(crate) fn of_class(class: lockdep::Class) -> Self {
+        Self {
+            owner: 0,
+            class: std::ptr::without_provenance_mut(class),
+        }
+    }
+}
+
+impl spinlock {
+    /// One of C's own, whose class has a name.
+    pub(crate) fn of_class(class: lockdep::Class) -> Self {
+        Self {
+            owner: 0,
+            class: std::ptr::without_provenance_mut(class),
+        }
+    }
+}
+
 /// Remembers what the locks of a class are called.
 unsafe fn new_lock(name: *const c_char, key: *mut lock_class_key) {
     let name = unsafe { CStr::from_ptr(name.cast()) };
@@ -101,6 +122,15 @@ pub unsafe extern "C" fn mutex_lock(lock: *mut mutex) {
     might_sleep("mutex_lock");
     lockdep::acquire(unsafe { (*lock).class } as usize);
     unsafe { acquire(&raw mut (*lock).owner, "mutex") };
+}
+
+/// There are no signals, but it may be made to fail.
+pub unsafe extern "C" fn mutex_lock_interruptible(lock: *mut mutex) -> c_int {
+    if with(|m| m.fails("mutex_lock_interruptible")) {
+        return -(EINTR as c_int);
+    }
+    unsafe { mutex_lock(lock) };
+    0
 }
 
 pub unsafe extern "C" fn mutex_trylock(lock: *mut mutex) -> c_int {
@@ -224,6 +254,34 @@ pub unsafe extern "C" fn complete_all(x: *mut completion) {
     });
 }
 
+pub unsafe extern "C" fn reinit_completion(x: *mut completion) {
+    with(|_| unsafe { (*x).done = 0 });
+}
+
+pub unsafe extern "C" fn completion_done(x: *mut completion) -> bool {
+    with(|_| unsafe { (*x).done != 0 })
+}
+
+pub unsafe extern "C" fn try_wait_for_completion(x: *mut completion) -> bool {
+    with(|_| unsafe {
+        // What was completed for all stays so.
+        if !matches!((*x).done, 0 | c_uint::MAX) {
+            (*x).done -= 1;
+            return true;
+        }
+        (*x).done != 0
+    })
+}
+
+/// There are no signals, but it may be made to fail.
+pub unsafe extern "C" fn wait_for_completion_interruptible(x: *mut completion) -> c_int {
+    if with(|m| m.fails("wait_for_completion_interruptible")) {
+        return -(ERESTARTSYS as c_int);
+    }
+    unsafe { wait_for_completion(x) };
+    0
+}
+
 pub unsafe extern "C" fn wait_for_completion(x: *mut completion) {
     might_sleep("wait_for_completion");
     with(|m| {
@@ -279,4 +337,30 @@ pub unsafe extern "C" fn refcount_dec_and_test(r: *mut refcount_t) -> bool {
         report("a reference count falls below zero");
     }
     old == 1
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Default, Zeroable)]
+pub struct kref {
+    pub refcount: refcount_t,
+}
+
+pub(crate) unsafe fn kref_init(kref: *mut kref) {
+    unsafe { refcount_set(&raw mut (*kref).refcount, 1) };
+}
+
+pub(crate) unsafe fn kref_get(kref: *mut kref) {
+    unsafe { refcount_inc(&raw mut (*kref).refcount) };
+}
+
+pub(crate) unsafe fn kref_get_unless_zero(kref: *mut kref) -> bool {
+    let counter = unsafe { counter(&raw mut (*kref).refcount) };
+    let more = |n: i32| (n > 0).then_some(n + 1);
+    let result = counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+    result.is_ok()
+}
+
+/// Gives a reference up. Tells whether it was the last one.
+pub(crate) unsafe fn kref_put(kref: *mut kref) -> bool {
+    unsafe { refcount_dec_and_test(&raw mut (*kref).refcount) }
 }

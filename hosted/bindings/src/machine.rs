@@ -7,7 +7,7 @@
 
 use std::{
     any::Any,
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     ops::{Deref, DerefMut},
     panic::{catch_unwind, resume_unwind, AssertUnwindSafe},
     sync::{
@@ -25,6 +25,7 @@ use crate::{
     debugfs::Entries,
     device_private::{Pages, Physical},
     dma::Dma,
+    drm::Drm,
     files::miscdevice,
     lockdep::Orders,
     mm::mm,
@@ -47,6 +48,10 @@ pub(crate) struct State {
     pub(crate) pagemaps: BTreeMap<usize, Pages>,
     /// Address spaces that have users.
     pub(crate) mms: Vec<*mut mm_struct>,
+    /// All address spaces that somebody has a reference to, with users or without.
+    pub(crate) known_mms: BTreeSet<usize>,
+    /// What belongs to DRM.
+    pub(crate) drm: Drm,
     /// Devices that can be opened.
     pub(crate) devices: HashMap<String, *mut miscdevice>,
     /// What is in debugfs.
@@ -362,6 +367,7 @@ impl State {
                 .map(|_| "a registered pagemap".to_owned()),
         );
         left.extend(self.dma.in_use());
+        left.extend(self.drm.in_use());
         match self.resources.in_use() {
             0 => {}
             nr => left.push(format!("{nr} requested ranges of physical addresses")),

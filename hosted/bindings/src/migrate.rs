@@ -753,6 +753,32 @@ pub unsafe extern "C" fn migrate_device_range(
     0
 }
 
+#[cfg(dpmem_offset)]
+pub unsafe extern "C" fn migrate_device_offsets(
+    src_pfns: *mut c_ulong,
+    pgmap: *mut dev_pagemap,
+    npages: c_ulong,
+) -> c_int {
+    let offsets = unsafe { std::slice::from_raw_parts(src_pfns, npages) }.to_vec();
+    let page = |m: &mut Locked<'_>, i: usize| {
+        let offset = offsets.get(i).copied().unwrap_or(usize::MAX);
+        page_at(m, pgmap, offset, "migrate_device_offsets")
+    };
+    unsafe { device_range(src_pfns, npages, page) };
+    0
+}
+
+#[cfg(not(dpmem_offset))]
+pub unsafe extern "C" fn migrate_device_pfns(src_pfns: *mut c_ulong, npages: c_ulong) -> c_int {
+    let pfns = unsafe { std::slice::from_raw_parts(src_pfns, npages) }.to_vec();
+    let page = |_: &mut Locked<'_>, i: usize| match pfns.get(i) {
+        Some(pfn) => unsafe { pfn_to_page(*pfn) },
+        None => null_mut(),
+    };
+    unsafe { device_range(src_pfns, npages, page) };
+    0
+}
+
 pub unsafe extern "C" fn migrate_device_pages(
     src_pfns: *mut c_ulong,
     dst_pfns: *mut c_ulong,

@@ -139,7 +139,10 @@ pub(crate) fn new_mm() -> *mut mm_struct {
         subscriptions: Subscriptions::new(),
         _not_send: std::ptr::null_mut(),
     }));
-    with(|m| m.mms.push(mm));
+    with(|m| {
+        m.mms.push(mm);
+        m.known_mms.insert(mm as usize);
+    });
     mm
 }
 
@@ -167,6 +170,7 @@ pub unsafe extern "C" fn mmdrop(space: *mut mm_struct) {
         space.count == 0
     });
     if last {
+        with(|m| m.known_mms.remove(&(space as usize)));
         let space = unsafe { Box::from_raw(space) };
         if !space.readers.is_empty() || space.writer != 0 {
             report("an address space is freed whose lock is held");

@@ -33,6 +33,11 @@ pub unsafe extern "C" fn ktime_get() -> ktime_t {
     i64::try_from(since.as_nanos()).unwrap_or(i64::MAX) + with(|m| m.slept)
 }
 
+/// What a clock says that counts jiffies.
+pub(crate) fn jiffies() -> u64 {
+    unsafe { ktime_get() as u64 / u64::from(NSEC_PER_MSEC) }
+}
+
 pub unsafe extern "C" fn ktime_to_us(kt: ktime_t) -> i64 {
     kt / 1_000
 }
