@@ -9,76 +9,16 @@ mod gpu;
 
 use bindings::{
     sim::{
-        self, explore, fence, for_each_failure, for_each_failure_of, iommu, owner_list, run,
-        shrink, signal_fence, spawn, splits, Errno, Mapped, Process, HUGE_PAGE_SIZE, PAGE_SIZE,
+        self, fence, for_each_failure, for_each_failure_of, iommu, owner_list, run, shrink,
+        signal_fence, spawn, splits, Errno, Mapped, Process, HUGE_PAGE_SIZE,
     },
     *,
 };
-use gpu::{bo_put, kfree, Gpu};
+use gpu::*;
 use std::{
     panic::{catch_unwind, AssertUnwindSafe},
     sync::{atomic::Ordering::SeqCst, Arc},
 };
-
-/// How much memory the cards have: room for two large folios.
-const NR: usize = 1024;
-
-fn error(err: u32) -> i32 {
-    -(err as i32)
-}
-
-fn card() -> Box<Gpu> {
-    Gpu::new(NR, Box::leak(owner_list())).expect("nothing fails")
-}
-
-fn two_cards() -> (Box<Gpu>, Box<Gpu>) {
-    let owners = Box::leak(owner_list());
-    let one = Gpu::new(NR, owners).expect("nothing fails");
-    let two = Gpu::new(NR, owners).expect("nothing fails");
-    (one, two)
-}
-
-/// A process with `nr` pages of memory, each with its number in it.
-fn process(nr: usize) -> (Process, usize) {
-    let process = Process::new();
-    let memory = process.mmap(nr * PAGE_SIZE);
-    fill(&process, memory, nr);
-    (process, memory)
-}
-
-fn fill(process: &Process, memory: usize, nr: usize) {
-    for i in 0..nr {
-        let bytes = [1 + (i % 251) as u8; 64];
-        process.write(memory + i * PAGE_SIZE, &bytes).unwrap();
-    }
-}
-
-/// Whether each page has what [`fill`] wrote.
-fn check(process: &Process, memory: usize, nr: usize) {
-    for i in 0..nr {
-        let mut bytes = [0; 64];
-        process.read(memory + i * PAGE_SIZE, &mut bytes).unwrap();
-        assert_eq!(bytes, [1 + (i % 251) as u8; 64], "page {i}");
-    }
-}
-
-/// Memory of a process that is a huge page.
-fn huge_process() -> (Process, usize) {
-    let process = Process::new();
-    let memory = process.mmap(HUGE_PAGE_SIZE);
-    process.madvise_hugepage(memory, HUGE_PAGE_SIZE);
-    fill(&process, memory, 512);
-    assert!(process.is_huge(memory));
-    (process, memory)
-}
-
-fn is_on_device(process: &Process, at: usize) -> bool {
-    matches!(process.mapped(at), Mapped::Device(..))
-}
-
-fn len(nr: usize) -> usize {
-    nr * PAGE_SIZE
-}
 
 /// Runs `f`, which must be reported, in these words.
 fn reported(words: &str, f: impl FnOnce()) {
@@ -559,51 +499,6 @@ fn whatever_fails_with_large_folios() {
         }
         gpu.migrate(&process, memory, HUGE_PAGE_SIZE);
         gpu.evict();
-    });
-}
-
-#[test]
-fn faults_and_evictions_at_once() {
-    explore(200, || {
-        run(|| {
-            let gpu = Arc::new(card());
-            let (process, memory) = process(4);
-            let process = Arc::new(process);
-            assert_eq!(gpu.migrate(&process, memory, len(4)), 0);
-            let evicts = {
-                let gpu = gpu.clone();
-                spawn(move || gpu.evict())
-            };
-            let reads = {
-                let process = process.clone();
-                spawn(move || check(&process, memory, 4))
-            };
-            evicts.join();
-            reads.join();
-            check(&process, memory, 4);
-            assert_eq!((gpu.used(), gpu.released()), (0, 1));
-        });
-    });
-}
-
-#[test]
-fn a_pagemap_is_wanted_while_memory_is_short() {
-    explore(200, || {
-        run(|| {
-            let gpu = Arc::new(card());
-            let shrinks = spawn(|| shrink(1));
-            let uses = {
-                let gpu = gpu.clone();
-                spawn(move || {
-                    for _ in 0..2 {
-                        let pagemap = gpu.pagemap().unwrap();
-                        unsafe { drm_pagemap_put(pagemap) };
-                    }
-                })
-            };
-            shrinks.join();
-            uses.join();
-        });
     });
 }
 

@@ -7,9 +7,14 @@
 
 // What is true of the pointers of a driver of C's is said in one place.
 #![allow(clippy::undocumented_unsafe_blocks, clippy::missing_safety_doc)]
+// Not each test uses all of it.
+#![allow(dead_code)]
 
 use bindings::{
-    sim::{dma_read, dma_resource, dma_write, DrmDevice, Process, PAGE_SIZE},
+    sim::{
+        dma_read, dma_resource, dma_write, owner_list, DrmDevice, Mapped, Process, HUGE_PAGE_SIZE,
+        PAGE_SIZE,
+    },
     *,
 };
 use ffi::{c_int, c_uint, c_ulong, c_void};
@@ -26,6 +31,66 @@ use std::{
 pub const DMA_FROM_DEVICE: dma_data_direction = dma_data_direction::DMA_FROM_DEVICE;
 #[cfg(not(newtype_enums))]
 pub const DMA_FROM_DEVICE: dma_data_direction = dma_data_direction_DMA_FROM_DEVICE;
+
+/// How much memory the cards have: room for two large folios.
+pub const NR: usize = 1024;
+
+pub fn error(err: u32) -> i32 {
+    -(err as i32)
+}
+
+pub fn card() -> Box<Gpu> {
+    Gpu::new(NR, Box::leak(owner_list())).expect("nothing fails")
+}
+
+pub fn two_cards() -> (Box<Gpu>, Box<Gpu>) {
+    let owners = Box::leak(owner_list());
+    let one = Gpu::new(NR, owners).expect("nothing fails");
+    let two = Gpu::new(NR, owners).expect("nothing fails");
+    (one, two)
+}
+
+/// A process with `nr` pages of memory, each with its number in it.
+pub fn process(nr: usize) -> (Process, usize) {
+    let process = Process::new();
+    let memory = process.mmap(nr * PAGE_SIZE);
+    fill(&process, memory, nr);
+    (process, memory)
+}
+
+pub fn fill(process: &Process, memory: usize, nr: usize) {
+    for i in 0..nr {
+        let bytes = [1 + (i % 251) as u8; 64];
+        process.write(memory + i * PAGE_SIZE, &bytes).unwrap();
+    }
+}
+
+/// Whether each page has what [`fill`] wrote.
+pub fn check(process: &Process, memory: usize, nr: usize) {
+    for i in 0..nr {
+        let mut bytes = [0; 64];
+        process.read(memory + i * PAGE_SIZE, &mut bytes).unwrap();
+        assert_eq!(bytes, [1 + (i % 251) as u8; 64], "page {i}");
+    }
+}
+
+/// Memory of a process that is a huge page.
+pub fn huge_process() -> (Process, usize) {
+    let process = Process::new();
+    let memory = process.mmap(HUGE_PAGE_SIZE);
+    process.madvise_hugepage(memory, HUGE_PAGE_SIZE);
+    fill(&process, memory, 512);
+    assert!(process.is_huge(memory));
+    (process, memory)
+}
+
+pub fn is_on_device(process: &Process, at: usize) -> bool {
+    matches!(process.mapped(at), Mapped::Device(..))
+}
+
+pub fn len(nr: usize) -> usize {
+    nr * PAGE_SIZE
+}
 
 /// The interconnect between cards.
 const PEER: u64 = drm_interconnect_protocol_DRM_INTERCONNECT_DRIVER as u64;
@@ -498,7 +563,7 @@ unsafe extern "C" fn populate_mm(
         if !drm_dev_enter(gpu.drm.as_ptr(), &raw mut idx) {
             return errno(ENODEV);
         }
-        let bo = gpu.new_bo(dpagemap, mm, (end - start) as usize);
+        let bo = gpu.new_bo(dpagemap, mm, end - start);
         let mut result = errno(ENOMEM);
         if !bo.is_null() {
             let mut details: drm_pagemap_migrate_details = std::mem::zeroed();
@@ -537,7 +602,7 @@ unsafe extern "C" fn populate(
         if fails(&(*bo.gpu).fail_populate) {
             return errno(EIO);
         }
-        assert_eq!(npages as usize, bo.nr);
+        assert_eq!(npages, bo.nr);
         #[cfg(dpmem_offset)]
         let first = bo.first;
         #[cfg(not(dpmem_offset))]
@@ -572,7 +637,7 @@ unsafe extern "C" fn copy_to_devmem(
             return errno(EIO);
         }
         let mut i = 0;
-        while i < npages as usize {
+        while i < npages {
             let (page, addr) = (*pages.add(i), *addrs.add(i));
             if page.is_null() {
                 i += 1;
@@ -605,7 +670,7 @@ unsafe extern "C" fn copy_to_ram(
 ) -> c_int {
     unsafe {
         let mut i = 0;
-        while i < npages as usize {
+        while i < npages {
             let (page, addr) = (*pages.add(i), *addrs.add(i));
             i += 1;
             if page.is_null() || addr.addr == 0 {

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What happens to device memory while others use it, in any order: with `--features shuttle`, in hundreds of orders, which
+//! are the same each time.
+
+// What is true of the pointers of a driver of C's is said in one place.
+#![allow(clippy::undocumented_unsafe_blocks)]
+
+mod gpu;
+
+use bindings::{
+    sim::{explore, run, shrink, spawn, PAGE_SIZE},
+    *,
+};
+use gpu::*;
+use std::sync::{atomic::Ordering::SeqCst, Arc};
+
+/// How many orders are tried.
+const TIMES: usize = 300;
+
+#[test]
+fn faults_and_evictions() {
+    explore(TIMES, || {
+        run(|| {
+            let gpu = Arc::new(card());
+            let (process, memory) = process(4);
+            let process = Arc::new(process);
+            assert_eq!(gpu.migrate(&process, memory, len(4)), 0);
+            let evicts = {
+                let gpu = gpu.clone();
+                spawn(move || gpu.evict())
+            };
+            let reads = {
+                let process = process.clone();
+                spawn(move || check(&process, memory, 4))
+            };
+            evicts.join();
+            reads.join();
+            check(&process, memory, 4);
+            assert_eq!((gpu.used(), gpu.released()), (0, 1));
+        });
+    });
+}
+
+#[test]
+fn two_devices_want_the_same() {
+    explore(TIMES, || {
+        run(|| {
+            let (one, two) = two_cards();
+            let (one, two) = (Arc::new(one), Arc::new(two));
+            let (process, memory) = process(2);
+            let process = Arc::new(process);
+            let other = {
+                let (two, process) = (two.clone(), process.clone());
+                spawn(move || two.migrate(&process, memory, len(2)))
+            };
+            let first = one.migrate(&process, memory, len(2));
+            let results = [first, other.join()];
+            assert!(results
+                .iter()
+                .all(|result| [0, error(EBUSY)].contains(result)));
+            check(&process, memory, 2);
+            assert_eq!((one.used(), two.used()), (0, 0));
+        });
+    });
+}
+
+#[test]
+fn a_process_exits_while_its_memory_is_evicted() {
+    explore(TIMES, || {
+        run(|| {
+            let gpu = Arc::new(card());
+            let (process, memory) = process(2);
+            assert_eq!(gpu.migrate(&process, memory, len(2)), 0);
+            let evicts = {
+                let gpu = gpu.clone();
+                spawn(move || gpu.evict())
+            };
+            drop(process);
+            let result = evicts.join();
+            assert!([0, error(EFAULT), error(EBUSY)].contains(&result));
+            assert_eq!((gpu.used(), gpu.released()), (0, 1));
+        });
+    });
+}
+
+#[test]
+fn a_device_goes_while_it_is_used() {
+    explore(TIMES, || {
+        run(|| {
+            let gpu = Arc::new(card());
+            let (process, memory) = process(2);
+            let process = Arc::new(process);
+            let kept = gpu.pagemap().unwrap();
+            let uses = {
+                let (process, kept) = (process.clone(), kept as usize);
+                spawn(move || {
+                    process.run(|| unsafe {
+                        let mm = (*get_current()).mm;
+                        let (start, end) = (memory, memory + 2 * PAGE_SIZE);
+                        drm_pagemap_populate_mm(kept as *mut drm_pagemap, start, end, mm, 0)
+                    })
+                })
+            };
+            gpu.drm.unbind();
+            assert!([0, error(ENODEV), error(EBUSY)].contains(&uses.join()));
+            assert_eq!(gpu.used(), 0);
+            check(&process, memory, 2);
+            unsafe { drm_pagemap_put(kept) };
+        });
+    });
+}
+
+#[test]
+fn a_pagemap_is_wanted_while_memory_is_short() {
+    explore(TIMES, || {
+        run(|| {
+            let gpu = Arc::new(card());
+            let shrinks = spawn(|| shrink(1));
+            let uses = {
+                let gpu = gpu.clone();
+                spawn(move || {
+                    for _ in 0..2 {
+                        let pagemap = gpu.pagemap().unwrap();
+                        unsafe { drm_pagemap_put(pagemap) };
+                    }
+                })
+            };
+            let freed = shrinks.join();
+            uses.join();
+            assert!(freed <= 1 && gpu.pagemaps.load(SeqCst) > 0);
+        });
+    });
+}
