@@ -64,6 +64,8 @@ unsafe fn reallocate(
         if !new.is_null() {
             unsafe { new.copy_from_nonoverlapping(old, old_size.min(size)) };
         }
+        // Whoever uses it still is not to find what was there.
+        unsafe { old.write_bytes(0x6b, old_size) };
         unsafe { dealloc(old, Layout::from_size_align_unchecked(old_size, old_align)) };
     }
     new.cast()

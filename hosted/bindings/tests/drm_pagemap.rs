@@ -255,23 +255,70 @@ fn a_large_folio_that_is_split() {
     });
 }
 
-/// There is one way to run out of memory for a large folio, and it is taken in turn with all others.
 #[test]
 fn no_large_folio_at_home() {
+    let mut seen = Vec::new();
     for_each_failure_of(&["folio_alloc"], || {
         let gpu = card();
         let (process, memory) = huge_process();
         assert_eq!(gpu.migrate(&process, memory, HUGE_PAGE_SIZE), 0);
         check(&process, memory, 512);
         assert_eq!((gpu.used(), gpu.released()), (0, 1));
+        seen.push((splits().len(), gpu.copies.1.load(SeqCst)));
     });
+    // Single pages will do for a CPU.
+    assert_eq!(seen, [(0, 1), (1, 512)]);
+    seen.clear();
     for_each_failure_of(&["folio_alloc"], || {
         let gpu = card();
         let (process, memory) = huge_process();
         assert_eq!(gpu.migrate(&process, memory, HUGE_PAGE_SIZE), 0);
-        // An eviction does not split, but tries again.
         assert_eq!(gpu.evict(), 0);
         check(&process, memory, 512);
+        seen.push((splits().len(), gpu.copies.1.load(SeqCst)));
+    });
+    // An eviction copies them in vain, as it cannot split, and tries again.
+    assert_eq!(seen, [(0, 1), (0, 513)]);
+}
+
+#[test]
+fn all_or_nothing() {
+    let mut results = Vec::new();
+    for_each_failure_of(&["folio_trylock", "migrate_folio"], || {
+        let gpu = card();
+        let (process, memory) = process(4);
+        let result = gpu.migrate(&process, memory, len(4));
+        results.push(result);
+        let there = (0..4).filter(|i| is_on_device(&process, memory + len(*i)));
+        // What does not move at the last moment stays alone.
+        assert!([0, 3, 4].contains(&there.count()));
+        assert_eq!(gpu.copies.0.load(SeqCst) > 0, result == 0 || gpu.used() > 0);
+        check(&process, memory, 4);
+    });
+    assert_eq!(results[0], 0);
+    // The rest of the failures are on the way back.
+    assert_eq!(results[1..9], [error(EBUSY); 8]);
+    assert!(results[9..].iter().all(|result| *result == 0));
+}
+
+#[test]
+fn two_allocations_side_by_side() {
+    run(|| {
+        let gpu = card();
+        let (process, memory) = process(8);
+        assert_eq!(memory % len(8), 0);
+        assert_eq!(gpu.migrate(&process, memory, len(2)), 0);
+        assert_eq!(gpu.migrate(&process, memory + len(2), len(4)), 0);
+        // What is looked at is as large as the second, and begins where that much does.
+        process.read(memory + len(3), &mut [0]).unwrap();
+        let there = |i: usize| is_on_device(&process, memory + len(i));
+        assert_eq!(
+            [0, 1, 2, 3, 4, 5].map(there),
+            [true, true, false, false, true, true]
+        );
+        assert_eq!(gpu.released(), 0);
+        check(&process, memory, 8);
+        assert_eq!((gpu.used(), gpu.released()), (0, 2));
     });
 }
 

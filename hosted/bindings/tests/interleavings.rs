@@ -132,3 +132,24 @@ fn a_pagemap_is_wanted_while_memory_is_short() {
         });
     });
 }
+
+#[test]
+fn two_want_a_pagemap() {
+    explore(TIMES, || {
+        run(|| {
+            let gpu = Arc::new(card());
+            let uses = [(); 2].map(|()| {
+                let gpu = gpu.clone();
+                spawn(move || {
+                    for _ in 0..2 {
+                        let pagemap = gpu.pagemap().unwrap();
+                        unsafe { drm_pagemap_put(pagemap) };
+                    }
+                })
+            });
+            uses.into_iter().for_each(|uses| uses.join());
+            // There is one, whoever came first.
+            assert_eq!(gpu.pagemaps.load(SeqCst), 1);
+        });
+    });
+}
