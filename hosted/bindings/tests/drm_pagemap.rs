@@ -558,10 +558,22 @@ fn sleeping_in_destroy() {
             let gpu = card();
             gpu.sleeps_in_destroy.store(true, SeqCst);
             let pagemap = gpu.pagemap().unwrap();
-            gpu.drm.unplug();
             unsafe { drm_pagemap_put(pagemap) };
+            assert_eq!(shrink(1), 1);
         },
     );
+}
+
+/// In C, the cache is looked at when the device is unbound, and the pagemap may be freed by then.
+#[test]
+fn the_last_reference_between_unplugging_and_unbinding() {
+    reported("a cache has a pagemap that was destroyed", || {
+        let gpu = card();
+        let pagemap = gpu.pagemap().unwrap();
+        gpu.drm.unplug();
+        unsafe { drm_pagemap_put(pagemap) };
+        gpu.drm.unbind();
+    });
 }
 
 #[test]

@@ -72,6 +72,18 @@ fn check(m: &mut Locked<'_>, cache: *mut drm_pagemap_cache, what: &str) {
     }
 }
 
+/// The pagemap of a cache, whose lock is held. One that lost its last reference after the device was unplugged is destroyed,
+/// and C looks at it nevertheless.
+unsafe fn cached(cache: *mut drm_pagemap_cache) -> *mut drm_pagemap {
+    let dpagemap = unsafe { (*cache).dpagemap };
+    if dpagemap.is_null() || with(|m| m.drm.lent(dpagemap as usize, 1)).is_some() {
+        return dpagemap;
+    }
+    report("a cache has a pagemap that was destroyed: the last reference went after the device");
+    unsafe { (*cache).dpagemap = null_mut() };
+    null_mut()
+}
+
 /// Takes an idle pagemap from its shrinker, if that has it still.
 unsafe fn cancel(dpagemap: *mut drm_pagemap) -> bool {
     unsafe {
@@ -91,7 +103,8 @@ unsafe extern "C" fn cache_fini(cache: *mut c_void) {
     let cache = cache.cast::<drm_pagemap_cache>();
     unsafe {
         spin_lock(&raw mut (*cache).lock);
-        let dpagemap = std::mem::replace(&mut (*cache).dpagemap, null_mut());
+        let dpagemap = cached(cache);
+        (*cache).dpagemap = null_mut();
         let idle = !dpagemap.is_null() && cancel(dpagemap);
         spin_unlock(&raw mut (*cache).lock);
         if idle {
@@ -141,7 +154,7 @@ pub unsafe extern "C" fn drm_pagemap_get_from_cache(
         mutex_assert_is_held(&raw mut (*cache).lookup_mutex);
         loop {
             spin_lock(&raw mut (*cache).lock);
-            let dpagemap = (*cache).dpagemap;
+            let dpagemap = cached(cache);
             if dpagemap.is_null() || !drm_pagemap_get_unless_zero(dpagemap).is_null() {
                 spin_unlock(&raw mut (*cache).lock);
                 return dpagemap;
@@ -197,7 +210,7 @@ pub unsafe extern "C" fn drm_pagemap_get_from_cache_if_active(
     with(|m| check(m, cache, "drm_pagemap_get_from_cache_if_active"));
     unsafe {
         spin_lock(&raw mut (*cache).lock);
-        let dpagemap = drm_pagemap_get_unless_zero((*cache).dpagemap);
+        let dpagemap = drm_pagemap_get_unless_zero(cached(cache));
         spin_unlock(&raw mut (*cache).lock);
         dpagemap
     }
