@@ -329,12 +329,19 @@ fn soil(cards: &Cards) -> Result<()> {
 
 fn a_hole_is_zeroes(path: &Path) -> Result<()> {
     let cards = Cards::open(path)?;
-    for memory in [Mapping::private(PAGES)?, Mapping::huge()?] {
-        soil(&cards)?;
-        cards.migrate(FIRST, &memory)?;
-        check(memory.bytes(), |_| 0)?;
+    soil(&cards)?;
+    let memory = Mapping::private(PAGES)?;
+    cards.migrate(FIRST, &memory)?;
+    check(memory.bytes(), |_| 0)?;
+    soil(&cards)?;
+    let memory = Mapping::huge()?;
+    // DRM counts a large hole as one page, and says afterwards that the others have not moved.
+    match cards.try_migrate(FIRST, &memory) {
+        Ok(()) | Err(Errno::EBUSY) => {}
+        Err(err) => return Err(err).context("migrate"),
     }
-    Ok(())
+    expect(&memory, on_device(memory.pages()))?;
+    check(memory.bytes(), |_| 0)
 }
 
 fn it_is_cleared_before(path: &Path) -> Result<()> {
