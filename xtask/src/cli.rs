@@ -275,6 +275,8 @@ pub(crate) enum Purpose {
     Mm,
     /// Looking at the drivers of the tree.
     Drivers,
+    /// Looking at powerpc's, which is compiled for powerpc, whatever the architecture is.
+    Uvmem,
 }
 
 impl Purpose {
@@ -284,6 +286,7 @@ impl Purpose {
             Self::Lab => "",
             Self::Mm => "-mm",
             Self::Drivers => "-drivers",
+            Self::Uvmem => "-uvmem",
         }
     }
 }

@@ -36,29 +36,22 @@ pub(crate) fn run(options: &SymbolsOptions) -> Result<bool> {
         tools: &tools,
         logs: &logs,
     };
-    let kernel = |choice, driver| KernelOptions {
+    let kernel = |choice, driver, purpose| KernelOptions {
         linux: options.linux.clone(),
         arch: Arch::X86_64,
         kernel: choice,
         driver: Some(driver),
         profile: Profile::Plain,
-        purpose: Purpose::Drivers,
+        purpose,
         prefix: None,
         config: Vec::new(),
     };
-    let stock = builder.build(&kernel(KernelChoice::Stock, Driver::C))?;
-    let mut rows = Vec::new();
-    for driver in drivers::ALL {
-        rows.push(undefined(&tools, &stock, driver.object)?);
-    }
-    drop(stock);
-    let ours = kernel(KernelChoice::Dpmem, Driver::Rust);
-    let built = builder.build(&ours)?;
     let mut table = format!("{:<10} {:<56} with the series\n", "driver", "stock");
     let mut tests = Vec::new();
-    for (driver, before) in drivers::ALL.iter().zip(rows) {
+    let mut compare = |stock: &Kernel, ours: &Kernel, driver: &drivers::Driver| -> Result<()> {
+        let before = undefined(&tools, stock, driver.object)?;
         let file = driver.module.unwrap_or(driver.object);
-        let after = undefined(&tools, &built, file)?;
+        let after = undefined(&tools, ours, file)?;
         table.push_str(&format!(
             "{:<10} {:<56} {}\n",
             driver.name,
@@ -74,7 +67,21 @@ pub(crate) fn run(options: &SymbolsOptions) -> Result<bool> {
             )),
         };
         tests.push(Test::new("symbols", driver.name, verdict, 0.0));
+        Ok(())
+    };
+    let pair = |driver, purpose| -> Result<(Kernel, KernelOptions, Kernel)> {
+        let stock = builder.build(&kernel(KernelChoice::Stock, Driver::C, purpose))?;
+        let options = kernel(KernelChoice::Dpmem, driver, purpose);
+        let ours = builder.build(&options)?;
+        Ok((stock, options, ours))
+    };
+    let (stock, _, built) = pair(Driver::C, Purpose::Uvmem)?;
+    compare(&stock, &built, &drivers::UVMEM)?;
+    let (stock, ours, built) = pair(Driver::Rust, Purpose::Drivers)?;
+    for driver in drivers::ALL {
+        compare(&stock, &built, driver)?;
     }
+    drop(stock);
     print!("{table}");
     for test in tests {
         report.add(test)?;
@@ -111,7 +118,7 @@ fn undefined(tools: &Tools, kernel: &Kernel, file: &str) -> Result<Vec<String>> 
         .with_context(|| format!("{} is no file", path.display()))?;
     let mut job = tools.job();
     let inside = job.bind(folder, "/objects");
-    let mut command: Command = job.command("nm");
+    let mut command: Command = job.command("llvm-nm");
     let output = command
         .args(["--undefined-only", "--format=just-symbols"])
         .arg(inside.join(name))

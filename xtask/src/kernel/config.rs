@@ -42,7 +42,9 @@ impl Fragments {
             names.push((profile_name(profile).to_owned(), true));
         }
         let ours = matches!(flavour, Flavour::Rust | Flavour::Dpmem);
-        if options.purpose == Purpose::Drivers {
+        if options.purpose == Purpose::Uvmem {
+            names = vec![("uvmem".to_owned(), true)];
+        } else if options.purpose == Purpose::Drivers {
             names.push(("drivers".to_owned(), true));
             if ours {
                 names.push(("drivers-rust".to_owned(), true));
@@ -51,7 +53,7 @@ impl Fragments {
             names.push(("rust".to_owned(), false));
             names.push((format!("rust-{}", series.name()), false));
         }
-        if flavour == Flavour::Dpmem {
+        if flavour == Flavour::Dpmem && options.purpose != Purpose::Uvmem {
             names.push(("series".to_owned(), true));
         }
         let mut text = String::new();

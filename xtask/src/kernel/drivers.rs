@@ -4,7 +4,7 @@
 
 use anyhow::Result;
 
-use super::{Flavour, Make};
+use super::{jobs, Flavour, Make};
 use crate::progress::Step;
 
 /// One of them.
@@ -18,7 +18,7 @@ pub(crate) struct Driver {
     pub(crate) module: Option<&'static str>,
 }
 
-/// All of them, but powerpc's, for which there is no compiler in the root.
+/// All of them, but powerpc's.
 pub(crate) const ALL: &[Driver] = &[
     Driver {
         name: "test_hmm",
@@ -42,6 +42,13 @@ pub(crate) const ALL: &[Driver] = &[
     },
 ];
 
+/// powerpc's, of which nothing else is built.
+pub(crate) const UVMEM: Driver = Driver {
+    name: "uvmem",
+    object: "arch/powerpc/kvm/book3s_hv_uvmem.o",
+    module: None,
+};
+
 /// amdgpu is large, and what is looked at are two objects of it.
 const AMDKFD: &str = "drivers/gpu/drm/amd/amdgpu/../amdkfd/kfd_migrate.o";
 const AMDGPU_OFF: &str = "CONFIG_DRM_AMDGPU=";
@@ -56,6 +63,15 @@ pub(super) fn build(make: &Make<'_>, kind: &str, flavour: Flavour) -> Result<()>
     }
     let step = Step::start(format!("building objects of {}", make.name()), None);
     make.run("building the drivers", &objects)?;
+    step.finish();
+    Ok(())
+}
+
+/// Compiles powerpc's, and what that needs.
+pub(super) fn build_uvmem(make: &Make<'_>) -> Result<()> {
+    let step = Step::start(format!("building an object of {}", make.name()), None);
+    let jobs = format!("-j{}", jobs());
+    make.run("building the driver", &[&jobs, UVMEM.object])?;
     step.finish();
     Ok(())
 }

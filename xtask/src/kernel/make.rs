@@ -34,6 +34,7 @@ pub(crate) struct Make<'a> {
     name: &'a str,
     arch: Arch,
     profile: Profile,
+    powerpc: bool,
 }
 
 impl<'a> Make<'a> {
@@ -51,6 +52,15 @@ impl<'a> Make<'a> {
             name,
             arch,
             profile,
+            powerpc: false,
+        }
+    }
+
+    /// The same, for powerpc, for which there is no machine here.
+    pub(crate) fn for_powerpc(self) -> Self {
+        Self {
+            powerpc: true,
+            ..self
         }
     }
 
@@ -95,6 +105,10 @@ impl<'a> Make<'a> {
 
     /// The variables that every call needs.
     pub(crate) fn variables(&self) -> Result<Vec<String>> {
+        if self.powerpc {
+            // clang compiles for it without a compiler of its own.
+            return Ok(vec!["ARCH=powerpc".to_owned(), "LLVM=1".to_owned()]);
+        }
         let mut variables = vec![format!("ARCH={}", self.arch.kernel())];
         if self.arch != Arch::host()? {
             variables.push(format!("CROSS_COMPILE={}-", self.arch.triplet()));

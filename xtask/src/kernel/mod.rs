@@ -138,13 +138,18 @@ impl Builder<'_> {
             installer.install(&tree, series)?;
         }
 
-        let make = Make::new(self, &tree, &name, options.arch, options.profile);
+        let mut make = Make::new(self, &tree, &name, options.arch, options.profile);
+        if options.purpose == Purpose::Uvmem {
+            make = make.for_powerpc();
+        }
         config::configure(&make, &fragments)?;
-        if options.purpose == Purpose::Drivers {
-            drivers::build(&make, &kind, flavour)?;
-        } else {
-            make.kernel(&kind, &[], &["modules"])?;
-            selftests::build(&make)?;
+        match options.purpose {
+            Purpose::Drivers => drivers::build(&make, &kind, flavour)?,
+            Purpose::Uvmem => drivers::build_uvmem(&make)?,
+            Purpose::Lab | Purpose::Mm => {
+                make.kernel(&kind, &[], &["modules"])?;
+                selftests::build(&make)?;
+            }
         }
 
         let path = tree.join("include/config/kernel.release");
