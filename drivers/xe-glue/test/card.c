@@ -7,6 +7,7 @@
 #include <linux/bitmap.h>
 #include <linux/dma-mapping.h>
 #include <linux/module.h>
+#include <linux/spinlock.h>
 #include <linux/vmalloc.h>
 
 #include <drm/drm_drv.h>
@@ -21,9 +22,13 @@ DRM_PAGEMAP_OWNER_LIST_DEFINE(card_owners);
 
 struct workqueue_struct *card_wq;
 
-static struct faux_device *slots[NR_CARDS];
-/* Protects who is in @slots, and the device that each has as its driver data. */
+/* One binds or unbinds at a time. */
 static DEFINE_MUTEX(slots_lock);
+static struct faux_device *slots[NR_CARDS];
+
+/* Those that can be found. */
+static DEFINE_SPINLOCK(cards_lock);
+static struct xe_device *cards[NR_CARDS];
 
 bool card_fails(unsigned int what)
 {
@@ -79,7 +84,7 @@ static int card_probe(struct faux_device *fdev)
 	xe = devm_drm_dev_alloc(dev, &drm_driver, struct xe_device, drm);
 	if (IS_ERR(xe))
 		return PTR_ERR(xe);
-	if (sscanf(dev_name(dev), "xe_card%u", &xe->index) != 1)
+	if (sscanf(dev_name(dev), "xe_card%u", &xe->index) != 1 || xe->index >= NR_CARDS)
 		return -EINVAL;
 	mutex_init(&xe->lock);
 	INIT_LIST_HEAD(&xe->bos);
@@ -100,9 +105,12 @@ static int card_probe(struct faux_device *fdev)
 		err = xe_pagemap_cache_create(&xe->tile);
 	if (!err)
 		err = drm_dev_register(&xe->drm, 0);
-	if (!err)
-		dev_set_drvdata(dev, xe);
-	return err;
+	if (err)
+		return err;
+	dev_set_drvdata(dev, xe);
+	guard(spinlock)(&cards_lock);
+	cards[xe->index] = xe;
+	return 0;
 }
 
 /* Buffers are evicted while the card is still there. What devres has, goes next. */
@@ -113,6 +121,9 @@ static void card_remove(struct faux_device *fdev)
 	drm_dev_unplug(&xe->drm);
 	while (card_evict(xe))
 		cond_resched();
+	/* Until now a peer may have copied from it. */
+	guard(spinlock)(&cards_lock);
+	cards[xe->index] = NULL;
 }
 
 static const struct faux_device_ops card_ops = {
@@ -152,11 +163,10 @@ struct xe_device *card_get(unsigned int index)
 {
 	struct xe_device *xe;
 
-	guard(mutex)(&slots_lock);
-	if (index >= NR_CARDS || !slots[index])
-		return NULL;
-	xe = dev_get_drvdata(&slots[index]->dev);
-	drm_dev_get(&xe->drm);
+	guard(spinlock)(&cards_lock);
+	xe = index < NR_CARDS ? cards[index] : NULL;
+	if (xe)
+		drm_dev_get(&xe->drm);
 	return xe;
 }
 
