@@ -16,7 +16,8 @@ pub struct Protocol(u64);
 impl Protocol {
     /// Through the DMA API.
     // CAST: A small number.
-    pub const SYSTEM: Self = Self(bindings::drm_interconnect_protocol_DRM_INTERCONNECT_SYSTEM as u64);
+    pub const SYSTEM: Self =
+        Self(bindings::drm_interconnect_protocol_DRM_INTERCONNECT_SYSTEM as u64);
 
     /// The `nth` of the driver's own; the first is 0.
     pub const fn of_driver(nth: u8) -> Self {
