@@ -3,7 +3,7 @@
 //! What happens to a card's memory while others use it, in any order: with `--features shuttle`, in hundreds of orders.
 
 use bindings::{
-    sim::{explore, run, shrink, spawn},
+    sim::{explore, run, shrink, spawn, PAGE_SIZE},
     EBUSY, ENODEV,
 };
 use card::{errno, Card, Kept, World};
@@ -20,7 +20,7 @@ const PAGES: usize = 3;
 
 /// A card with an engine that works while others do something else, and memory on it.
 fn with_memory() -> (World, Arc<Card>, Arc<Memory>) {
-    let world = World::new();
+    let world = World::with_memory(8 * PAGE_SIZE);
     let card = world.card(0);
     card.with_thread();
     let memory = Arc::new(Memory::small(PAGES, 1));
@@ -99,7 +99,7 @@ fn touched_while_it_is_unbound() {
 fn the_last_reference_goes_while_memory_is_short() {
     explore(TIMES, || {
         run(|| {
-            let world = World::new();
+            let world = World::with_memory(8 * PAGE_SIZE);
             let card = world.card(0);
             let kept = vm(&card);
             let dropper = spawn(move || drop(kept));

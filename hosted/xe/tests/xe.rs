@@ -3,7 +3,10 @@
 //! xe's pagemaps, on cards that are a `Card` here. The same sources run in a kernel, with `drivers/xe-glue/test`.
 
 use bindings::{
-    sim::{for_each_failure, for_each_failure_of, run, shrink, spawn, Errno, Process, PAGE_SIZE},
+    sim::{
+        for_each_failure, for_each_failure_of, run, shrink, spawn, Errno, Process, HUGE_PAGE_SIZE,
+        PAGE_SIZE,
+    },
     EBUSY, EINVAL, EIO, ENODEV, ENOMEM, ENOSPC, ERANGE,
 };
 use card::{errno, Card, Fail, Kept, World, SIZE};
@@ -650,7 +653,7 @@ fn unbound_while_it_is_idle() {
 #[test]
 fn each_step_fails() {
     let failures = for_each_failure(|| {
-        let mut world = World::new();
+        let mut world = World::with_memory(32 * PAGE_SIZE);
         let [one, two] = [0, 1].map(|index| world.card(index));
         let memory = Memory::small(5, 33);
         memory.forget(3, 1);
@@ -688,7 +691,8 @@ fn each_step_fails() {
 #[test]
 fn each_step_with_a_huge_page_fails() {
     let failures = for_each_failure(|| {
-        let (mut world, card) = one_card();
+        let mut world = World::with_memory(2 * HUGE_PAGE_SIZE);
+        let card = world.card(0);
         let _kept = vm(&card);
         let memory = Memory::huge(34);
         memory.try_migrate(&card);

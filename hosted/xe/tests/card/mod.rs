@@ -7,7 +7,7 @@
 //! looked at when it goes.
 
 // What is true of the pointers of a driver of C's is said in one place.
-#![allow(clippy::undocumented_unsafe_blocks)]
+#![allow(clippy::undocumented_unsafe_blocks, clippy::missing_safety_doc)]
 #![allow(improper_ctypes, improper_ctypes_definitions)]
 // Not each test uses all of it.
 #![allow(dead_code)]
@@ -44,7 +44,7 @@ extern "C" {
     fn xe_pagemap_cache_create(tile: *const Card) -> c_int;
 }
 
-/// How much memory a card has, in bytes.
+/// How much memory a card has, in bytes, if it does not have less.
 pub(crate) const SIZE: usize = 16 << 20;
 /// Where others see the memory of the first card.
 const IO_START: u64 = 1 << 45;
@@ -84,17 +84,24 @@ static CARDS: Mutex<[usize; 2]> = Mutex::new([0; 2]);
 /// What there is once for all cards.
 pub(crate) struct World {
     cards: [Option<Arc<Card>>; 2],
+    size: usize,
     _turn: MutexGuard<'static, ()>,
 }
 
 impl World {
     /// One with two cards.
     pub(crate) fn new() -> Self {
+        Self::with_memory(SIZE)
+    }
+
+    /// One with two cards that have so many bytes of memory.
+    pub(crate) fn with_memory(size: usize) -> Self {
         let turn = lock(&TURN);
         OWNERS.store(Box::into_raw(owner_list()), SeqCst);
         APART.store(false, SeqCst);
         let mut world = Self {
             cards: [None, None],
+            size,
             _turn: turn,
         };
         (0..2).for_each(|index| world.bind(index));
@@ -113,9 +120,9 @@ impl World {
     /// Binds the driver to a card. One step of it may fail.
     pub(crate) fn bind(&mut self, index: usize) {
         assert!(self.cards[index].is_none());
-        let card = Card::new(index).or_else(|err| {
+        let card = Card::new(index, self.size).or_else(|err| {
             assert_eq!(err, errno(ENOMEM));
-            Card::new(index)
+            Card::new(index, self.size)
         });
         self.cards[index] = Some(card.expect("what failed once does not fail again"));
     }
@@ -298,7 +305,7 @@ static mut KEYS: [lock_class_key; 2] = unsafe { std::mem::zeroed() };
 
 impl Card {
     /// As `probe()` of xe's: the shrinker, the room for a pagemap, and no pagemap.
-    fn new(index: usize) -> Result<Arc<Self>, c_int> {
+    fn new(index: usize, size: usize) -> Result<Arc<Self>, c_int> {
         let card = Arc::new(Self {
             drm: DrmDevice::new(),
             destroy: Some(Workqueue::new()),
@@ -308,7 +315,7 @@ impl Card {
             gate: UnsafeCell::new(pin_init::zeroed()),
             arrived: UnsafeCell::new(pin_init::zeroed()),
             index,
-            size: AtomicUsize::new(SIZE),
+            size: AtomicUsize::new(size),
             shrinker: AtomicPtr::default(),
             cache: AtomicPtr::default(),
             state: Mutex::default(),
@@ -316,8 +323,8 @@ impl Card {
         {
             let mut state = card.state();
             // What somebody else may have left there.
-            state.vram = vec![0xa5; SIZE];
-            state.used = vec![false; SIZE / PAGE_SIZE];
+            state.vram = vec![0xa5; size];
+            state.used = vec![false; size / PAGE_SIZE];
         }
         lock(&CARDS)[index] = Arc::as_ptr(&card) as usize;
         unsafe {
