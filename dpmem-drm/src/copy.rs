@@ -111,11 +111,8 @@ impl<'a, F: Fn(NonNull<bindings::page>) -> Option<PageOffset>> Runs<'a, F> {
             self.at += 1;
         };
         let mut nr = first;
-        loop {
-            // OVERFLOW: What `folio()` has found ends within the slice.
-            let Some((next, more)) = self.folio(self.at + nr)? else {
-                break;
-            };
+        // OVERFLOW: What `folio()` has found ends within the slice.
+        while let Some((next, more)) = self.folio(self.at + nr)? {
             // OVERFLOW: As above.
             let longer = nr + more;
             if longer > self.max || offset.checked_add(NrPages::new(nr)) != Some(next) {

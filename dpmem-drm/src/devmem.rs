@@ -12,11 +12,10 @@ use kernel::{
     prelude::*, //
 };
 
-#[cfg(not(dpmem_offset))]
-use dpmem::Order;
 use dpmem::{
     ForeignPagemap,
     NrPages,
+    Order,
     PageOffset, //
 };
 
@@ -102,23 +101,26 @@ impl<'a> Places<'a> {
 
     /// [`EINVAL`] unless each page has its place.
     ///
-    /// And, on a kernel that does not look at the place of a large folio itself, unless one can begin wherever DRM may want
-    /// it to.
+    /// And unless a large folio that begins where one may, has only pages of this piece of memory: DRM looks at the place of
+    /// its first page alone. A kernel that does not look at that one itself may want one to begin anywhere.
     pub(crate) fn finish(self) -> Result {
         if self.filled != self.numbers.len() {
             return Err(EINVAL);
         }
+        let nr = Order::of_pmd().nr_pages().get();
+        let may_begin = |run: &[c_ulong]| run.first().is_some_and(|first| first % nr == 0);
+        let is_whole = |run: &[c_ulong]| {
+            let first = run.first().copied().unwrap_or(0);
+            // OVERFLOW: They are pages of one pagemap.
+            run.iter().enumerate().all(|(i, page)| *page == first + i)
+        };
+        let mut runs = self.numbers.windows(nr);
+        if !runs.all(|run| !may_begin(run) || is_whole(run)) {
+            return Err(EINVAL);
+        }
         #[cfg(not(dpmem_offset))]
-        {
-            let nr = Order::of_pmd().nr_pages().get();
-            let fits = |run: &[c_ulong]| {
-                let first = run.first().copied().unwrap_or(0);
-                // OVERFLOW: They are pages of one pagemap.
-                first % nr == 0 && run.iter().enumerate().all(|(i, page)| *page == first + i)
-            };
-            if !self.numbers.chunks_exact(nr).all(fits) {
-                return Err(EINVAL);
-            }
+        if !self.numbers.chunks_exact(nr).all(may_begin) {
+            return Err(EINVAL);
         }
         Ok(())
     }

@@ -27,6 +27,8 @@ mod fence;
 mod ops;
 mod pagemap;
 mod peer;
+#[cfg(CONFIG_RUST_DPMEM_KUNIT_TEST)]
+mod tests;
 
 pub use addr::{
     Addr,

@@ -224,7 +224,7 @@ unsafe fn copy<T: PagemapOps>(
         // SAFETY: The caller has a reference.
         let mut after = unsafe { BorrowedFence::new(after) };
         let Some(page) = pages.iter().find_map(|page| NonNull::new(*page)) else {
-            return Ok(after.map_or(Ok(()), |after| after.wait()).map(|()| 0)?);
+            return after.map_or(Ok(()), |after| after.wait()).map(|()| 0);
         };
         // SAFETY: It is a page of a piece of memory with the table of `T`, whose pagemap is one of `T`, and it is locked.
         let pagemap = unsafe { Pagemap::<T>::of_page(page) };

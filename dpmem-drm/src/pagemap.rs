@@ -122,6 +122,7 @@ impl<T: PagemapOps> Pagemap<T> {
     ///   look at nothing of it but `drm.drm`, which is set.
     /// - All pages must have been brought home when the driver is unbound from the device, and DRM put none into service
     ///   later on.
+    #[allow(clippy::new_ret_no_self, clippy::too_many_arguments)]
     pub unsafe fn new(
         card: NonNull<bindings::drm_device>,
         device: &Device<Bound>,

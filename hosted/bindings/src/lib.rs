@@ -64,7 +64,7 @@ pub mod sim {
         dma::{dma_read, dma_resource, dma_write, iommu},
         driver::Module,
         drm::{
-            fence::{fence, signal_fence},
+            fence::{fence, fence_of, signal_fence},
             util::{owner_list, shrink},
             DrmDevice,
         },
@@ -75,6 +75,7 @@ pub mod sim {
         pages::splits,
         process::{Errno, Mapped, Process, HUGE_PAGE_SIZE},
         trace::{events, Event},
+        workqueue::Workqueue,
     };
 }
 
@@ -98,15 +99,15 @@ pub use self::{
     devices::*,
     dma::*,
     drm::{
-        __BindgenBitfieldUnit, dma_fence, dma_fence_get, dma_fence_is_signaled, dma_fence_put,
-        dma_fence_wait_timeout, drm_dev_enter, drm_dev_exit, drm_dev_get, drm_dev_put,
-        drm_dev_unplug, drm_device, drm_interconnect_protocol,
-        drm_interconnect_protocol_DRM_INTERCONNECT_DRIVER,
+        __BindgenBitfieldUnit, dma_fence, dma_fence_get, dma_fence_get_status,
+        dma_fence_is_signaled, dma_fence_put, dma_fence_set_error, dma_fence_wait_timeout,
+        drm_dev_enter, drm_dev_exit, drm_dev_get, drm_dev_put, drm_dev_unplug, drm_device,
+        drm_interconnect_protocol, drm_interconnect_protocol_DRM_INTERCONNECT_DRIVER,
         drm_interconnect_protocol_DRM_INTERCONNECT_SYSTEM, drm_pagemap, drm_pagemap_acquire_owner,
-        drm_pagemap_addr, drm_pagemap_cache, drm_pagemap_cache_create_devm,
-        drm_pagemap_cache_lock_lookup, drm_pagemap_cache_set_pagemap,
-        drm_pagemap_cache_unlock_lookup, drm_pagemap_destroy, drm_pagemap_dev_hold,
-        drm_pagemap_devmem, drm_pagemap_devmem_init, drm_pagemap_devmem_ops,
+        drm_pagemap_addr, drm_pagemap_addr_dir, drm_pagemap_addr_encode, drm_pagemap_cache,
+        drm_pagemap_cache_create_devm, drm_pagemap_cache_lock_lookup,
+        drm_pagemap_cache_set_pagemap, drm_pagemap_cache_unlock_lookup, drm_pagemap_destroy,
+        drm_pagemap_dev_hold, drm_pagemap_devmem, drm_pagemap_devmem_init, drm_pagemap_devmem_ops,
         drm_pagemap_evict_to_ram, drm_pagemap_get, drm_pagemap_get_from_cache,
         drm_pagemap_get_from_cache_if_active, drm_pagemap_get_unless_zero, drm_pagemap_init,
         drm_pagemap_migrate_details, drm_pagemap_migrate_to_devmem, drm_pagemap_ops,

@@ -87,6 +87,8 @@ pub(crate) struct State {
     pub(crate) next_pid: i32,
     /// Work items that are queued or run.
     pub(crate) works: HashMap<usize, Item>,
+    /// How many items the queues of tests have that are queued or run.
+    pub(crate) queues: HashMap<usize, usize>,
     /// What devices can reach.
     pub(crate) dma: Dma,
     /// How long nothing has happened but that the only thread slept, in times and in nanoseconds.
@@ -360,6 +362,7 @@ impl State {
     fn look_for_leftovers(&mut self) {
         let mut left = Vec::new();
         left.extend(self.mms.iter().map(|_| "an address space".to_owned()));
+        left.extend(self.queues.keys().map(|_| "a workqueue".to_owned()));
         left.extend(self.devices.keys().map(|name| format!("the device {name}")));
         left.extend(
             self.pagemaps

@@ -2,8 +2,9 @@
 
 //! Workqueues.
 //!
-//! Real: an item is queued once at a time, runs in a thread of the kernel's, and can be cancelled. Not simulated: which
-//! queue it is, on which CPU, in which order items run: each has a thread of its own. Nor delayed work.
+//! Real: an item is queued once at a time, runs in a thread of the kernel's, and can be cancelled; a queue of a test's is
+//! empty when it is destroyed. Not simulated: on which CPU and in which order items run: each has a thread of its own. Nor
+//! delayed work.
 
 use ffi::*;
 use pin_init::Zeroable;
@@ -11,6 +12,7 @@ use pin_init::Zeroable;
 use crate::{
     locks::lock_class_key,
     machine::{might_sleep, spawn_kernel_thread, with},
+    report::fatal,
 };
 
 #[repr(C)]
@@ -47,8 +49,8 @@ pub(crate) struct Item {
     running: usize,
 }
 
-/// Where an item is, to be handed to the thread that runs it.
-struct Work(*mut work_struct);
+/// Where an item is, and its queue, to be handed to the thread that runs it.
+struct Work(*mut work_struct, usize);
 
 // SAFETY: Whoever queues an item keeps it until it runs, or is cancelled.
 unsafe impl Send for Work {}
@@ -79,6 +81,50 @@ queues! {
     system_percpu_wq system_dfl_wq
 }
 
+/// A queue of a test's. Dropping it is `destroy_workqueue()`: what is queued is done first.
+pub struct Workqueue(*mut workqueue_struct);
+
+// SAFETY: It is an address, by which the machine knows it.
+unsafe impl Send for Workqueue {}
+// SAFETY: As above.
+unsafe impl Sync for Workqueue {}
+
+impl Default for Workqueue {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Workqueue {
+    /// One that is empty.
+    pub fn new() -> Self {
+        let wq = Box::into_raw(Box::new(workqueue_struct {
+            _not_send: std::ptr::null_mut(),
+        }));
+        with(|m| m.queues.insert(wq as usize, 0));
+        Self(wq)
+    }
+
+    /// For the driver.
+    pub fn as_ptr(&self) -> *mut workqueue_struct {
+        self.0
+    }
+}
+
+impl Drop for Workqueue {
+    fn drop(&mut self) {
+        might_sleep("destroy_workqueue");
+        let key = self.0 as usize;
+        with(|m| {
+            while m.queues.get(&key).is_some_and(|items| *items > 0) {
+                m.wait("what is queued");
+            }
+            m.queues.remove(&key);
+        });
+        drop(unsafe { Box::from_raw(self.0) });
+    }
+}
+
 pub unsafe extern "C" fn init_work_with_key(
     work: *mut work_struct,
     func: work_func_t,
@@ -93,21 +139,36 @@ pub unsafe extern "C" fn init_work_with_key(
 
 pub unsafe extern "C" fn queue_work_on(
     _cpu: c_int,
-    _wq: *mut workqueue_struct,
+    wq: *mut workqueue_struct,
     work: *mut work_struct,
 ) -> bool {
+    let wq = wq as usize;
     let queued = with(|m| {
         let item = m.works.entry(work as usize).or_default();
-        !std::mem::replace(&mut item.pending, true)
+        let queued = !std::mem::replace(&mut item.pending, true);
+        match m.queues.get_mut(&wq) {
+            Some(items) => *items += usize::from(queued),
+            None if wq == &raw const ANY.0 as usize => {}
+            None => fatal("`queue_work()` on a queue that is gone"),
+        }
+        queued
     });
     if queued {
-        let work = Work(work);
+        let work = Work(work, wq);
         spawn_kernel_thread(move || unsafe { run(work) });
     }
     queued
 }
 
-unsafe fn run(Work(work): Work) {
+unsafe fn run(Work(work, wq): Work) {
+    unsafe { run_item(work) };
+    with(|m| {
+        m.queues.entry(wq).and_modify(|items| *items -= 1);
+        m.changed();
+    });
+}
+
+unsafe fn run_item(work: *mut work_struct) {
     let key = work as usize;
     let begins = with(|m| match m.works.get_mut(&key) {
         Some(item) if item.pending => {

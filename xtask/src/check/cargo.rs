@@ -80,12 +80,15 @@ pub(super) fn step(
 }
 
 /// The crates that Kbuild builds, and cargo does not know.
-const KERNEL_CRATES: [&str; 5] = [
+const KERNEL_CRATES: [&str; 8] = [
     "dpmem-core/src/lib.rs",
+    "dpmem-drm/src/lib.rs",
     "linux/kbuild/dpmem_main.rs",
+    "linux/kbuild/dpmem_drm_main.rs",
     "samples/dmirror/src/dmirror.rs",
     "samples/edu/src/edu.rs",
     "drivers/nouveau-rs/src/nouveau_dmem_rust.rs",
+    "drivers/xe-glue/src/xe_pagemap_rust.rs",
 ];
 
 /// The format.

@@ -11,9 +11,25 @@ use crate::report::Report;
 use crate::version::Series;
 
 /// The crates that are ours; the others are the kernel's files.
-const OURS: [&str; 14] = [
-    "-p", "acme", "-p", "bindings", "-p", "demo", "-p", "dmirror", "-p", "dpmem", "-p", "nouveau",
-    "-p", "source",
+const OURS: [&str; 18] = [
+    "-p",
+    "acme",
+    "-p",
+    "bindings",
+    "-p",
+    "demo",
+    "-p",
+    "dmirror",
+    "-p",
+    "dpmem",
+    "-p",
+    "dpmem_drm",
+    "-p",
+    "nouveau",
+    "-p",
+    "source",
+    "-p",
+    "xe",
 ];
 
 /// Lints and tests over the Rust files of `series` and a simulated `kernel`, and with the default of both also the
@@ -36,7 +52,7 @@ pub(super) fn run(series: Series, kernel: KernelChoice, report: &mut Report) -> 
         command.arg(report.folder().join("timeline.svg"));
         cargo::step(&name("demo"), None, &mut command, report, |_| {})?;
 
-        for driver in ["dmirror", "nouveau"] {
+        for driver in ["dmirror", "nouveau", "xe"] {
             let mut command = hosted::cargo(&linux, kernel)?;
             command.args(["test", "--locked", "--package", driver]);
             command.args(["--features", "shuttle", "--test", "interleavings"]);

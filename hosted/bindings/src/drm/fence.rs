@@ -2,12 +2,14 @@
 
 //! `dma_fence`.
 //!
-//! Real: references, and waiting until somebody has signalled. A fence is made and signalled by a test alone. Not
-//! simulated: contexts, numbers, callbacks, errors, fences of drivers; a time limit never ends.
+//! Real: references, waiting until somebody has signalled, errors, and that whoever makes a fence may want to know that
+//! somebody waits for it. A fence is made and signalled by a test alone. Not simulated: contexts, numbers, callbacks, fences
+//! of drivers; a time limit never ends.
 
 use ffi::*;
 
 use crate::{
+    consts::MAX_ERRNO,
     errno::*,
     locks::{kref, kref_get, kref_init, kref_put},
     machine::{might_sleep, with},
@@ -18,14 +20,31 @@ use crate::{
 pub struct dma_fence {
     pub refcount: kref,
     signalled: bool,
+    error: c_int,
+    before_waiting: Option<Box<dyn Fn(*mut dma_fence)>>,
     _not_send: *mut c_void,
 }
 
 /// A fence, with one reference. Whoever gives up the last one frees it.
 pub fn fence(signalled: bool) -> *mut dma_fence {
+    new_fence(signalled, None)
+}
+
+/// A fence, with one reference, before which whoever waits for it calls `before_waiting`, unless it is signalled: so that a
+/// test can do then what it stands for.
+pub fn fence_of(before_waiting: impl Fn(*mut dma_fence) + 'static) -> *mut dma_fence {
+    new_fence(false, Some(Box::new(before_waiting)))
+}
+
+fn new_fence(
+    signalled: bool,
+    before_waiting: Option<Box<dyn Fn(*mut dma_fence)>>,
+) -> *mut dma_fence {
     let fence = Box::into_raw(Box::new(dma_fence {
         refcount: kref::default(),
         signalled,
+        error: 0,
+        before_waiting,
         _not_send: std::ptr::null_mut(),
     }));
     unsafe { kref_init(&raw mut (*fence).refcount) };
@@ -40,6 +59,9 @@ pub fn fence(signalled: bool) -> *mut dma_fence {
 /// Somebody must have a reference to it.
 pub unsafe fn signal_fence(fence: *mut dma_fence) {
     check(fence, "dma_fence_signal");
+    if unsafe { dma_fence_is_signaled(fence) } {
+        report("a fence is signalled twice");
+    }
     with(|m| {
         unsafe { (*fence).signalled = true };
         m.changed();
@@ -80,6 +102,23 @@ pub unsafe extern "C" fn dma_fence_is_signaled(fence: *mut dma_fence) -> bool {
     with(|_| unsafe { (*fence).signalled })
 }
 
+pub unsafe extern "C" fn dma_fence_set_error(fence: *mut dma_fence, error: c_int) {
+    check(fence, "dma_fence_set_error");
+    if unsafe { dma_fence_is_signaled(fence) } || !(-(MAX_ERRNO as c_int)..0).contains(&error) {
+        report("a fence gets an error after it was signalled, or one that is none");
+    }
+    with(|_| unsafe { (*fence).error = error });
+}
+
+pub unsafe extern "C" fn dma_fence_get_status(fence: *mut dma_fence) -> c_int {
+    check(fence, "dma_fence_get_status");
+    with(|_| match unsafe { ((*fence).signalled, (*fence).error) } {
+        (false, _) => 0,
+        (true, 0) => 1,
+        (true, error) => error,
+    })
+}
+
 pub unsafe extern "C" fn dma_fence_wait_timeout(
     fence: *mut dma_fence,
     intr: bool,
@@ -96,6 +135,12 @@ pub unsafe extern "C" fn dma_fence_wait_timeout(
     }
     if timeout == 0 {
         return c_long::from(unsafe { dma_fence_is_signaled(fence) });
+    }
+    if !unsafe { dma_fence_is_signaled(fence) } {
+        // Whoever waits has a reference.
+        if let Some(before) = unsafe { &(*fence).before_waiting } {
+            before(fence);
+        }
     }
     with(|m| {
         while !unsafe { (&raw const (*fence).signalled).read_volatile() } {

@@ -205,16 +205,8 @@ pub(super) unsafe fn map_system_pages(
             }
             addr
         };
-        let system = u64::from(drm_interconnect_protocol_DRM_INTERCONNECT_SYSTEM);
-        addrs[i] = drm_pagemap_addr {
-            addr,
-            _bitfield_align_1: [],
-            _bitfield_1: drm_pagemap_addr::new_bitfield_1(
-                system,
-                u64::from(order),
-                number_of(direction),
-            ),
-        };
+        let system = drm_interconnect_protocol_DRM_INTERCONNECT_SYSTEM;
+        addrs[i] = unsafe { drm_pagemap_addr_encode(addr, system, order, direction) };
         i += nr;
     }
     if iova.is_used() {

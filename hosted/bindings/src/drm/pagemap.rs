@@ -12,13 +12,15 @@ use std::ptr::null_mut;
 use ffi::*;
 
 use super::{
-    drm_dev_get, drm_dev_put, drm_device, fence::dma_fence, to_ram::migrate_to_ram, types::*, util,
+    drm_dev_get, drm_dev_put, drm_device, fence::dma_fence, map::number_of, to_ram::migrate_to_ram,
+    types::*, util,
 };
 use crate::{
     alloc::{free_object, new_object},
     buddy::INIT_LIST_HEAD,
     device_private::{dev_pagemap, dev_pagemap_ops},
     devices::device,
+    dma::{dma_addr_t, dma_data_direction},
     errno::*,
     locks::{
         complete_all, init_completion, kref, kref_get, kref_get_unless_zero, kref_init, kref_put,
@@ -227,6 +229,29 @@ pub unsafe extern "C" fn drm_pagemap_page_to_dpagemap(page: *mut page) -> *mut d
             null_mut()
         }
     }
+}
+
+pub unsafe extern "C" fn drm_pagemap_addr_encode(
+    addr: dma_addr_t,
+    proto: drm_interconnect_protocol,
+    order: c_uint,
+    dir: dma_data_direction,
+) -> drm_pagemap_addr {
+    let (proto, order, dir) = (proto.into(), order.into(), number_of(dir));
+    drm_pagemap_addr {
+        addr,
+        _bitfield_align_1: [],
+        _bitfield_1: drm_pagemap_addr::new_bitfield_1(proto, order, dir),
+    }
+}
+
+/// A helper of `linux/helpers/dpmem_drm.c`.
+pub unsafe extern "C" fn drm_pagemap_addr_dir(addr: *const drm_pagemap_addr) -> dma_data_direction {
+    let dir = unsafe { (*addr).dir() } as c_uint;
+    #[cfg(newtype_enums)]
+    return dma_data_direction(dir);
+    #[cfg(not(newtype_enums))]
+    dir
 }
 
 pub unsafe extern "C" fn drm_pagemap_populate_mm(
