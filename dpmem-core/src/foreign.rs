@@ -129,9 +129,10 @@ impl ForeignPagemap {
     ///
     /// # Safety
     ///
-    /// The caller must hold a reference to `page`, or be the one who gives up the last.
+    /// `page` must stay in service meanwhile: the caller holds a reference, has it locked, keeps hmm from losing it by the
+    /// lock of a notifier, or is the one who gives up the last reference.
     pub unsafe fn offset_of(&self, page: NonNull<bindings::page>) -> Option<PageOffset> {
-        // SAFETY: The caller promises it.
+        // SAFETY: It stays in service, so that there is a reference, as the caller promises.
         unsafe { self.backend.offset_of(page) }
     }
 

@@ -59,7 +59,7 @@ impl Shrinker {
         self.0.get()
     }
 
-    /// A cache that it empties. It is there for as long as the shrinker is. May sleep.
+    /// A cache that it empties. It goes as the shrinker does, when the driver is unbound. May sleep.
     ///
     /// # Errors
     ///

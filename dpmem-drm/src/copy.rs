@@ -2,7 +2,10 @@
 
 //! What is to be copied, in pieces that a copy engine can copy at once.
 
-use core::ptr::NonNull;
+use core::{
+    cell::Cell,
+    ptr::NonNull, //
+};
 
 use kernel::{
     bindings,
@@ -11,7 +14,6 @@ use kernel::{
 
 use dpmem::{
     NrPages,
-    Order,
     PageOffset, //
 };
 
@@ -29,7 +31,8 @@ pub enum Way {
 /// Pages that lie beside each other on the card.
 pub struct Run<'a> {
     offset: PageOffset,
-    addrs: &'a [Addr],
+    // A driver in C may use those that have nothing for itself.
+    addrs: &'a [Cell<Addr>],
 }
 
 impl Run<'_> {
@@ -43,22 +46,22 @@ impl Run<'_> {
         NrPages::new(self.addrs.len())
     }
 
-    /// The other side: for the first page of each folio there, its address; for others nothing.
-    pub fn addrs(&self) -> &[Addr] {
-        self.addrs
+    /// The other side: for the first page of each folio there, its address. What others have means nothing.
+    pub fn addrs(&self) -> impl ExactSizeIterator<Item = Addr> + '_ {
+        self.addrs.iter().map(Cell::get)
     }
 
-    /// As C has them.
-    pub fn addrs_as_raw(&self) -> *const bindings::drm_pagemap_addr {
-        // CAST: `Addr` is transparent.
-        self.addrs.as_ptr().cast()
+    /// As C has them: as many as there are pages, and C may change them.
+    pub fn addrs_as_raw(&self) -> *mut bindings::drm_pagemap_addr {
+        // CAST: `Cell` and `Addr` are transparent.
+        self.addrs.as_ptr().cast_mut().cast()
     }
 }
 
 /// The runs of a copy: of each page that has both a place on the card and an address on the other side.
 pub(crate) struct Runs<'a, F> {
     pages: &'a [*mut bindings::page],
-    addrs: &'a [Addr],
+    addrs: &'a [Cell<Addr>],
     at: usize,
     max: usize,
     offset_of: F,
@@ -68,7 +71,7 @@ impl<'a, F: Fn(NonNull<bindings::page>) -> Option<PageOffset>> Runs<'a, F> {
     /// Runs of at most `max` pages, but for a folio that has more. `offset_of` knows where a page is on the card.
     pub(crate) fn new(
         pages: &'a [*mut bindings::page],
-        addrs: &'a [Addr],
+        addrs: &'a [Cell<Addr>],
         max: NrPages,
         offset_of: F,
     ) -> Self {
@@ -86,11 +89,12 @@ impl<'a, F: Fn(NonNull<bindings::page>) -> Option<PageOffset>> Runs<'a, F> {
         let (Some(page), Some(addr)) = (self.pages.get(at), self.addrs.get(at)) else {
             return Ok(None);
         };
+        let addr = addr.get();
         let Some((page, _)) = NonNull::new(*page).zip(addr.get()) else {
             return Ok(None);
         };
         let offset = (self.offset_of)(page).ok_or(EINVAL)?;
-        let nr = addr.order().unwrap_or(Order::ZERO).nr_pages().get();
+        let nr = addr.order()?.nr_pages().get();
         // A folio is not cut by the end of what is migrated.
         if nr > self.addrs.len().saturating_sub(at) {
             return Err(EINVAL);

@@ -48,6 +48,7 @@ impl Devmem<'_> {
 }
 
 /// A piece of memory that is not used any more: no page of it is in service, and none will be.
+#[must_use = "the driver has references to give back"]
 pub struct ReleasedDevmem(NonNull<bindings::drm_pagemap_devmem>);
 
 impl ReleasedDevmem {

@@ -2,7 +2,10 @@
 
 //! What a driver supplies.
 
-use core::ptr::NonNull;
+use core::{
+    cell::Cell,
+    ptr::NonNull, //
+};
 
 use kernel::{
     bindings,
@@ -51,7 +54,7 @@ use crate::{
 ///
 /// Functions may sleep, unless it says otherwise.
 pub trait PagemapOps: Sized + Send + Sync + 'static {
-    /// How many pages are copied at once, at most.
+    /// How many pages are copied at once, at most, but for a folio that has more.
     const MAX_RUN: NrPages;
     /// How the device reaches its own memory.
     const LOCAL: Protocol;
@@ -94,10 +97,10 @@ pub trait PagemapOps: Sized + Send + Sync + 'static {
     /// The address by which the device reaches the page at `offset`. Does not sleep.
     fn address(&self, offset: PageOffset) -> Option<u64>;
 
-    /// The physical address by which others reach it. Does not sleep.
-    fn bus_address(&self, offset: PageOffset) -> Option<u64>;
+    /// The physical address by which others reach the `bytes` from the page at `offset` on, if they do. Does not sleep.
+    fn bus_address(&self, offset: PageOffset, bytes: usize) -> Option<u64>;
 
-    /// Where pagemaps are destroyed if that cannot be done on the spot. It is empty when the driver's module goes.
+    /// Where pagemaps are destroyed if that cannot be done on the spot.
     fn destroy_queue(&self) -> &Queue;
 }
 
@@ -218,11 +221,11 @@ unsafe fn copy<T: PagemapOps>(
         let start = Instant::<Monotonic>::now();
         // SAFETY: DRM has an array of so many, which nobody changes meanwhile.
         let pages = unsafe { core::slice::from_raw_parts(pages, npages) };
-        // CAST: `Addr` is transparent.
-        // SAFETY: As above.
-        let addrs = unsafe { core::slice::from_raw_parts(addrs.cast::<Addr>(), npages) };
+        // CAST: `Cell` and `Addr` are transparent.
+        // SAFETY: As above, but that the driver may change them.
+        let addrs = unsafe { core::slice::from_raw_parts(addrs.cast::<Cell<Addr>>(), npages) };
         // SAFETY: The caller has a reference.
-        let mut after = unsafe { BorrowedFence::new(after) };
+        let after = unsafe { BorrowedFence::new(after) };
         let Some(page) = pages.iter().find_map(|page| NonNull::new(*page)) else {
             return after.map_or(Ok(()), |after| after.wait()).map(|()| 0);
         };
@@ -232,10 +235,11 @@ unsafe fn copy<T: PagemapOps>(
         let offset_of = |page| unsafe { pagemap.memory().offset_of(page) };
         let mut started = Started(KVec::new());
         let mut result = Ok(());
+        let mut first = after.as_deref();
         for run in Runs::new(pages, addrs, T::MAX_RUN, offset_of) {
-            let fence = run.and_then(|run| pagemap.ops().copy(&run, way, after.as_deref()));
+            let fence = run.and_then(|run| pagemap.ops().copy(&run, way, first));
             result = fence.and_then(|fence| {
-                after = None;
+                first = None;
                 started.push(fence)
             });
             if result.is_err() {
@@ -244,11 +248,9 @@ unsafe fn copy<T: PagemapOps>(
         }
         // The memory is used afterwards, whatever happened.
         let result = result.and(started.wait());
-        if let Some(after) = after {
-            result.and(after.wait())?;
-        } else {
-            result?;
-        }
+        // It comes before those, which need not fail if it does.
+        let before = after.map_or(Ok(()), |after| after.wait());
+        result.and(before)?;
         pagemap
             .ops()
             .copied(way, NrPages::new(npages), start.elapsed());
@@ -321,19 +323,21 @@ unsafe extern "C" fn device_map<T: PagemapOps>(
     order: c_uint,
     dir: bindings::dma_data_direction,
 ) -> bindings::drm_pagemap_addr {
-    let order = Order::new(order).unwrap_or(Order::ZERO);
     // SAFETY: It has the table of `T`, and the page has a reference to it.
     let pagemap = unsafe { Pagemap::<T>::from_raw(dpagemap) };
-    let offset = NonNull::new(page).and_then(|page| {
-        // SAFETY: The page is locked, or its folio cannot go away before the device is told so.
-        unsafe { pagemap.memory().offset_of(page) }
-    });
+    let known = Order::new(order).ok();
+    let offset = NonNull::new(page).filter(|_| known.is_some());
+    // SAFETY: The page is locked, or hmm has found it, and the notifier's lock is held: it stays in service.
+    let offset = offset.and_then(|page| unsafe { pagemap.memory().offset_of(page) });
+    let order = known.unwrap_or(Order::ZERO);
     let (addr, protocol) = if pagemap.is_on(device) {
         (offset.and_then(|at| pagemap.ops().address(at)), T::LOCAL)
     } else {
-        let physical = offset.and_then(|at| pagemap.ops().bus_address(at));
         let bytes = order.nr_pages().to_bytes();
-        let addr = physical.zip(bytes).map(|(physical, bytes)| {
+        let range = offset.zip(bytes);
+        let range =
+            range.and_then(|(at, bytes)| Some((pagemap.ops().bus_address(at, bytes)?, bytes)));
+        let addr = range.map(|(physical, bytes)| {
             // SAFETY: DRM maps for a device that is there, and the range is memory of a card.
             unsafe { bindings::dma_map_resource(device, physical, bytes, dir, SKIP_CPU_SYNC) }
         });

@@ -122,6 +122,10 @@ impl<T: PagemapOps> Pagemap<T> {
     ///   look at nothing of it but `drm.drm`, which is set.
     /// - All pages must have been brought home when the driver is unbound from the device, and DRM put none into service
     ///   later on.
+    /// - What `T` says must be true: [`PagemapOps::places`] names pages that the piece of memory has, and nobody else; the
+    ///   fence of a copy is signalled when the copy is over; the queue outlives what is queued on it, and is empty before
+    ///   the driver's module goes.
+    /// - Dropping `ops` must use nothing of the device.
     #[allow(clippy::new_ret_no_self, clippy::too_many_arguments)]
     pub unsafe fn new(
         card: NonNull<bindings::drm_device>,
@@ -155,7 +159,8 @@ impl<T: PagemapOps> Pagemap<T> {
                     let ops = NonNull::new(ops.cast_mut()).ok_or(EINVAL)?;
                     let owner = NonNull::new(owner).ok_or(EINVAL)?;
                     // SAFETY: The table is DRM's, and static: its functions look at what DRM leaves with a page. DRM puts
-                    // pages into service that the driver says are free, and none after unbinding, as the caller promises.
+                    // pages into service that the driver names, which nobody else has, and none after unbinding, as the
+                    // caller promises. Nobody but us can close it.
                     let memory = unsafe { ForeignPagemap::new(owner, ops, name, nr, node) };
                     Arc::pin_init(memory, GFP_KERNEL)?
                 },
@@ -173,8 +178,8 @@ impl<T: PagemapOps> Pagemap<T> {
                     let this = unsafe { &*this.as_ptr() };
                     let (dpagemap, memory) = (this.drm.get(), this.memory.as_raw());
                     let table = &Tables::<T>::PAGEMAP;
-                    // SAFETY: All of it lives until `destroy()` is called: the memory with the value. The device is one of
-                    // DRM's, as the caller promises.
+                    // SAFETY: All of it lives until `destroy()` is called: the memory with the value, and the table is a
+                    // constant. The device is one of DRM's, as the caller promises.
                     to_result(unsafe {
                         bindings::drm_pagemap_init(dpagemap, memory, card.as_ptr(), table)
                     })?;
@@ -226,7 +231,7 @@ impl<T: PagemapOps> Pagemap<T> {
             return drop(pagemap);
         }
         let queue = core::ptr::from_ref(pagemap.ops.destroy_queue());
-        // SAFETY: The driver keeps it until it is empty, whatever has become of the pagemap.
+        // SAFETY: It outlives what is queued on it, as was promised when the pagemap was made.
         unsafe { &*queue }.enqueue(pagemap);
     }
 
@@ -240,8 +245,13 @@ impl<T: PagemapOps> Pagemap<T> {
         &self.ops
     }
 
+    /// How many pages there are.
+    pub fn nr_pages(&self) -> NrPages {
+        self.memory.nr_pages()
+    }
+
     /// The memory.
-    pub fn memory(&self) -> &ForeignPagemap {
+    pub(crate) fn memory(&self) -> &ForeignPagemap {
         &self.memory
     }
 
@@ -265,6 +275,11 @@ impl<T: PagemapOps> PinnedDrop for Pagemap<T> {
 ///
 /// The reference is ours.
 pub struct PagemapRef<T: PagemapOps>(NonNull<Pagemap<T>>);
+
+// SAFETY: A pagemap is `Send` and `Sync`, and whoever gives up the last reference destroys it as DRM does.
+unsafe impl<T: PagemapOps> Send for PagemapRef<T> {}
+// SAFETY: As above.
+unsafe impl<T: PagemapOps> Sync for PagemapRef<T> {}
 
 impl<T: PagemapOps> PagemapRef<T> {
     /// Takes over a reference.

@@ -2,7 +2,10 @@
 
 //! KUnit tests: what is copied at once.
 
-use core::ptr::NonNull;
+use core::{
+    cell::Cell,
+    ptr::NonNull, //
+};
 
 use kernel::{
     bindings,
@@ -79,14 +82,14 @@ fn runs(what: &[At], max: usize) -> Result<KVec<Found>> {
         // SAFETY: Nobody has mapped anything, and zero is one of the directions.
         let dir = unsafe { core::mem::zeroed() };
         let addr = Addr::new(addr, Protocol::SYSTEM, order, dir);
-        addrs.push(addr, GFP_KERNEL)?;
+        addrs.push(Cell::new(addr), GFP_KERNEL)?;
     }
     let mut found = KVec::new();
     for run in Runs::new(&pages, &addrs, NrPages::new(max), offset_of) {
         let run = run?;
-        let first = run.addrs().first().and_then(Addr::get).ok_or(EIO)?;
+        let first = run.addrs().next().and_then(|addr| addr.get());
         // It begins where a folio does, so its first address says which page that is.
-        let first = usize::try_from(first)? / PAGE_SIZE - 1;
+        let first = usize::try_from(first.ok_or(EIO)?)? / PAGE_SIZE - 1;
         if run.addrs().len() != run.nr_pages().get() {
             return Err(EIO);
         }
@@ -177,7 +180,7 @@ mod cases {
         let pages = [page(0), page(NOWHERE), page(1)];
         // SAFETY: As in `runs()`.
         let dir = || unsafe { core::mem::zeroed() };
-        let addrs = pages.map(|_| Addr::new(1, Protocol::SYSTEM, Order::ZERO, dir()));
+        let addrs = pages.map(|_| Cell::new(Addr::new(1, Protocol::SYSTEM, Order::ZERO, dir())));
         let mut runs = Runs::new(&pages, &addrs, NrPages::new(8), offset_of);
         assert!(runs.next().is_some_and(|run| run.is_err()));
         assert!(runs.next().is_none());

@@ -85,11 +85,14 @@ const _: () = {
 type Push = unsafe extern "C" fn(*mut c_void, u64, u64) -> c_int;
 
 extern "C" {
+    fn xe_pagemap_hw_enter(xe: *mut xe_device, idx: *mut c_int) -> bool;
+    fn xe_pagemap_hw_exit(idx: c_int);
     fn xe_pagemap_hw_drm(xe: *mut xe_device) -> *mut bindings::drm_device;
     fn xe_pagemap_hw_dev(xe: *mut xe_device) -> *mut bindings::device;
     fn xe_pagemap_hw_size(vr: *const xe_vram_region) -> u64;
     fn xe_pagemap_hw_dpa_base(vr: *const xe_vram_region) -> u64;
     fn xe_pagemap_hw_io_start(vr: *const xe_vram_region) -> u64;
+    fn xe_pagemap_hw_io_size(vr: *const xe_vram_region) -> u64;
     fn xe_pagemap_hw_destroy_wq(vr: *const xe_vram_region) -> *mut bindings::workqueue_struct;
     fn xe_pagemap_hw_owner_list() -> *mut bindings::drm_pagemap_owner_list;
     fn xe_pagemap_hw_interconnect(
@@ -112,7 +115,7 @@ extern "C" {
     fn xe_pagemap_hw_copy(
         vr: *mut xe_vram_region,
         npages: c_ulong,
-        addrs: *const bindings::drm_pagemap_addr,
+        addrs: *mut bindings::drm_pagemap_addr,
         dpa: u64,
         to_vram: bool,
         after: *mut bindings::dma_fence,
@@ -127,8 +130,8 @@ extern "C" {
 ///
 /// # Invariants
 ///
-/// It is a valid `xe_vram_region` of a device that is not freed for as long as there is a reference to one of its
-/// pagemaps, nor before its queue is empty.
+/// It is a valid `xe_vram_region` for as long as somebody has a reference to its pagemap, and until DRM has called what
+/// destroys it. Dropping it needs nothing of the region, which may be gone before the device's queue is empty.
 #[repr(transparent)]
 pub(crate) struct Vram(NonNull<xe_vram_region>);
 
@@ -160,6 +163,12 @@ impl Vram {
     pub(crate) fn io_start(&self) -> u64 {
         // SAFETY: The region is valid, by the type invariants.
         unsafe { xe_pagemap_hw_io_start(self.as_raw()) }
+    }
+
+    /// How much of it others reach.
+    pub(crate) fn io_size(&self) -> u64 {
+        // SAFETY: The region is valid, by the type invariants.
+        unsafe { xe_pagemap_hw_io_size(self.as_raw()) }
     }
 
     /// Where pagemaps are destroyed.
@@ -255,25 +264,57 @@ pub(crate) fn release(memory: ReleasedDevmem) {
     unsafe { xe_pagemap_hw_release(memory.into_raw()) };
 }
 
+/// A device that is not being unbound from its driver for as long as this lives.
+struct Entered {
+    xe: *mut xe_device,
+    idx: c_int,
+}
+
+impl Entered {
+    /// [`ENODEV`] if it is too late.
+    ///
+    /// # Safety
+    ///
+    /// `xe` must be valid for as long as the value lives.
+    unsafe fn new(xe: *mut xe_device) -> Result<Self> {
+        let mut idx = 0;
+        // SAFETY: The caller promises a valid device.
+        if !unsafe { xe_pagemap_hw_enter(xe, &mut idx) } {
+            return Err(ENODEV);
+        }
+        Ok(Self { xe, idx })
+    }
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        // SAFETY: That is what was got.
+        unsafe { xe_pagemap_hw_exit(self.idx) };
+    }
+}
+
 /// A pagemap of all memory of `vram`.
 ///
 /// # Safety
 ///
-/// `xe` must be the device of the region, and have its driver for as long as this takes.
-unsafe fn create(xe: *mut xe_device, vram: Vram) -> Result<PagemapRef<Vram>> {
+/// The device must be that of the region.
+unsafe fn create(entered: &Entered, vram: Vram) -> Result<PagemapRef<Vram>> {
+    let xe = entered.xe;
     let nr = vram.nr_pages()?;
-    // SAFETY: The caller promises a valid device.
+    // SAFETY: The device is valid, as somebody is in it.
     let drm = NonNull::new(unsafe { xe_pagemap_hw_drm(xe) }).ok_or(EINVAL)?;
     // SAFETY: As above.
     let device = unsafe { xe_pagemap_hw_dev(xe) };
-    // SAFETY: A device of xe's has a parent, which has its driver, as the caller promises.
+    // SAFETY: A device of xe's has a parent, which keeps its driver while somebody is in the device.
     let device: &Device<Bound> = unsafe { Device::from_raw(device) };
     // SAFETY: The function asks for nothing.
     let list = NonNull::new(unsafe { xe_pagemap_hw_owner_list() }).ok_or(EINVAL)?;
     // SAFETY: It is a static variable of xe's.
     let list = unsafe { OwnerList::from_raw(list) };
     // SAFETY: xe's list has pagemaps, for which `private` is null, and virtual machines, and of a pagemap the function looks
-    // at its DRM device. xe evicts all buffers before it is unbound, and makes none after that.
+    // at its DRM device. xe evicts all buffers before it is unbound, and makes none after that. A buffer's blocks are nobody
+    // else's, xe's fences are signalled by the engine that has copied, and its queue is destroyed, and so emptied, with the
+    // DRM device, to which a module that is in use belongs. A `Vram` has nothing to be dropped.
     unsafe {
         Pagemap::new(
             drm,
@@ -296,8 +337,7 @@ static xe_pagemap_devmem_ops: bindings::drm_pagemap_devmem_ops = devmem_ops::<Vr
 ///
 /// # Safety
 ///
-/// `xe` must be valid, and have its driver, for as long as this takes; `cache` and `vr` must be of one of its tiles. May
-/// sleep.
+/// `xe` must be valid, and `cache` and `vr` be of one of its tiles. May sleep.
 #[no_mangle]
 unsafe extern "C" fn xe_pagemap_find_or_create(
     xe: *mut xe_device,
@@ -305,13 +345,17 @@ unsafe extern "C" fn xe_pagemap_find_or_create(
     vr: *mut xe_vram_region,
 ) -> *mut xe_pagemap {
     let find = || {
+        // Until the end, the cache is there, and the device has its driver.
+        //
+        // SAFETY: The caller promises a valid device.
+        let entered = unsafe { Entered::new(xe) }?;
         let cache = NonNull::new(cache).ok_or(EINVAL)?;
         // INVARIANT: The caller promises it: a pagemap has a reference to the DRM device, which the region belongs to.
         let vram = Vram(NonNull::new(vr).ok_or(EINVAL)?);
         // SAFETY: The caller promises a valid cache.
         let cache = unsafe { Cache::from_raw(cache) };
-        // SAFETY: The caller promises the device.
-        let create = || unsafe { create(xe, vram) };
+        // SAFETY: The caller promises that they belong together.
+        let create = || unsafe { create(&entered, vram) };
         // SAFETY: Into the cache of a tile, only this puts something.
         unsafe { cache.find_or_create(create) }
     };

@@ -2,6 +2,9 @@
 /*
  * Fields of xe's structures, and what exists in C as macros, for pagemaps in Rust.
  */
+#include <linux/build_bug.h>
+
+#include <drm/drm_drv.h>
 #include <drm/drm_pagemap.h>
 
 #include "xe_bo.h"
@@ -10,11 +13,20 @@
 #include "xe_gt_stats.h"
 #include "xe_migrate.h"
 #include "xe_pm.h"
+#include "xe_svm.h"
 #include "xe_tile.h"
 #include "xe_ttm_vram_mgr.h"
 #include "xe_vram_types.h"
 
 #include "hw.h"
+
+/* What the Rust code takes for granted. */
+static_assert(!offsetof(struct xe_pagemap, dpagemap));
+static_assert(offsetof(struct xe_pagemap, peer) == sizeof(struct drm_pagemap));
+static_assert(offsetof(struct xe_pagemap, vr) ==
+	      sizeof(struct drm_pagemap) + sizeof(struct drm_pagemap_peer));
+static_assert(XE_INTERCONNECT_VRAM == DRM_INTERCONNECT_DRIVER);
+static_assert(XE_INTERCONNECT_P2P == DRM_INTERCONNECT_DRIVER + 1);
 
 u64 xe_pagemap_hw_size(const struct xe_vram_region *vr)
 {
@@ -29,6 +41,21 @@ u64 xe_pagemap_hw_dpa_base(const struct xe_vram_region *vr)
 u64 xe_pagemap_hw_io_start(const struct xe_vram_region *vr)
 {
 	return vr->io_start;
+}
+
+u64 xe_pagemap_hw_io_size(const struct xe_vram_region *vr)
+{
+	return vr->io_size;
+}
+
+bool xe_pagemap_hw_enter(struct xe_device *xe, int *idx)
+{
+	return drm_dev_enter(&xe->drm, idx);
+}
+
+void xe_pagemap_hw_exit(int idx)
+{
+	drm_dev_exit(idx);
 }
 
 struct drm_device *xe_pagemap_hw_drm(struct xe_device *xe)
@@ -147,16 +174,15 @@ static void hw_count(struct xe_gt *gt, const struct hw_ids *ids, unsigned long n
 }
 
 struct dma_fence *xe_pagemap_hw_copy(struct xe_vram_region *vr, unsigned long npages,
-				     const struct drm_pagemap_addr *addrs, u64 dpa,
+				     struct drm_pagemap_addr *addrs, u64 dpa,
 				     bool to_vram, struct dma_fence *after)
 {
-	struct drm_pagemap_addr *ram = (struct drm_pagemap_addr *)addrs;
 	struct xe_gt *gt = xe_migrate_exec_queue(vr->migrate)->gt;
 
 	hw_count(gt, &hw_kb[to_vram], npages, npages * (PAGE_SIZE / SZ_1K));
 	if (to_vram)
-		return xe_migrate_to_vram(vr->migrate, npages, ram, dpa, after);
-	return xe_migrate_from_vram(vr->migrate, npages, dpa, ram, after);
+		return xe_migrate_to_vram(vr->migrate, npages, addrs, dpa, after);
+	return xe_migrate_from_vram(vr->migrate, npages, dpa, addrs, after);
 }
 
 void xe_pagemap_hw_copied(struct xe_vram_region *vr, bool to_vram, unsigned long npages,

@@ -28,6 +28,11 @@ struct xe_vram_region;
 u64 xe_pagemap_hw_size(const struct xe_vram_region *vr);
 u64 xe_pagemap_hw_dpa_base(const struct xe_vram_region *vr);
 u64 xe_pagemap_hw_io_start(const struct xe_vram_region *vr);
+u64 xe_pagemap_hw_io_size(const struct xe_vram_region *vr);
+
+/* False if the driver is being unbound, which otherwise waits for the other one. */
+bool xe_pagemap_hw_enter(struct xe_device *xe, int *idx);
+void xe_pagemap_hw_exit(int idx);
 
 struct drm_device *xe_pagemap_hw_drm(struct xe_device *xe);
 struct device *xe_pagemap_hw_dev(struct xe_device *xe);
@@ -53,11 +58,12 @@ int xe_pagemap_hw_blocks(struct drm_pagemap_devmem *devmem, void *arg,
 void xe_pagemap_hw_release(struct drm_pagemap_devmem *devmem);
 
 /*
- * Starts to copy @npages between @addrs and @dpa, after @after. Returns a fence
- * that is the caller's, or an error pointer.
+ * Starts to copy @npages between @addrs and @dpa, after @after. Fills in addresses
+ * behind the first of each folio. Returns a fence that is the caller's, or an error
+ * pointer.
  */
 struct dma_fence *xe_pagemap_hw_copy(struct xe_vram_region *vr, unsigned long npages,
-				     const struct drm_pagemap_addr *addrs, u64 dpa,
+				     struct drm_pagemap_addr *addrs, u64 dpa,
 				     bool to_vram, struct dma_fence *after);
 /* Counts a copy that has taken @us. Does not sleep. */
 void xe_pagemap_hw_copied(struct xe_vram_region *vr, bool to_vram, unsigned long npages,

@@ -74,8 +74,11 @@ impl PagemapOps for Vram {
         self.dpa_base().checked_add(bytes(offset)?)
     }
 
-    fn bus_address(&self, offset: PageOffset) -> Option<u64> {
-        self.io_start().checked_add(bytes(offset)?)
+    fn bus_address(&self, offset: PageOffset, len: usize) -> Option<u64> {
+        let start = bytes(offset)?;
+        // The window to it may be smaller than the memory.
+        let end = start.checked_add(len.try_into().ok()?)?;
+        (end <= self.io_size()).then(|| self.io_start().checked_add(start))?
     }
 
     fn destroy_queue(&self) -> &Queue {

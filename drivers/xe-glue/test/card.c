@@ -17,6 +17,7 @@
 
 struct card_world world = {
 	.wait = __WAIT_QUEUE_HEAD_INITIALIZER(world.wait),
+	.window = CARD_SIZE,
 };
 DRM_PAGEMAP_OWNER_LIST_DEFINE(card_owners);
 
@@ -53,6 +54,8 @@ static void card_release(struct drm_device *drm)
 	/* Pagemaps are destroyed on one of them. */
 	if (xe->engine)
 		destroy_workqueue(xe->engine);
+	if (xe->cleaner)
+		destroy_workqueue(xe->cleaner);
 	if (xe->destroy_wq)
 		destroy_workqueue(xe->destroy_wq);
 	WARN(!list_empty(&xe->bos), "buffers are left over\n");
@@ -93,7 +96,7 @@ static int card_probe(struct faux_device *fdev)
 	xe->tile.vram.usable_size = CARD_SIZE;
 	xe->vram = vmalloc(CARD_SIZE);
 	xe->used = bitmap_zalloc(CARD_SIZE >> PAGE_SHIFT, GFP_KERNEL);
-	xe->destroy_wq = alloc_workqueue("xe_card-destroy", WQ_PERCPU, 0);
+	xe->destroy_wq = alloc_workqueue("xe_card-destroy", WQ_PERCPU | WQ_MEM_RECLAIM, 0);
 	if (!xe->vram || !xe->used || !xe->destroy_wq)
 		return -ENOMEM;
 	/* What somebody else may have left there. */
@@ -190,6 +193,21 @@ u64 xe_pagemap_hw_dpa_base(const struct xe_vram_region *vr)
 u64 xe_pagemap_hw_io_start(const struct xe_vram_region *vr)
 {
 	return CARD_IO_START + vr->xe->index * CARD_SIZE;
+}
+
+u64 xe_pagemap_hw_io_size(const struct xe_vram_region *vr)
+{
+	return READ_ONCE(world.window);
+}
+
+bool xe_pagemap_hw_enter(struct xe_device *xe, int *idx)
+{
+	return drm_dev_enter(&xe->drm, idx);
+}
+
+void xe_pagemap_hw_exit(int idx)
+{
+	drm_dev_exit(idx);
 }
 
 struct drm_device *xe_pagemap_hw_drm(struct xe_device *xe)

@@ -47,7 +47,7 @@ struct xe_device {
 	struct xe_tile tile;
 	struct drm_pagemap_shrinker *shrinker;
 	struct workqueue_struct *destroy_wq;
-	struct workqueue_struct *engine;
+	struct workqueue_struct *engine, *cleaner;
 	unsigned int index;
 
 	struct mutex lock;		/* see above */
@@ -86,9 +86,12 @@ struct card_bo {
 struct card_world {
 	atomic_t nr_bos, nr_fences;
 	atomic_long_t nr_jobs, nr_peer_pages, nr_failed;
-	atomic_t failures[XE_CARD_FAIL_JOB + 1];
+	atomic_t failures[XE_CARD_FAIL_CLEAR + 1];
 	wait_queue_head_t wait;
-	bool held, waiting, fragmented, apart;
+	unsigned int held;
+	bool waiting, fragmented, apart, dead;
+	/* How much of each card's memory the other one reaches, in bytes. */
+	u64 window;
 };
 
 extern struct card_world world;

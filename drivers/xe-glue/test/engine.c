@@ -96,10 +96,12 @@ static int job_run(struct card_job *job)
 	int err = 0;
 
 	if (job->clear) {
+		if (card_fails(XE_CARD_FAIL_CLEAR))
+			return -EIO;
 		memset(job->xe->vram + job->dpa, 0, job->npages << PAGE_SHIFT);
 		return 0;
 	}
-	if (card_fails(XE_CARD_FAIL_JOB))
+	if (card_fails(XE_CARD_FAIL_JOB) || READ_ONCE(world.dead))
 		return -EIO;
 	atomic_long_inc(&world.nr_jobs);
 	for (i = 0; i < job->npages && !err; i++) {
@@ -115,18 +117,23 @@ static int job_run(struct card_job *job)
 	return err;
 }
 
+static bool job_is_held(struct card_job *job)
+{
+	return READ_ONCE(world.held) & (job->clear ? XE_CARD_HELD_CLEARS : XE_CARD_HELD_COPIES);
+}
+
 static void job_work(struct work_struct *work)
 {
 	struct card_job *job = container_of(work, struct card_job, work);
 	int err;
 
-	if (READ_ONCE(world.held)) {
+	if (job_is_held(job)) {
 		WRITE_ONCE(world.waiting, true);
 		wake_up_all(&world.wait);
-		wait_event(world.wait, !READ_ONCE(world.held));
+		wait_event(world.wait, !job_is_held(job));
 		WRITE_ONCE(world.waiting, false);
 	}
-	/* On the same queue, so that it is signalled; the driver has to say so nevertheless. */
+	/* What clears is somebody else. */
 	if (job->after && !dma_fence_is_signaled(job->after))
 		dma_fence_wait(job->after, false);
 	dma_fence_put(job->after);
@@ -148,12 +155,12 @@ static struct dma_fence *job_start(struct card_job *job, struct dma_fence *after
 		return ERR_PTR(-ENOMEM);
 	}
 	atomic_inc(&world.nr_fences);
-	dma_fence_init(fence, &fence_ops, &xe->fence_lock, xe->fence_context,
+	dma_fence_init(fence, &fence_ops, &xe->fence_lock, xe->fence_context + job->clear,
 		       atomic64_inc_return(&xe->fence_seqno));
 	INIT_WORK(&job->work, job_work);
 	job->fence = dma_fence_get(fence);
 	job->after = dma_fence_get(after);
-	queue_work(xe->engine, &job->work);
+	queue_work(job->clear ? xe->cleaner : xe->engine, &job->work);
 	return fence;
 }
 
@@ -163,18 +170,23 @@ struct dma_fence *card_clear(struct card_bo *bo)
 
 	for (unsigned int i = 0; i < bo->nr_blocks; i++) {
 		struct card_job *job = kvzalloc(sizeof(*job), GFP_KERNEL);
+		struct dma_fence *last = fence;
 
-		/* The last one is signalled last. */
-		dma_fence_put(fence);
+		fence = ERR_PTR(-ENOMEM);
 		if (!job)
-			return ERR_PTR(-ENOMEM);
+			goto out_wait;
 		job->xe = bo->xe;
 		job->clear = true;
 		job->dpa = bo->blocks[i].offset;
 		job->npages = bo->blocks[i].size >> PAGE_SHIFT;
 		fence = job_start(job, NULL);
+out_wait:
+		/* The last one is signalled last. */
+		if (IS_ERR(fence) && last)
+			dma_fence_wait(last, false);
+		dma_fence_put(last);
 		if (IS_ERR(fence))
-			return fence;
+			break;
 	}
 	return fence;
 }
@@ -182,15 +194,16 @@ struct dma_fence *card_clear(struct card_bo *bo)
 int card_engine_init(struct xe_device *xe)
 {
 	spin_lock_init(&xe->fence_lock);
-	xe->fence_context = dma_fence_context_alloc(1);
+	xe->fence_context = dma_fence_context_alloc(2);
 	xe->engine = alloc_ordered_workqueue("xe_card-engine", 0);
-	return xe->engine ? 0 : -ENOMEM;
+	xe->cleaner = alloc_ordered_workqueue("xe_card-cleaner", 0);
+	return xe->engine && xe->cleaner ? 0 : -ENOMEM;
 }
 
 /* What the Rust code calls. */
 
 struct dma_fence *xe_pagemap_hw_copy(struct xe_vram_region *vr, unsigned long npages,
-				     const struct drm_pagemap_addr *addrs, u64 dpa,
+				     struct drm_pagemap_addr *addrs, u64 dpa,
 				     bool to_vram, struct dma_fence *after)
 {
 	struct card_job *job;
@@ -207,6 +220,10 @@ struct dma_fence *xe_pagemap_hw_copy(struct xe_vram_region *vr, unsigned long np
 	job->to_vram = to_vram;
 	job->npages = npages;
 	memcpy(job->addrs, addrs, npages * sizeof(*addrs));
+	/* xe leaves something where nobody should look. */
+	for (unsigned long i = 0; i < npages; i += NR_PAGES(addrs[i].order))
+		for (unsigned long j = 1; j < NR_PAGES(addrs[i].order); j++)
+			addrs[i + j].addr = addrs[i].addr + j * PAGE_SIZE;
 	return job_start(job, after);
 }
 

@@ -49,17 +49,15 @@ static struct xe_pagemap *file_pagemap(struct card_file *cf, unsigned int index)
 {
 	struct xe_pagemap *pagemap = ERR_PTR(-ENODEV);
 	struct xe_device *xe = card_get(index);
-	int idx;
 
 	if (!xe)
 		return pagemap;
 	guard(mutex)(&cf->lock);
 	if (cf->pagemaps[index] && cf->pagemaps[index]->vr->xe != xe)
 		file_forget(cf, index);
-	if (!cf->pagemaps[index] && drm_dev_enter(&xe->drm, &idx)) {
+	if (!cf->pagemaps[index]) {
 		pagemap = xe_pagemap_find_or_create(xe, xe->tile.vram.dpagemap_cache,
 						    &xe->tile.vram);
-		drm_dev_exit(idx);
 		if (!IS_ERR(pagemap))
 			cf->pagemaps[index] = pagemap;
 	}
@@ -120,6 +118,7 @@ static int file_set(const struct xe_card_set *set)
 	case XE_CARD_FAIL_BO:
 	case XE_CARD_FAIL_FENCE:
 	case XE_CARD_FAIL_JOB:
+	case XE_CARD_FAIL_CLEAR:
 		if (set->value > INT_MAX)
 			return -EINVAL;
 		atomic_set(&world.failures[set->what], set->value);
@@ -133,6 +132,12 @@ static int file_set(const struct xe_card_set *set)
 		return 0;
 	case XE_CARD_APART:
 		WRITE_ONCE(world.apart, set->value);
+		return 0;
+	case XE_CARD_DEAD:
+		WRITE_ONCE(world.dead, set->value);
+		return 0;
+	case XE_CARD_WINDOW:
+		WRITE_ONCE(world.window, set->value ?: CARD_SIZE);
 		return 0;
 	case XE_CARD_SIZE:
 		xe = card_get(set->card);

@@ -38,7 +38,8 @@ enum {
 	XE_CARD_FAIL_BO,
 	XE_CARD_FAIL_FENCE,
 	XE_CARD_FAIL_JOB,
-	/* The engine stops before its next job. */
+	XE_CARD_FAIL_CLEAR,
+	/* The engine stops before its next job: these, or none. */
 	XE_CARD_HELD,
 	/* No buffer is in one piece. */
 	XE_CARD_FRAGMENTED,
@@ -46,6 +47,10 @@ enum {
 	XE_CARD_APART,
 	/* The card has so many bytes of memory, when its pagemap is made next. */
 	XE_CARD_SIZE,
+	/* Each job fails. */
+	XE_CARD_DEAD,
+	/* A card reaches so many bytes of the other one's memory; 0 is all. */
+	XE_CARD_WINDOW,
 	XE_CARD_NR_WHATS,
 };
 
@@ -62,5 +67,9 @@ enum {
 #define XE_CARD_STATE	_IOR('X', 6, struct xe_card_state)
 /* Waits until an engine has a job before which it stops. */
 #define XE_CARD_AWAIT	_IO('X', 7)
+
+/* Which jobs are held. */
+#define XE_CARD_HELD_COPIES	1
+#define XE_CARD_HELD_CLEARS	2
 
 #endif

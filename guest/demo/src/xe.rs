@@ -50,6 +50,7 @@ pub(crate) const ALL: &[(&str, Scenario)] = &[
     ("the_card_writes", the_card_writes),
     ("a_hole_is_zeroes", a_hole_is_zeroes),
     ("it_is_cleared_before", it_is_cleared_before),
+    ("a_clear_fails", a_clear_fails),
     ("a_tail_of_a_cut_huge_page", a_tail_of_a_cut_huge_page),
     ("a_child_writes", a_child_writes),
     ("memory_is_given_back", memory_is_given_back),
@@ -58,6 +59,7 @@ pub(crate) const ALL: &[(&str, Scenario)] = &[
     ("evicted_during_a_fault", evicted_during_a_fault),
     ("from_card_to_card", from_card_to_card),
     ("from_card_to_card_fails", from_card_to_card_fails),
+    ("a_small_window", a_small_window),
     ("cards_apart", cards_apart),
     ("no_room", no_room),
     ("in_two_pieces", in_two_pieces),
@@ -72,6 +74,10 @@ pub(crate) const ALL: &[(&str, Scenario)] = &[
     ("kept_and_shrunk", kept_and_shrunk),
     ("unbound", unbound),
     ("unbound_while_a_copy_fails", unbound_while_a_copy_fails),
+    (
+        "unbound_when_nothing_can_be_copied",
+        unbound_when_nothing_can_be_copied,
+    ),
     ("unbound_with_a_file_open", unbound_with_a_file_open),
     ("everybody_at_once", everybody_at_once),
 ];
@@ -138,6 +144,8 @@ enum What {
     FailFence,
     /// The engine fails.
     FailJob,
+    /// What clears a buffer fails.
+    FailClear,
     /// The engine stops before its next job.
     Held,
     /// Buffers are in two pieces.
@@ -146,7 +154,15 @@ enum What {
     Apart,
     /// So much memory a card has.
     Size,
+    /// Each job fails.
+    Dead,
+    /// So much of a card's memory the other one reaches.
+    Window,
 }
+
+/// What the engine stops before.
+const COPIES: u64 = 1;
+const CLEARS: u64 = 2;
 
 /// The cards.
 struct Cards(File);
@@ -347,8 +363,8 @@ fn a_hole_is_zeroes(path: &Path) -> Result<()> {
 fn it_is_cleared_before(path: &Path) -> Result<()> {
     let cards = Cards::open(path)?;
     let memory = small(4)?;
-    cards.set(What::Held, 1)?;
-    // Waits for what clears its buffer.
+    // A copy that does not wait for it is cleared afterwards.
+    cards.set(What::Held, CLEARS)?;
     let mover = Child::run(|| {
         let own = small(5)?;
         cards.migrate(FIRST, &own)?;
@@ -359,6 +375,22 @@ fn it_is_cleared_before(path: &Path) -> Result<()> {
     mover.wait()?;
     cards.migrate(FIRST, &memory)?;
     is(&memory, 4)
+}
+
+fn a_clear_fails(path: &Path) -> Result<()> {
+    let cards = Cards::open(path)?;
+    // With something to be copied, and without.
+    for (memory, seed) in [(small(25)?, Some(25)), (Mapping::private(PAGES)?, None)] {
+        soil(&cards)?;
+        cards.set(What::FailClear, 1)?;
+        let told = cards.try_migrate(FIRST, &memory);
+        cards.set(What::FailClear, 0)?;
+        ensure!(told == Err(Errno::EIO), "the process is told {told:?}");
+        check(memory.bytes(), |page| {
+            seed.map_or(0, |seed| pattern(page, seed))
+        })?;
+    }
+    cards.unused()
 }
 
 fn a_tail_of_a_cut_huge_page(path: &Path) -> Result<()> {
@@ -443,7 +475,7 @@ fn evicted_during_a_fault(path: &Path) -> Result<()> {
     let cards = Cards::open(path)?;
     let memory = small(11)?;
     cards.migrate(FIRST, &memory)?;
-    cards.set(What::Held, 1)?;
+    cards.set(What::Held, COPIES)?;
     let toucher = Child::run(|| is(&memory, 11))?;
     cards.await_job()?;
     let evicter = Child::run(|| {
@@ -488,6 +520,20 @@ fn from_card_to_card_fails(path: &Path) -> Result<()> {
             ensure!(told.is_err(), "the process is told nothing");
             is(&memory, 13)?;
         }
+    }
+    cards.unused()
+}
+
+fn a_small_window(path: &Path) -> Result<()> {
+    let cards = Cards::open(path)?;
+    for memory in [small(26)?, huge(26)?] {
+        // Behind that much.
+        cards.set(What::Window, page_size() as u64)?;
+        cards.migrate(FIRST, &memory)?;
+        let told = cards.try_migrate(SECOND, &memory);
+        cards.set(What::Window, 0)?;
+        ensure!(told.is_err(), "the process is told nothing");
+        is(&memory, 26)?;
     }
     cards.unused()
 }
@@ -687,6 +733,23 @@ fn unbound_while_a_copy_fails(path: &Path) -> Result<()> {
         cards.set(What::FailJob, 0)?;
         cards.bind(FIRST)?;
         is(&memory, 23)?;
+    }
+    cards.unused()
+}
+
+fn unbound_when_nothing_can_be_copied(path: &Path) -> Result<()> {
+    let cards = Cards::open(path)?;
+    for memory in [small(27)?, huge(27)?] {
+        cards.migrate(FIRST, &memory)?;
+        cards.set(What::Dead, 1)?;
+        // While it is there to ask, it does not say that anything was zero.
+        let told = touch(&memory);
+        let unbound = cards.unbind(FIRST);
+        cards.set(What::Dead, 0)?;
+        ensure!(told.is_err(), "the process is told nothing");
+        unbound?;
+        check(memory.bytes(), |_| 0)?;
+        cards.bind(FIRST)?;
     }
     cards.unused()
 }

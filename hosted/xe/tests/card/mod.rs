@@ -368,14 +368,9 @@ impl Card {
 
     /// The pagemap, which is made if there is none, with a reference.
     pub(crate) fn pagemap(self: &Arc<Self>) -> Result<Kept, c_int> {
-        let mut idx = 0;
         unsafe {
-            if !drm_dev_enter(self.drm.as_ptr(), &raw mut idx) {
-                return Err(errno(ENODEV));
-            }
             let cache = self.cache.load(SeqCst);
             let pagemap = xe_pagemap_find_or_create(self.as_raw(), cache, self.as_raw());
-            drm_dev_exit(idx);
             match is_err(pagemap) {
                 true => Err(pagemap as isize as c_int),
                 false => Ok(Kept {
@@ -787,6 +782,21 @@ unsafe extern "C" fn xe_pagemap_hw_io_start(vr: *const Card) -> u64 {
 }
 
 #[no_mangle]
+unsafe extern "C" fn xe_pagemap_hw_io_size(_vr: *const Card) -> u64 {
+    SIZE as u64
+}
+
+#[no_mangle]
+unsafe extern "C" fn xe_pagemap_hw_enter(xe: *const Card, idx: *mut c_int) -> bool {
+    unsafe { drm_dev_enter((*xe).drm.as_ptr(), idx) }
+}
+
+#[no_mangle]
+unsafe extern "C" fn xe_pagemap_hw_exit(idx: c_int) {
+    unsafe { drm_dev_exit(idx) };
+}
+
+#[no_mangle]
 unsafe extern "C" fn xe_pagemap_hw_destroy_wq(vr: *const Card) -> *mut workqueue_struct {
     let queue = unsafe { &(*vr).destroy };
     queue.as_ref().map_or(null_mut(), Workqueue::as_ptr)
@@ -880,7 +890,7 @@ unsafe extern "C" fn xe_pagemap_hw_release(devmem: *mut drm_pagemap_devmem) {
 unsafe extern "C" fn xe_pagemap_hw_copy(
     vr: *const Card,
     npages: c_ulong,
-    addrs: *const drm_pagemap_addr,
+    addrs: *mut drm_pagemap_addr,
     dpa: u64,
     to_vram: bool,
     after: *mut dma_fence,
@@ -894,7 +904,19 @@ unsafe extern "C" fn xe_pagemap_hw_copy(
         return err_ptr(ENOMEM);
     }
     unsafe {
-        let addrs = std::slice::from_raw_parts(addrs, npages).to_vec();
+        let addrs = std::slice::from_raw_parts_mut(addrs, npages);
+        let job = addrs.to_vec();
+        // xe leaves something where nobody should look.
+        let (mut first, mut left) = (0, 0);
+        for addr in addrs {
+            if left == 0 {
+                (first, left) = (addr.addr, 1usize << addr.order());
+            } else {
+                addr.addr = first + 1;
+            }
+            left -= 1;
+        }
+        let addrs = job;
         let me = vr as usize;
         let fence = fence_of(move |fence| {
             let card = &*(me as *const Card);
