@@ -708,10 +708,7 @@ fn each_step_fails() {
         memory.try_migrate(&two);
         let _ = memory.touch();
         check();
-        shrink(2);
-        // One of them is made now.
         let kept = [vm(&one), vm(&two)];
-        shrink(2);
         memory.try_migrate(&one);
         memory.try_migrate(&two);
         world.unbind(1);
@@ -724,6 +721,27 @@ fn each_step_fails() {
         nothing_is_left(&two);
     });
     assert!(failures > 50, "only {failures} failures");
+}
+
+/// What is shrunk is destroyed by another thread.
+#[test]
+fn each_step_of_shrinking_fails() {
+    let failures = for_each_failure(|| {
+        let mut world = World::with_memory(8 * PAGE_SIZE);
+        let card = world.card(0);
+        let memory = Memory::small(2, 37);
+        memory.try_migrate(&card);
+        let _ = memory.touch();
+        shrink(1);
+        memory.try_migrate(&card);
+        let kept = vm(&card);
+        shrink(1);
+        world.unbind(0);
+        memory.is(37);
+        drop(kept);
+        nothing_is_left(&card);
+    });
+    assert!(failures > 20, "only {failures} failures");
 }
 
 /// Without a child: a kernel without the series splits a huge page for one process alone.
