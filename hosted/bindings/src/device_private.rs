@@ -512,3 +512,16 @@ pub unsafe extern "C" fn percpu_ref_put(ref_: *mut percpu_ref) {
 }
 
 const _: () = assert!(std::mem::offset_of!(dev_pagemap, ref_) == 0);
+
+/// Whether there is registered memory of `owner`.
+pub(crate) fn is_owner(m: &Locked<'_>, owner: *mut c_void) -> bool {
+    let mut pagemaps = m.pagemaps.keys();
+    pagemaps.any(|key| unsafe {
+        (*std::ptr::with_exposed_provenance::<dev_pagemap>(*key)).owner == owner
+    })
+}
+
+/// How many pagemaps are registered.
+pub fn registered() -> usize {
+    with(|m| m.pagemaps.len())
+}

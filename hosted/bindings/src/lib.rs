@@ -60,7 +60,7 @@ mod workqueue;
 pub mod sim {
     pub use crate::{
         debugfs::{debugfs, read_debugfs},
-        device_private::coherent_memory,
+        device_private::{coherent_memory, registered},
         dma::{dma_read, dma_resource, dma_write, iommu},
         driver::Module,
         drm::{

@@ -3,7 +3,7 @@
 //! What a machine does not let pass.
 
 use bindings::{
-    sim::{run, Process, PAGE_SIZE},
+    sim::{self, run, Process, PAGE_SIZE},
     *,
 };
 use std::{
@@ -439,5 +439,80 @@ fn a_thread_that_keeps_a_lock() {
         let mut lock = mutex(c"kept");
         // SAFETY: The lock was initialised.
         unsafe { mutex_lock(&raw mut *lock) };
+    });
+}
+
+#[test]
+fn a_fence_that_is_signalled_twice() {
+    reported("a fence is signalled twice", || {
+        let fence = sim::fence(true);
+        // SAFETY: The reference is ours.
+        unsafe {
+            sim::signal_fence(fence);
+            dma_fence_put(fence);
+        }
+    });
+}
+
+#[test]
+fn an_error_that_nobody_sees() {
+    reported("a fence gets an error after it was signalled", || {
+        let fence = sim::fence(true);
+        // SAFETY: The reference is ours.
+        unsafe {
+            dma_fence_set_error(fence, -(EIO as i32));
+            dma_fence_put(fence);
+        }
+    });
+}
+
+#[test]
+fn a_fence_with_an_error() {
+    run(|| {
+        let fence = sim::fence_of(|fence| {
+            // SAFETY: Whoever waits has a reference.
+            unsafe {
+                dma_fence_set_error(fence, -(EIO as i32));
+                sim::signal_fence(fence);
+            }
+        });
+        // SAFETY: The reference is ours.
+        unsafe {
+            assert_eq!(dma_fence_get_status(fence), 0);
+            assert_eq!(dma_fence_wait_timeout(fence, false, 7), 7);
+            assert_eq!(dma_fence_get_status(fence), -(EIO as i32));
+            dma_fence_put(fence);
+        }
+    });
+}
+
+#[test]
+fn a_workqueue_left_over() {
+    reported("left over: a workqueue", || {
+        std::mem::forget(sim::Workqueue::new());
+    });
+}
+
+#[test]
+fn an_owner_of_memory_that_goes() {
+    reported("an owner goes of whom there is memory", || {
+        let mut list = sim::owner_list();
+        // SAFETY: All of its fields are pointers.
+        let mut peer: drm_pagemap_peer = unsafe { std::mem::zeroed() };
+        /// # Safety
+        ///
+        /// Always safe to call.
+        unsafe extern "C" fn apart(_: *mut drm_pagemap_peer, _: *mut drm_pagemap_peer) -> bool {
+            false
+        }
+        let mut pgmap = pagemap(8, &QUIET);
+        // SAFETY: The three live until the end.
+        unsafe {
+            drm_pagemap_acquire_owner(&raw mut peer, &raw mut *list, Some(apart));
+            pgmap.owner = peer.owner.cast();
+            memremap_device_private_pagemap(&raw mut *pgmap, NUMA_NO_NODE);
+            drm_pagemap_release_owner(&raw mut peer);
+            memunmap_device_private_pagemap(&raw mut *pgmap);
+        }
     });
 }

@@ -3,15 +3,16 @@
 //! xe's pagemaps, on cards that are a `Card` here. The same sources run in a kernel, with `drivers/xe-glue/test`.
 
 use bindings::{
+    dma_fence_is_signaled, dma_fence_put, dma_fence_set_error,
     sim::{
-        for_each_failure, for_each_failure_of, run, shrink, spawn, Errno, Process, HUGE_PAGE_SIZE,
-        PAGE_SIZE,
+        fence_of, for_each_failure, for_each_failure_of, registered, run, shrink, signal_fence,
+        spawn, Errno, Process, HUGE_PAGE_SIZE, PAGE_SIZE,
     },
     EBUSY, EINVAL, EIO, ENODEV, ENOMEM, ENOSPC, ERANGE,
 };
 use card::{errno, Card, Fail, Kept, World, SIZE};
 use memory::Memory;
-use std::{panic::catch_unwind, sync::Arc};
+use std::{panic::catch_unwind, ptr::null_mut, sync::Arc};
 
 mod card;
 mod memory;
@@ -513,6 +514,43 @@ fn a_pagemap_that_cannot_be() {
     });
 }
 
+#[test]
+fn a_buffer_without_a_place_for_each_page() {
+    run(|| {
+        let (_world, card) = one_card();
+        for memory in both(36) {
+            card.fail(Fail::Place, 1);
+            assert_eq!(memory.try_migrate(&card), errno(EINVAL));
+            nothing_is_left(&card);
+            memory.is(36);
+        }
+    });
+}
+
+/// What comes before is waited for, though there is nothing to be copied.
+#[test]
+fn nothing_is_copied() {
+    run(|| {
+        let (_world, card) = one_card();
+        assert_eq!(card.copy_nothing(null_mut()), 0);
+        for (error, told) in [(0, 0), (errno(EIO), errno(EIO))] {
+            // SAFETY: It is called by who waits, and has a reference.
+            let fence = fence_of(move |fence| unsafe {
+                if error != 0 {
+                    dma_fence_set_error(fence, error);
+                }
+                signal_fence(fence);
+            });
+            assert_eq!(card.copy_nothing(fence), told);
+            // SAFETY: The reference is ours.
+            unsafe {
+                assert!(dma_fence_is_signaled(fence));
+                dma_fence_put(fence);
+            }
+        }
+    });
+}
+
 /// What the card does not have is not memory of the pagemap.
 #[test]
 fn a_buffer_beyond_the_pagemap() {
@@ -604,9 +642,10 @@ fn unbound_with_references() {
             kept.push(vm(&two));
             memory.migrate(&one);
             memory.migrate(&two);
+            assert_eq!(registered(), 2);
             world.unbind(0);
             world.unbind(1);
-            assert_eq!(memory.on_device(), 0);
+            assert_eq!((memory.on_device(), registered()), (0, 0));
             for pagemap in &kept {
                 let told = pagemap.migrate(&memory.process, memory.addr, PAGES * PAGE_SIZE);
                 assert_eq!(told, errno(ENODEV));
@@ -669,10 +708,7 @@ fn each_step_fails() {
         memory.try_migrate(&two);
         let _ = memory.touch();
         check();
-        shrink(2);
-        // One of them is made now.
         let kept = [vm(&one), vm(&two)];
-        shrink(2);
         memory.try_migrate(&one);
         memory.try_migrate(&two);
         world.unbind(1);
@@ -685,6 +721,27 @@ fn each_step_fails() {
         nothing_is_left(&two);
     });
     assert!(failures > 50, "only {failures} failures");
+}
+
+/// What is shrunk is destroyed by another thread.
+#[test]
+fn each_step_of_shrinking_fails() {
+    let failures = for_each_failure(|| {
+        let mut world = World::with_memory(8 * PAGE_SIZE);
+        let card = world.card(0);
+        let memory = Memory::small(2, 37);
+        memory.try_migrate(&card);
+        let _ = memory.touch();
+        shrink(1);
+        memory.try_migrate(&card);
+        let kept = vm(&card);
+        shrink(1);
+        world.unbind(0);
+        memory.is(37);
+        drop(kept);
+        nothing_is_left(&card);
+    });
+    assert!(failures > 20, "only {failures} failures");
 }
 
 /// Without a child: a kernel without the series splits a huge page for one process alone.

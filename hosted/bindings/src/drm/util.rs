@@ -13,6 +13,7 @@ use super::{drm_dev_enter, drm_dev_exit, drm_device, pagemap::*, types::*};
 use crate::{
     alloc::{free_object, might_alloc, new_object},
     buddy::{list_add_tail, list_head, INIT_LIST_HEAD},
+    device_private::is_owner,
     devices::devm_add_action_or_reset,
     errno::*,
     lockdep::{self, DRM_PAGEMAP_CACHE, DRM_PAGEMAP_LOOKUP, DRM_PAGEMAP_SHRINKER, FS_RECLAIM},
@@ -421,6 +422,9 @@ pub unsafe extern "C" fn drm_pagemap_release_owner(peer: *mut drm_pagemap_peer) 
         } else {
             list_del_init(&raw mut (*peer).link);
             if kref_put(&raw mut (*owner).kref) {
+                if with(|m| is_owner(m, owner.cast())) {
+                    report("an owner goes of whom there is memory");
+                }
                 free_object(owner);
             }
         }

@@ -211,6 +211,8 @@ pub(crate) enum Fail {
     Start,
     /// A copy fails, which its fence says.
     Copy,
+    /// A buffer does not say where its last page is.
+    Place,
 }
 
 /// What a card has done, and has.
@@ -233,9 +235,11 @@ struct State {
     /// Where memory is to be cleared, and what is signalled then.
     clears: Vec<(Block, usize)>,
     jobs: VecDeque<Job>,
+    /// What has to be signalled before a buffer is given back, as a copy was to be done behind it.
+    awaited: Vec<usize>,
     bos: Vec<usize>,
     counts: Counts,
-    failures: [usize; 3],
+    failures: [usize; 4],
     fragmented: bool,
     threaded: bool,
     wrong: Vec<String>,
@@ -482,9 +486,14 @@ impl Card {
         unsafe { wait_for_completion(self.arrived.get()) };
     }
 
-    /// What the driver was told to keep its memory in.
-    pub(crate) fn drm(&self) -> &DrmDevice {
-        &self.drm
+    /// Lets the driver copy nothing to the card, after `fence`.
+    pub(crate) fn copy_nothing(&self, fence: *mut dma_fence) -> c_int {
+        let (mut page, mut addr) = (null_mut(), pin_init::zeroed());
+        unsafe {
+            let copy = xe_pagemap_devmem_ops.copy_to_devmem;
+            let copy = copy.expect("the driver can copy");
+            copy(&raw mut page, &raw mut addr, 1, fence)
+        }
     }
 
     fn fails(&self, what: Fail) -> bool {
@@ -868,6 +877,9 @@ unsafe extern "C" fn xe_pagemap_hw_blocks(
         let bo = devmem.cast::<Bo>();
         let blocks = &(&(*bo).blocks)[..(*bo).nr_blocks];
         let bytes = |pages: usize| (pages * PAGE_SIZE) as u64;
+        if (*(*bo).card).fails(Fail::Place) {
+            return push(arg, bytes(blocks[0].first), bytes(blocks[0].nr - 1));
+        }
         let mut results = blocks
             .iter()
             .map(|block| push(arg, bytes(block.first), bytes(block.nr)));
@@ -881,7 +893,15 @@ unsafe extern "C" fn xe_pagemap_hw_release(devmem: *mut drm_pagemap_devmem) {
         let bo = devmem.cast::<Bo>();
         dma_fence_put((*devmem).pre_migrate_fence);
         (*devmem).pre_migrate_fence = null_mut();
-        (*(*bo).card).state().counts.awake -= 1;
+        let card = &*(*bo).card;
+        let awaited = std::mem::take(&mut card.state().awaited);
+        for fence in awaited {
+            if !dma_fence_is_signaled(fence as *mut dma_fence) {
+                card.wrong("a buffer is given back that is being cleared");
+            }
+            dma_fence_put(fence as *mut dma_fence);
+        }
+        card.state().counts.awake -= 1;
         bo_put(bo);
     }
 }
@@ -901,6 +921,10 @@ unsafe extern "C" fn xe_pagemap_hw_copy(
         return err_ptr(EINVAL);
     }
     if card.fails(Fail::Start) {
+        if !after.is_null() {
+            unsafe { dma_fence_get(after) };
+            card.state().awaited.push(after as usize);
+        }
         return err_ptr(ENOMEM);
     }
     unsafe {
