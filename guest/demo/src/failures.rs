@@ -6,7 +6,11 @@
 //! Whatever the request answers, no byte may be lost, and the same request must work afterwards.
 
 use std::{
-    fs,
+    fs::{
+        self,
+        File, //
+    },
+    os::unix::fs::FileExt,
     path::Path, //
 };
 
@@ -52,7 +56,8 @@ pub(crate) const ALL: &[(&str, Scenario)] = &[
     ("failing_to_release_huge", failing_to_release_huge),
 ];
 
-/// Where a task says which of its allocations is to fail, counted from the next one.
+/// Where a task says which of its allocations is to fail, counted from the next one. To open it takes allocations, which
+/// would be counted as well: it stays open from before the count to after it.
 const NTH: &str = "/proc/thread-self/fail-nth";
 
 /// Which allocations can fail: all, and without a word.
@@ -105,12 +110,22 @@ struct Injector {
 impl Injector {
     /// Does `what`, of which one allocation fails, if it makes so many.
     fn run<R>(&mut self, what: impl FnOnce() -> R) -> Result<R> {
-        fs::write(NTH, self.nth.to_string()).with_context(|| format!("cannot write {NTH}"))?;
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .open(NTH)
+            .with_context(|| format!("cannot open {NTH}"))?;
+        let count = self.nth.to_string();
+        let mut left = [0; 16];
+        file.write_all_at(count.as_bytes(), 0)
+            .with_context(|| format!("cannot write {NTH}"))?;
         let result = what();
+        let read = file.read_at(&mut left, 0);
+        file.write_all_at(b"0", 0)
+            .with_context(|| format!("cannot write {NTH}"))?;
+        let length = read.with_context(|| format!("cannot read {NTH}"))?;
         // What is left of the count: nothing, once the allocation has failed.
-        let left = fs::read_to_string(NTH).with_context(|| format!("cannot read {NTH}"))?;
-        fs::write(NTH, "0").with_context(|| format!("cannot write {NTH}"))?;
-        self.failed = Some(left.trim() == "0");
+        self.failed = Some(left.get(..length).unwrap_or_default().trim_ascii() == b"0");
         Ok(result)
     }
 

@@ -30,6 +30,8 @@ pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
     if context.options.kernel == KernelChoice::Stock {
         options.push("--stock");
     }
+    // The trace names the pages of the allocator that hands them out in order.
+    let untraced = options.clone();
     if context.kernel.profile == Profile::Debug {
         options.push("--trace");
     }
@@ -54,7 +56,7 @@ pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
         runs.push(demo::Run {
             name: BUDDY,
             on: On::Hmm,
-            options: &options,
+            options: &untraced,
             parameters: &buddy,
         });
     }
