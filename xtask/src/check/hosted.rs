@@ -32,7 +32,7 @@ const OURS: [&str; 18] = [
     "xe",
 ];
 
-/// Lints and tests over the Rust files of `series` and a simulated `kernel`, and with the default of both also the
+/// Lints and tests, with a sanitizer and without, over the Rust files of `series` and a simulated `kernel`, and with the default of both also the
 /// format, the demo, and threads in many orders.
 pub(super) fn run(series: Series, kernel: KernelChoice, report: &mut Report) -> Result<()> {
     let linux = LinuxChoice::Package(series);
@@ -69,5 +69,9 @@ pub(super) fn run(series: Series, kernel: KernelChoice, report: &mut Report) -> 
 
     let mut command = hosted::cargo(&linux, kernel)?;
     command.args(["test", "--locked", "--workspace", "--no-fail-fast"]);
-    cargo::run_tests(&name("test"), &mut command, report)
+    cargo::run_tests(&name("test"), &mut command, report)?;
+
+    let mut command = hosted::sanitized(&linux, kernel)?;
+    command.arg("--no-fail-fast");
+    cargo::run_tests(&name("sanitized"), &mut command, report)
 }
