@@ -398,7 +398,7 @@ impl Mirror {
             };
             let page = NonNull::new(from_err_ptr(page)?).ok_or(EFAULT)?;
             // SAFETY: The function gives a locked folio with a reference, which are ours.
-            let _folio = unsafe { LockedFolio::from_raw(NonNull::new(folio).ok_or(EFAULT)?) };
+            let folio = unsafe { LockedFolio::from_raw(NonNull::new(folio).ok_or(EFAULT)?) };
 
             let mut table = self.table.lock();
             // SAFETY: The notifier is registered, and this is its sequence number. The lock is the
@@ -418,10 +418,24 @@ impl Mirror {
                 return Ok(());
             }
             drop(table);
+            drop(folio);
             drop(mmap);
             if started.elapsed() > FAULT_BUDGET {
                 return Err(EBUSY);
             }
+            // Taking it again would first give it back, and that is a change each time, as is a copy or a way
+            // home. So it is made a page that the process can write to, which the next attempt finds unchanged.
+            let question = Question {
+                mm,
+                flags: bindings::hmm_pfn_flags_HMM_PFN_REQ_FAULT
+                    | bindings::hmm_pfn_flags_HMM_PFN_REQ_WRITE,
+                owner: null_mut(),
+                translate: false,
+                started,
+            };
+            let page = UserRange::new(addr, NrPages::new(1))?;
+            let mut buffer = HmmBuffer::new(page.nr_pages())?;
+            self.ask(&question, page, &mut buffer, |_, _| Ok(()))?;
         }
     }
 

@@ -120,6 +120,9 @@ pub(crate) struct HostedOptions {
     /// Tell which lines of the layer the tests reach, over both kernels.
     #[arg(long)]
     pub(crate) coverage: bool,
+    /// Run the tests under AddressSanitizer, which finds accesses to memory that was freed, or is nobody's.
+    #[arg(long, conflicts_with = "coverage")]
+    pub(crate) sanitize: bool,
     /// What else to say to `cargo test`.
     #[arg(last = true)]
     pub(crate) arguments: Vec<String>,

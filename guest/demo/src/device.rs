@@ -39,6 +39,8 @@ mod ioctl {
     ioctl_readwrite!(write, b'H', 0x01, Command);
     ioctl_readwrite!(migrate_to_device, b'H', 0x02, Command);
     ioctl_readwrite!(migrate_to_ram, b'H', 0x03, Command);
+    ioctl_readwrite!(snapshot, b'H', 0x04, Command);
+    ioctl_readwrite!(exclusive, b'H', 0x05, Command);
     ioctl_readwrite!(release, b'H', 0x07, Command);
     ioctl_readwrite!(flags, b'H', 0x08, Command);
     ioctl_readwrite!(evict, b'H', 0x40, Command);
@@ -57,6 +59,10 @@ pub(crate) enum Request {
     MigrateToDevice,
     /// Give memory of the process back.
     MigrateToRam,
+    /// Tell what the kernel knows of memory of the process, one byte for each page.
+    Snapshot,
+    /// Take memory of the process for itself, then read it.
+    Exclusive,
     /// Give up all its memory.
     Release,
     /// Let something go wrong.
@@ -122,6 +128,8 @@ impl Device {
             Request::Write => ioctl::write,
             Request::MigrateToDevice => ioctl::migrate_to_device,
             Request::MigrateToRam => ioctl::migrate_to_ram,
+            Request::Snapshot => ioctl::snapshot,
+            Request::Exclusive => ioctl::exclusive,
             Request::Release => ioctl::release,
             Request::Fail => ioctl::flags,
             Request::Evict => ioctl::evict,

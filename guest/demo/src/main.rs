@@ -25,6 +25,7 @@ mod storm;
 mod story;
 mod trace;
 mod unload;
+mod walk;
 mod xe;
 
 use std::{
@@ -72,6 +73,9 @@ struct Options {
     /// Say what ordinary things cost, on a machine that counts instructions; the device is not used.
     #[arg(long, conflicts_with_all = ["ktap", "kernel_bug", "try_it"])]
     cost: bool,
+    /// Take steps that are made from numbers, and say what is seen after each, for a comparison.
+    #[arg(long, conflicts_with_all = ["ktap", "kernel_bug", "try_it", "cost"])]
+    walk: bool,
     /// The device; the other one of a pair has the same name but for the last digit.
     device: PathBuf,
 }
@@ -113,6 +117,11 @@ fn main() -> ExitCode {
         all(std::slice::from_ref(bug), &options)
     } else if options.cost {
         cost::tell().unwrap_or_else(|err| {
+            println!("# {err:#}");
+            false
+        })
+    } else if options.walk {
+        walk::all(&options.device).unwrap_or_else(|err| {
             println!("# {err:#}");
             false
         })

@@ -17,7 +17,8 @@ use crate::{
     mm::{assert_locked, mm, mm_struct, read_locked, vma_at, PAGE_SIZE},
     mmu_notifier::*,
     pages::{
-        folio, get, head, info, page, page_to_pfn, pfn_to_page, put, trylock, unlock, PMD_ORDER,
+        folio, get, head, info, page, page_to_pfn, pfn_to_page, put, trylock, unlock, PMD_NR,
+        PMD_ORDER,
     },
     pgtable::{self, Found, Pte},
     process::{err_ptr, Errno},
@@ -31,7 +32,8 @@ pub const hmm_pfn_flags_HMM_PFN_ORDER_SHIFT: hmm_pfn_flags = 53;
 pub const hmm_pfn_flags_HMM_PFN_REQ_FAULT: hmm_pfn_flags = hmm_pfn_flags_HMM_PFN_VALID;
 pub const hmm_pfn_flags_HMM_PFN_REQ_WRITE: hmm_pfn_flags = hmm_pfn_flags_HMM_PFN_WRITE;
 pub const hmm_pfn_flags_HMM_PFN_FLAGS: hmm_pfn_flags = !((1 << 53) - 1);
-pub const HMM_RANGE_DEFAULT_TIMEOUT: u32 = 1000;
+/// In milliseconds. Five times as much as in the kernel: the threads of the host may have to wait for each other.
+pub const HMM_RANGE_DEFAULT_TIMEOUT: u32 = 5000;
 
 #[repr(C)]
 #[derive(Clone, Copy, Zeroable)]
@@ -108,8 +110,9 @@ pub unsafe extern "C" fn hmm_range_fault(range: *mut hmm_range) -> c_int {
             if unsafe { mmu_interval_read_retry(range.notifier, range.notifier_seq) } {
                 return -(EBUSY as c_int);
             }
+            let vma = with(|_| unsafe { vma_at(space, vpn << PAGE_SHIFT) });
             let readable = with(|_| {
-                let vma = unsafe { vma_at(space, vpn << PAGE_SHIFT).as_ref() };
+                let vma = unsafe { vma.as_ref() };
                 vma.map(|vma| (vma.may(VM_READ), vma.may(VM_WRITE)))
             });
             let Some((true, writable)) = readable else {
@@ -122,8 +125,16 @@ pub unsafe extern "C" fn hmm_range_fault(range: *mut hmm_range) -> c_int {
                 Ok(told) => break told,
                 Err(true) if !writable => return -(EPERM as c_int),
                 Err(write) => {
-                    if let Err(Errno(err)) = pgtable::fault(space, vpn << PAGE_SHIFT, write) {
-                        return -(if err == ENOMEM { ENOMEM } else { EFAULT } as c_int);
+                    // All that is behind it is faulted in as well, as far as a page table goes, whatever it is.
+                    let end = (range.end >> PAGE_SHIFT).min(pgtable::huge_base(vpn) + PMD_NR);
+                    for vpn in vpn..end {
+                        let addr = vpn << PAGE_SHIFT;
+                        if with(|_| unsafe { vma_at(space, addr) }) != vma {
+                            break;
+                        }
+                        if let Err(Errno(err)) = pgtable::fault(space, addr, write) {
+                            return -(if err == ENOMEM { ENOMEM } else { EFAULT } as c_int);
+                        }
                     }
                 }
             }

@@ -211,6 +211,7 @@ pub(crate) unsafe fn end(m: &mut Locked<'_>, from: *mut page, to: *mut page) {
             if page == from {
                 unsafe { get(m, to) };
                 unsafe { pgtable::map_huge(m, space, base, to, write) };
+                unsafe { page_info(m, to) }.alone = unsafe { page_info(m, from) }.alone;
             }
             continue;
         }
@@ -224,7 +225,21 @@ pub(crate) unsafe fn end(m: &mut Locked<'_>, from: *mut page, to: *mut page) {
                 if page == from {
                     unsafe { get(m, to) };
                     unsafe { pgtable::map(m, space, vpn, to, write) };
+                    unsafe { page_info(m, to) }.alone = unsafe { page_info(m, from) }.alone;
                 }
+            }
+        }
+    }
+    m.changed();
+}
+
+/// Makes all migration entries of a page entries of the page of zeroes.
+pub(crate) unsafe fn end_as_zero(m: &mut Locked<'_>, from: *mut page) {
+    for (space, start, end, _) in unsafe { places(m, from) } {
+        for vpn in start..end {
+            let pte = unsafe { pgtable::entry(m, space, vpn) };
+            if matches!(pte, Some(Pte::Migration { page, .. }) if page == from) {
+                unsafe { pgtable::set(m, space, vpn, Some(Pte::Zero)) };
             }
         }
     }
@@ -241,6 +256,17 @@ unsafe fn is_alone(m: &mut Locked<'_>, page: *mut page, fault_page: *mut page) -
 /// Whether the folio of `page` is that of the fault, whose lock and reference are not the migration's.
 unsafe fn is_faulting(page: *mut page, fault_page: *mut page) -> bool {
     !fault_page.is_null() && with(|m| unsafe { head(m, page) == head(m, fault_page) })
+}
+
+/// Unmaps large folios that were collected from whoever else has them: page by page, as they may have to be split. A
+/// kernel without the series does not.
+unsafe fn unmap_others(arrays: Arrays) {
+    for i in 0..arrays.nr {
+        let page = unsafe { migrate_pfn_to_page(arrays.src(i)) };
+        if !page.is_null() && with(|m| unsafe { nr_pages(m, page) > 1 && mapcount(m, page) > 0 }) {
+            unsafe { unmap(page, true) };
+        }
+    }
 }
 
 /// Unmaps all pages that were collected and are locked; those that somebody else uses go back.
@@ -497,6 +523,9 @@ pub unsafe extern "C" fn migrate_vma_setup(args: *mut migrate_vma) -> c_int {
             vpn = next;
         }
     });
+    if cfg!(dpmem_offset) {
+        unsafe { unmap_others(arrays) };
+    }
     args.cpages = unsafe { unmap_all(arrays, args.fault_page) };
     0
 }
@@ -571,6 +600,7 @@ unsafe fn fill_hole(m: &mut Locked<'_>, arrays: Arrays, args: &migrate_vma, i: u
         }
         unsafe { get(m, to) };
         unsafe { pgtable::map_huge(m, space, vpn, to, write) };
+        unsafe { page_info(m, to) }.alone = true;
         return;
     }
     let now = unsafe { pgtable::entry(m, space, vpn) };
@@ -581,6 +611,7 @@ unsafe fn fill_hole(m: &mut Locked<'_>, arrays: Arrays, args: &migrate_vma, i: u
     unsafe { pgtable::split_pmd(m, space, pgtable::huge_base(vpn)) };
     unsafe { get(m, to) };
     unsafe { pgtable::map(m, space, vpn, to, write) };
+    unsafe { page_info(m, to) }.alone = true;
 }
 
 unsafe fn migrate_pages(arrays: Arrays, args: Option<&migrate_vma>) {

@@ -99,6 +99,17 @@ impl vm_area_struct {
         (bounds.vm_start, bounds.vm_end)
     }
 
+    /// Whether `next` lies behind it, and could be a part of it.
+    pub(crate) fn continues_in(&self, next: &Self) -> bool {
+        let flags = |vma: &Self| unsafe { vma.__bindgen_anon_2.vm_flags };
+        let nr = (self.bounds().1 - self.bounds().0) >> PAGE_SHIFT;
+        self.bounds().1 == next.bounds().0
+            && flags(self) == flags(next)
+            && self.anonymous
+            && next.anonymous
+            && self.pgoff + nr == next.pgoff
+    }
+
     /// Makes it begin at `start`, as large as it is.
     pub(crate) fn move_to(&mut self, start: usize) {
         let len = self.bounds().1 - self.bounds().0;

@@ -59,6 +59,9 @@ pub(crate) struct Info {
     pub(crate) dirty: bool,
     /// The memory of a process, as opposed to what a driver has allocated.
     pub(crate) anon: bool,
+    /// One address space has this page, and no fork has shared it since it was known to have it: `PageAnonExclusive`. Of
+    /// a folio that is mapped as a whole, the first page says it.
+    pub(crate) alone: bool,
     /// The last reference is gone, and the driver is being told; or it is being split.
     pub(crate) frozen: bool,
     pub(crate) refs: i32,
@@ -243,6 +246,7 @@ unsafe fn init_page(page: *mut page, i: usize, kind: Kind, order: u32, data: *mu
         locked: false,
         dirty: false,
         anon: false,
+        alone: false,
         frozen: false,
         refs: i32::from(first),
         huge_maps: 0,
@@ -654,6 +658,7 @@ pub(crate) unsafe fn split_unmapped(first: *mut page) {
             *info = Info {
                 index: head.index + i,
                 data: info.data,
+                alone: info.alone,
                 // The driver has to say what these are.
                 pgmap: null_mut(),
                 zone_device_data: std::ptr::without_provenance_mut(0x6b6b_6b6b),
@@ -695,6 +700,16 @@ pub fn splits() -> Vec<Instant> {
     with(|m| std::mem::take(&mut m.splits))
 }
 
+/// Whether a page of system memory has nothing but zeroes: those that were a part of a large folio do not stay.
+unsafe fn is_unused(m: &mut Locked<'_>, page: *mut page) -> bool {
+    let info = *unsafe { page_info(m, page) };
+    if info.kind != Kind::System || !info.anon {
+        return false;
+    }
+    let bytes = unsafe { std::slice::from_raw_parts(info.data, PAGE_SIZE) };
+    bytes.iter().all(|byte| *byte == 0)
+}
+
 /// Splits the large folio of `page`, which the caller has locked, and has a reference to. The lock and the reference are
 /// those of the first page then.
 pub(crate) unsafe fn split(page: *mut page) -> c_int {
@@ -725,7 +740,12 @@ pub(crate) unsafe fn split(page: *mut page) -> c_int {
     }
     with(|m| {
         for i in 0..nr {
-            unsafe { migrate::end(m, first.add(i), first.add(i)) };
+            let page = unsafe { first.add(i) };
+            if alone && unsafe { is_unused(m, page) } {
+                unsafe { migrate::end_as_zero(m, page) };
+            } else {
+                unsafe { migrate::end(m, page, page) };
+            }
         }
     });
     if !alone {

@@ -64,7 +64,9 @@ impl Pte {
     /// The same, but not writable.
     pub(crate) fn read_only(self) -> Self {
         match self {
-            Self::Page { page, .. } | Self::Exclusive { page } => Self::Page { page, write: false },
+            Self::Page { page, .. } => Self::Page { page, write: false },
+            // What it becomes when it is shared again depends on its mapping.
+            Self::Exclusive { .. } => self,
             Self::Device { page, .. } => Self::Device { page, write: false },
             Self::Migration { page, .. } => Self::Migration { page, write: false },
             Self::Zero => Self::Zero,
@@ -207,9 +209,20 @@ pub(crate) unsafe fn split_pmd(m: &mut Locked<'_>, space: *mut mm_struct, base: 
         // Each entry has a reference.
         info.refs += PMD_NR as i32 - 1;
     }
+    let alone = match pte {
+        Pte::Zero => false,
+        Pte::Page { page, .. }
+        | Pte::Device { page, .. }
+        | Pte::Exclusive { page }
+        | Pte::Migration { page, .. } => unsafe { page_info(m, page) }.alone,
+    };
     for n in 0..PMD_NR {
         let pte = part(m, pte, n);
         unsafe { mm(space) }.table.insert(base + n, pte);
+        if let Pte::Page { page, .. } | Pte::Device { page, .. } | Pte::Migration { page, .. } = pte
+        {
+            unsafe { page_info(m, page) }.alone = alone;
+        }
         if let Some(page) = pte.mapped() {
             unsafe { page_info(m, page) }.maps += 1;
         }
@@ -263,11 +276,24 @@ pub(crate) fn zap(space: *mut mm_struct, (start, end): (usize, usize)) {
     gone.into_iter().for_each(|page| unsafe { put(page) });
 }
 
+/// Calls `f`, which puts something where `old` is. Notifiers are told, unless there was nothing.
+fn replacing(space: *mut mm_struct, range: (usize, usize), old: Option<Pte>, f: impl FnOnce()) {
+    match old {
+        None => f(),
+        Some(_) => invalidate(
+            space,
+            range,
+            mmu_notifier_event_MMU_NOTIFY_CLEAR,
+            null_mut(),
+            f,
+        ),
+    }
+}
+
 /// Takes away the entry at `vpn`, which must still be `old`, and puts `page` there, to which there is a reference.
 fn replace(space: *mut mm_struct, vpn: usize, old: Option<Pte>, page: *mut page, write: bool) {
     let range = (vpn << PAGE_SHIFT, (vpn + 1) << PAGE_SHIFT);
-    let clear = mmu_notifier_event_MMU_NOTIFY_CLEAR;
-    invalidate(space, range, clear, null_mut(), || {
+    replacing(space, range, old, || {
         let unused = with(|m| {
             if unsafe { entry(m, space, vpn) } != old {
                 return Some(page);
@@ -277,6 +303,7 @@ fn replace(space: *mut mm_struct, vpn: usize, old: Option<Pte>, page: *mut page,
                 unsafe { split_pmd(m, space, huge_base(vpn)) };
             }
             unsafe { map(m, space, vpn, page, write) };
+            unsafe { page_info(m, page) }.alone = true;
             let before = old.and_then(Pte::mapped);
             before.inspect(|page| unsafe { page_info(m, *page).maps -= 1 })
         });
@@ -289,8 +316,7 @@ fn replace(space: *mut mm_struct, vpn: usize, old: Option<Pte>, page: *mut page,
 /// As [`replace`], with the large folio that `first` begins, where there was nothing, or zeroes.
 fn replace_huge(space: *mut mm_struct, base: usize, old: Option<Pte>, first: *mut page) {
     let range = (base << PAGE_SHIFT, (base + PMD_NR) << PAGE_SHIFT);
-    let clear = mmu_notifier_event_MMU_NOTIFY_CLEAR;
-    invalidate(space, range, clear, null_mut(), || {
+    replacing(space, range, old, || {
         let unused = with(|m| {
             let now = unsafe { mm(space) }.huge.get(&base).copied();
             let free = now.is_some() || unsafe { is_empty(m, space, base) };
@@ -298,12 +324,22 @@ fn replace_huge(space: *mut mm_struct, base: usize, old: Option<Pte>, first: *mu
                 return true;
             }
             unsafe { map_huge(m, space, base, first, true) };
+            unsafe { page_info(m, first) }.alone = true;
             false
         });
         if unused {
             unsafe { put(first) };
         }
     });
+}
+
+/// The page of zeroes at `vpn`: that of the large folio is another one.
+unsafe fn zero_at(m: &mut Locked<'_>, space: *mut mm_struct, vpn: usize) -> *mut page {
+    let base = huge_base(vpn);
+    match unsafe { mm(space) }.huge.contains_key(&base) {
+        true => m.frames.huge_zero().wrapping_add(vpn - base),
+        false => m.frames.zero(),
+    }
 }
 
 /// What a CPU finds at an address.
@@ -326,7 +362,7 @@ pub(crate) fn look_up(
             page,
             write: writable,
         }) if writable || !write => Found::Page(page),
-        Some(Pte::Zero) if !write => Found::Page(m.frames.zero()),
+        Some(Pte::Zero) if !write => Found::Page(unsafe { zero_at(m, space, addr >> PAGE_SHIFT) }),
         _ => Found::Fault,
     }
 }
@@ -410,10 +446,12 @@ pub(crate) fn fault(space: *mut mm_struct, addr: usize, write: bool) -> Result<(
                     unsafe { get(m, page) };
                     Todo::Copy(Some(page))
                 } else if let Some(Pte::Page { page, .. }) = whole {
+                    unsafe { page_info(m, page) }.alone = true;
                     let pte = Pte::Page { page, write: true };
                     unsafe { set_huge(m, space, base, Some(pte)) };
                     Todo::Nothing
                 } else {
+                    unsafe { page_info(m, page) }.alone = true;
                     let pte = Pte::Page { page, write: true };
                     unsafe { set(m, space, vpn, Some(pte)) };
                     Todo::Nothing
@@ -543,7 +581,9 @@ pub(crate) unsafe fn share(space: *mut mm_struct, vpn: usize, page: *mut page) {
         || {
             with(|m| {
                 if unsafe { entry(m, space, vpn) } == Some(Pte::Exclusive { page }) {
-                    let pte = Pte::Page { page, write: true };
+                    let vma = unsafe { vma_at(space, range.0).as_ref() };
+                    let write = vma.is_some_and(|vma| vma.may(VM_WRITE));
+                    let pte = Pte::Page { page, write };
                     unsafe { set(m, space, vpn, Some(pte)) };
                 }
             });

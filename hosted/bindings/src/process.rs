@@ -185,30 +185,102 @@ impl Process {
         );
     }
 
+    /// Changes the flags of what is mapped in the range, and calls `then` for each part of it whose flags are other ones.
+    fn change_flags(
+        &self,
+        addr: usize,
+        len: usize,
+        change: impl Fn(vm_flags_t) -> vm_flags_t,
+        then: impl Fn((usize, usize)),
+    ) {
+        let range = (addr, addr + len.next_multiple_of(PAGE_SIZE));
+        write_locked(self.mm, || {
+            let parts: Vec<_> = with(|_| {
+                let vmas = unsafe { &mm(self.mm).vmas }.values();
+                let parts = vmas.filter_map(|vma| {
+                    let (start, end) = vma.bounds();
+                    let part = (start.max(range.0), end.min(range.1));
+                    let flags = unsafe { vma.__bindgen_anon_2.vm_flags };
+                    (part.0 < part.1 && change(flags) != flags).then_some(part)
+                });
+                parts.collect()
+            });
+            for part in parts {
+                self.split_vma(part.0);
+                self.split_vma(part.1);
+                with(|_| {
+                    let space = unsafe { mm(self.mm) };
+                    for (_, vma) in space.vmas.range_mut(part.0..part.1) {
+                        let flags = unsafe { &mut vma.__bindgen_anon_2.vm_flags };
+                        *flags = change(*flags);
+                    }
+                });
+                then(part);
+            }
+            self.merge_vmas();
+        });
+    }
+
+    /// Makes one of mappings that lie side by side and do not differ.
+    fn merge_vmas(&self) {
+        with(|_| {
+            let vmas = unsafe { &mut mm(self.mm).vmas };
+            let mut merged: Vec<Box<vm_area_struct>> = Vec::new();
+            for (_, vma) in std::mem::take(vmas) {
+                match merged.last_mut() {
+                    Some(last) if last.continues_in(&vma) => {
+                        last.__bindgen_anon_1.__bindgen_anon_1.vm_end = vma.bounds().1;
+                    }
+                    _ => merged.push(vma),
+                }
+            }
+            vmas.extend(merged.into_iter().map(|vma| (vma.bounds().0, vma)));
+        });
+    }
+
     /// `mprotect()`: whether the memory may be written to.
     pub fn mprotect(&self, addr: usize, len: usize, write: bool) {
-        self.change(
-            addr,
-            len,
-            mmu_notifier_event_MMU_NOTIFY_PROTECTION_VMA,
-            |(start, end)| {
-                with(|m| {
-                    let space = unsafe { mm(self.mm) };
-                    for (_, vma) in space.vmas.range_mut(start..end) {
-                        let flags = unsafe { &mut vma.__bindgen_anon_2.vm_flags };
-                        *flags = if write {
-                            *flags | VM_WRITE
-                        } else {
-                            *flags & !VM_WRITE
-                        };
-                    }
-                    if !write {
-                        unsafe { pgtable::split_at_bounds(m, self.mm, (start, end)) };
-                        unsafe { self.protect(m, (start, end)) };
-                    }
-                })
-            },
-        );
+        let flags = |flags| match write {
+            true => flags | VM_WRITE,
+            false => flags & !VM_WRITE,
+        };
+        self.change_flags(addr, len, flags, |(start, end)| {
+            let event = mmu_notifier_event_MMU_NOTIFY_PROTECTION_VMA;
+            invalidate(self.mm, (start, end), event, null_mut(), || {
+                with(|m| match write {
+                    true => unsafe { self.permit(m, (start, end)) },
+                    false => unsafe { self.protect(m, (start, end)) },
+                });
+            });
+        });
+    }
+
+    /// Makes entries of the range writable that can be so without a fault.
+    unsafe fn permit(&self, m: &mut Locked<'_>, (start, end): (usize, usize)) {
+        let range = start >> PAGE_SHIFT..end >> PAGE_SHIFT;
+        let space = unsafe { mm(self.mm) };
+        let mut permitted = |pte: Pte| match pte {
+            Pte::Page { page, write: false } => {
+                let anon = unsafe { info(m, page) }.anon;
+                let alone = unsafe { page_info(m, page) }.alone;
+                (anon && alone).then_some(Pte::Page { page, write: true })
+            }
+            _ => None,
+        };
+        let huge = space.huge.range(range.clone()).map(copied);
+        let huge: Vec<_> = huge
+            .filter_map(|(vpn, pte)| Some((vpn, permitted(pte)?)))
+            .collect();
+        let small = space.table.range(range).map(copied);
+        let small: Vec<_> = small
+            .filter_map(|(vpn, pte)| Some((vpn, permitted(pte)?)))
+            .collect();
+        for (vpn, pte) in huge {
+            unsafe { pgtable::set_huge(m, self.mm, vpn, Some(pte)) };
+        }
+        for (vpn, pte) in small {
+            unsafe { pgtable::set(m, self.mm, vpn, Some(pte)) };
+        }
     }
 
     /// Makes all entries of the range read-only.
@@ -227,17 +299,7 @@ impl Process {
 
     /// `madvise(MADV_HUGEPAGE)`: what is touched first from now on is a huge page, where one fits.
     pub fn madvise_hugepage(&self, addr: usize, len: usize) {
-        let range = (addr, addr + len.next_multiple_of(PAGE_SIZE));
-        write_locked(self.mm, || {
-            self.split_vma(range.0);
-            self.split_vma(range.1);
-            with(|_| {
-                let space = unsafe { mm(self.mm) };
-                for (_, vma) in space.vmas.range_mut(range.0..range.1) {
-                    unsafe { vma.__bindgen_anon_2.vm_flags |= VM_HUGEPAGE };
-                }
-            });
-        });
+        self.change_flags(addr, len, |flags| flags | VM_HUGEPAGE, |_| {});
     }
 
     /// `mremap()` of `len` bytes at `addr` to `to`, where nothing is mapped. What is mapped as a whole stays so, if it
@@ -321,6 +383,16 @@ impl Process {
                         unsafe { mm(child) }.vmas.insert(*start, vma);
                     }
                     unsafe { self.protect(m, (0, usize::MAX)) };
+                    // What is shared now is nobody's alone, and stays so until somebody has written to it.
+                    let entries = parent.huge.values().chain(parent.table.values());
+                    for pte in entries {
+                        if let Pte::Page { page, .. }
+                        | Pte::Device { page, .. }
+                        | Pte::Migration { page, .. } = *pte
+                        {
+                            unsafe { page_info(m, page) }.alone = false;
+                        }
+                    }
                     for (vpn, pte) in &parent.huge {
                         unsafe { pgtable::set_huge(m, child, *vpn, Some(*pte)) };
                         if let Some(page) = pte.mapped() {

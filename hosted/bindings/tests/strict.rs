@@ -11,6 +11,12 @@ use std::{
     ptr::null_mut,
 };
 
+/// Says to AddressSanitizer that what is left over is left on purpose.
+#[no_mangle]
+extern "C" fn __lsan_is_turned_off() -> std::ffi::c_int {
+    1
+}
+
 /// Runs `f`, which must be reported, in these words.
 fn reported(words: &str, f: impl FnOnce()) {
     let result = catch_unwind(AssertUnwindSafe(|| run(f)));

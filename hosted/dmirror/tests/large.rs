@@ -377,6 +377,7 @@ fn a_mapping_ends_in_the_middle() {
         let (memory, bytes) = huge_page(&process, 1);
         device.call(Command::MigrateToDev, memory, NR).unwrap();
         // Nothing changes but where mappings end.
+        process.mprotect(memory, PAGE_SIZE, false);
         process.mprotect(memory, PAGE_SIZE, true);
         assert!(!process.is_huge(memory));
         assert_eq!(on_device(&process, memory, NR), NR);

@@ -11,6 +11,7 @@ use support::{defect, load, pattern, state, Command, Device};
 const EFAULT: Errno = Errno(14);
 const EIO: Errno = Errno(5);
 const EPERM: Errno = Errno(1);
+const EBUSY: Errno = Errno(16);
 
 /// Memory of `process`, on the device but for what `skip` says, with a pattern.
 fn on_device(process: &Process, device: &Device<'_>, nr: usize) -> (usize, Vec<u8>) {
@@ -200,6 +201,33 @@ fn the_device_gives_up_its_memory() {
 }
 
 #[test]
+fn exclusive_access_to_what_has_to_be_copied_first() {
+    run(|| {
+        let _driver = load().unwrap();
+        let process = Process::new();
+        let device = Device::open(&process).unwrap();
+        let memory = process.mmap(4 * PAGE_SIZE);
+        // The page of zeroes, one that a child has as well, and one that is on the device.
+        process.write(memory + PAGE_SIZE, &[1]).unwrap();
+        let child = process.fork();
+        process.write(memory + 2 * PAGE_SIZE, &[2]).unwrap();
+        device
+            .call(Command::MigrateToDev, memory + 2 * PAGE_SIZE, 1)
+            .unwrap();
+        process.read(memory, &mut [0]).unwrap();
+        assert_eq!(device.call(Command::Exclusive, memory, 3), Ok(3));
+        for page in 0..3 {
+            let addr = memory + page * PAGE_SIZE;
+            assert_eq!(process.mapped(addr), Mapped::Exclusive);
+            let mut byte = [0];
+            process.read(addr, &mut byte).unwrap();
+            assert_eq!(usize::from(byte[0]), page);
+        }
+        drop(child);
+    });
+}
+
+#[test]
 fn exclusive_access_ends_with_the_first_access() {
     run(|| {
         let _driver = load().unwrap();
@@ -291,7 +319,8 @@ fn the_device_uses_what_moves() {
             spawn(move || {
                 let device = Device::open(&process).unwrap();
                 for round in 1..=ROUNDS {
-                    device.write(memory, &[round; 2 * PAGE_SIZE]).unwrap();
+                    // A busy machine may take longer than the device is patient.
+                    while device.write(memory, &[round; 2 * PAGE_SIZE]) == Err(EBUSY) {}
                     assert_eq!(contents(&process, memory, 2), [round; 2 * PAGE_SIZE]);
                 }
             })

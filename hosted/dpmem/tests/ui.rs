@@ -4,6 +4,10 @@
 //!
 //! `TRYBUILD=overwrite cargo test -p dpmem --test ui` writes down what it says.
 
+#![feature(cfg_sanitize)]
+// The compiler says it in other words then.
+#![cfg(not(sanitize = "address"))]
+
 #[test]
 #[cfg_attr(
     not(expected_messages),

@@ -11,7 +11,7 @@ use crate::report::Report;
 use crate::version::Series;
 
 /// The crates that are ours; the others are the kernel's files.
-const OURS: [&str; 18] = [
+const OURS: [&str; 20] = [
     "-p",
     "acme",
     "-p",
@@ -29,11 +29,13 @@ const OURS: [&str; 18] = [
     "-p",
     "source",
     "-p",
+    "walk",
+    "-p",
     "xe",
 ];
 
-/// Lints and tests over the Rust files of `series` and a simulated `kernel`, and with the default of both also the
-/// format, the demo, and threads in many orders.
+/// Lints and tests, with a sanitizer and without, over the Rust files of `series` and a simulated `kernel`, and with the
+/// default of both also the format, the demo, and threads in many orders.
 pub(super) fn run(series: Series, kernel: KernelChoice, report: &mut Report) -> Result<()> {
     let linux = LinuxChoice::Package(series);
     let name = |what: &str| match kernel {
@@ -69,5 +71,9 @@ pub(super) fn run(series: Series, kernel: KernelChoice, report: &mut Report) -> 
 
     let mut command = hosted::cargo(&linux, kernel)?;
     command.args(["test", "--locked", "--workspace", "--no-fail-fast"]);
-    cargo::run_tests(&name("test"), &mut command, report)
+    cargo::run_tests(&name("test"), &mut command, report)?;
+
+    let mut command = hosted::sanitized(&linux, kernel)?;
+    command.arg("--no-fail-fast");
+    cargo::run_tests(&name("sanitized"), &mut command, report)
 }

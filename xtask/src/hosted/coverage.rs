@@ -12,7 +12,7 @@ use std::process::Command;
 use anyhow::{bail, Context, Result};
 use serde::Deserialize;
 
-use super::cargo;
+use super::{cargo, Toolchain};
 use crate::cli::{KernelChoice, LinuxChoice};
 use crate::process;
 use crate::progress::{self, Step};
@@ -71,12 +71,7 @@ pub(super) fn run(linux: &LinuxChoice) -> Result<bool> {
 
 /// Where the LLVM tools of this toolchain are; rustup adds them, if it can.
 fn tools() -> Result<PathBuf> {
-    let rustc = |arguments: &[&str]| process::output(Command::new("rustc").args(arguments));
-    let sysroot = PathBuf::from(rustc(&["--print", "sysroot"])?.trim());
-    let version = rustc(&["-vV"])?;
-    let host = version.lines().find_map(|line| line.strip_prefix("host: "));
-    let host = host.context("rustc does not say for which machine it is")?;
-    let folder = sysroot.join("lib/rustlib").join(host).join("bin");
+    let folder = Toolchain::get()?.folder.join("bin");
     let present = || folder.join("llvm-cov").is_file() && folder.join("llvm-profdata").is_file();
     if !present() {
         process::output(Command::new("rustup").args(["component", "add", "llvm-tools"]))

@@ -3,7 +3,11 @@
 //! `cargo xtask hosted`: the tests that need the source of a kernel, and no kernel.
 
 mod coverage;
+mod sanitize;
 
+pub(crate) use sanitize::sanitized;
+
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -11,6 +15,7 @@ use anyhow::{Context, Result};
 use crate::cache::Cache;
 use crate::check::cargo_in;
 use crate::cli::{HostedOptions, KernelChoice, LinuxChoice};
+use crate::process;
 use crate::repo;
 use crate::source::Source;
 use crate::tools::Tools;
@@ -44,13 +49,40 @@ pub(crate) fn cargo(linux: &LinuxChoice, kernel: KernelChoice) -> Result<Command
     Ok(command)
 }
 
+/// The toolchain that cargo uses.
+struct Toolchain {
+    /// For which machine it builds.
+    host: String,
+    /// What it has for that machine.
+    folder: PathBuf,
+}
+
+impl Toolchain {
+    fn get() -> Result<Self> {
+        let rustc = |arguments: &[&str]| process::output(Command::new("rustc").args(arguments));
+        let sysroot = PathBuf::from(rustc(&["--print", "sysroot"])?.trim());
+        let version = rustc(&["-vV"])?;
+        let host = version.lines().find_map(|line| line.strip_prefix("host: "));
+        let host = host.context("rustc does not say for which machine it is")?;
+        Ok(Self {
+            host: host.to_owned(),
+            folder: sysroot.join("lib/rustlib").join(host),
+        })
+    }
+}
+
 /// Runs the tests; false if one failed.
 pub(crate) fn run(options: &HostedOptions) -> Result<bool> {
     if options.coverage {
         return coverage::run(&options.linux);
     }
-    let mut command = cargo(&options.linux, options.kernel)?;
-    command.args(["test", "--locked", "--workspace"]);
+    let mut command = if options.sanitize {
+        sanitized(&options.linux, options.kernel)?
+    } else {
+        let mut command = cargo(&options.linux, options.kernel)?;
+        command.args(["test", "--locked", "--workspace"]);
+        command
+    };
     command.args(&options.arguments);
     let status = command.status().context("cannot run cargo")?;
     Ok(status.success())

@@ -5,7 +5,7 @@
 use anyhow::Result;
 
 use super::demo::{self, On};
-use super::Context;
+use super::{walk, Context};
 use crate::cli::{KernelChoice, Profile};
 use crate::guest::programs;
 use crate::report::Report;
@@ -22,6 +22,9 @@ const FAILURES: &str = "failures";
 
 /// And its scenarios for a device of QEMU, which copies by DMA.
 const EDU: &str = "edu";
+
+/// And takes the steps that are made from numbers, which the hosted build takes as well.
+const WALK: &str = "walk";
 
 /// Runs the suite.
 pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
@@ -60,6 +63,14 @@ pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
             parameters: &buddy,
         });
     }
+    if !walk::names(context).is_empty() {
+        runs.push(demo::Run {
+            name: WALK,
+            on: On::Hmm,
+            options: &["--walk"],
+            parameters: &[],
+        });
+    }
     // The kernel with all checks can fail on purpose.
     if context.kernel.profile == Profile::Debug {
         runs.push(demo::Run {
@@ -78,8 +89,18 @@ pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
             parameters: &[],
         });
     }
+    // The others have no test of such a name, and take their time.
+    if context.filter.needs(WALK) {
+        runs.retain(|run| run.name == WALK);
+    }
     let booted = demo::boot(context, &suite, &runs, report)?;
     for run in &runs {
+        if run.name == WALK {
+            for test in walk::tests(context, &suite, &booted, WALK)? {
+                report.add(test)?;
+            }
+            continue;
+        }
         // The same tests as in the first run.
         let suite = match run.name {
             BUDDY => format!("{suite}/{BUDDY}"),

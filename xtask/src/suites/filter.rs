@@ -45,6 +45,15 @@ impl Filter {
         }
     }
 
+    /// True if no test runs whose name does not contain `text`.
+    pub(crate) fn needs(&self, text: &str) -> bool {
+        match self {
+            Self::Contains(of) => of.contains(text),
+            Self::Matches(glob) => glob.glob().glob().contains(text),
+            Self::All | Self::Not(_) => false,
+        }
+    }
+
     /// True if there is no filter.
     pub(crate) fn is_all(&self) -> bool {
         matches!(self, Self::All)

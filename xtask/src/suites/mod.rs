@@ -14,6 +14,7 @@ mod kunit;
 mod load;
 pub(crate) mod mm;
 mod nouveau;
+mod walk;
 mod xe;
 
 use anyhow::Result;
