@@ -78,6 +78,7 @@ pub(crate) const ALL: &[(&str, Scenario)] = &[
         "unbound_when_nothing_can_be_copied",
         unbound_when_nothing_can_be_copied,
     ),
+    ("unbound_without_a_file", unbound_without_a_file),
     ("unbound_with_a_file_open", unbound_with_a_file_open),
     ("everybody_at_once", everybody_at_once),
 ];
@@ -752,6 +753,23 @@ fn unbound_when_nothing_can_be_copied(path: &Path) -> Result<()> {
         cards.bind(FIRST)?;
     }
     cards.unused()
+}
+
+fn unbound_without_a_file(path: &Path) -> Result<()> {
+    for memory in [small(28)?, huge(28)?] {
+        let cards = Cards::open(path)?;
+        cards.migrate(FIRST, &memory)?;
+        drop(cards);
+        // The last reference to the pagemap goes with the last page, while the card is being unbound.
+        let cards = Cards::open(path)?;
+        cards.unbind(FIRST)?;
+        cards.bind(FIRST)?;
+        is(&memory, 28)?;
+        cards.migrate(FIRST, &memory)?;
+        is(&memory, 28)?;
+        cards.unused()?;
+    }
+    Ok(())
 }
 
 fn unbound_with_a_file_open(path: &Path) -> Result<()> {
