@@ -7,7 +7,6 @@ use kernel::{
     str::CString, //
 };
 
-#[cfg(dpmem_offset)]
 use super::always;
 use crate::{
     DeviceMemory,
