@@ -4,7 +4,7 @@
 //! `memremap_pages()`, which coherent memory needs, and private memory on a stock kernel.
 //!
 //! Real: who owns an offset, what is refused and how, that a chunk has no `struct page` before its first request, and
-//! that unregistering waits for the last page. Not simulated: altmaps, nodes, memory failure. A physical address is 64
+//! that unregistering waits for the last page. Not simulated: altmaps, nodes. A physical address is 64
 //! times that of the `struct page`, as numbers of pages are arithmetic here.
 
 use std::sync::{Mutex, PoisonError};

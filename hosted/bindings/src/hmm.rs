@@ -56,13 +56,21 @@ pub unsafe extern "C" fn hmm_pfn_to_map_order(hmm_pfn: c_ulong) -> c_uint {
     (hmm_pfn >> hmm_pfn_flags_HMM_PFN_ORDER_SHIFT & 0x1f) as c_uint
 }
 
-/// What is told of the page at `vpn`, or that a fault is needed first; whether that is one for writing.
+/// Why nothing can be told of a page yet.
+enum Untold {
+    /// A fault is needed first, for writing or not.
+    Fault(bool),
+    /// No fault helps.
+    Error,
+}
+
+/// What is told of the page at `vpn`.
 unsafe fn ask(
     m: &mut Locked<'_>,
     space: *mut mm_struct,
     vpn: usize,
     range: &hmm_range,
-) -> Result<usize, bool> {
+) -> Result<usize, Untold> {
     let write = range.default_flags & hmm_pfn_flags_HMM_PFN_REQ_WRITE != 0;
     let required = range.default_flags & hmm_pfn_flags_HMM_PFN_REQ_FAULT != 0;
     let huge = unsafe { mm(space) }
@@ -91,9 +99,10 @@ unsafe fn ask(
         pte,
         pgtable::look_up(m, space, vpn << PAGE_SHIFT, write && required),
     ) {
-        (Some(Pte::Migration { .. }), _) if required => Err(write),
+        (Some(Pte::Poison { .. }), _) if required => Err(Untold::Error),
+        (Some(Pte::Migration { .. }), _) if required => Err(Untold::Fault(write)),
         (Some(pte), Found::Page(page)) => Ok(valid(page, pte.is_writable())),
-        _ if required => Err(write),
+        _ if required => Err(Untold::Fault(write)),
         _ => Ok(0),
     }
 }
@@ -123,8 +132,9 @@ pub unsafe extern "C" fn hmm_range_fault(range: *mut hmm_range) -> c_int {
             };
             match with(|m| unsafe { ask(m, space, vpn, range) }) {
                 Ok(told) => break told,
-                Err(true) if !writable => return -(EPERM as c_int),
-                Err(write) => {
+                Err(Untold::Error) => return -(EFAULT as c_int),
+                Err(Untold::Fault(true)) if !writable => return -(EPERM as c_int),
+                Err(Untold::Fault(write)) => {
                     // All that is behind it is faulted in as well, as far as a page table goes, whatever it is.
                     let end = (range.end >> PAGE_SHIFT).min(pgtable::huge_base(vpn) + PMD_NR);
                     for vpn in vpn..end {
@@ -181,7 +191,7 @@ pub unsafe extern "C" fn make_device_exclusive(
             Some(page) => break page,
             None => {
                 if let Err(Errno(err)) = pgtable::fault(space, addr, true) {
-                    return err_ptr(err);
+                    return err_ptr(if err == ENOMEM { ENOMEM } else { EFAULT });
                 }
             }
         }

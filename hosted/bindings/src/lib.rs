@@ -39,6 +39,7 @@ mod host;
 mod lockdep;
 mod locks;
 mod machine;
+mod memory_failure;
 mod migrate;
 mod mm;
 mod mmu_notifier;

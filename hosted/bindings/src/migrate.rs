@@ -233,13 +233,13 @@ pub(crate) unsafe fn end(m: &mut Locked<'_>, from: *mut page, to: *mut page) {
     m.changed();
 }
 
-/// Makes all migration entries of a page entries of the page of zeroes.
-pub(crate) unsafe fn end_as_zero(m: &mut Locked<'_>, from: *mut page) {
+/// Makes all migration entries of a page `to`, which has no page of its own.
+pub(crate) unsafe fn end_as(m: &mut Locked<'_>, from: *mut page, to: Pte) {
     for (space, start, end, _) in unsafe { places(m, from) } {
         for vpn in start..end {
             let pte = unsafe { pgtable::entry(m, space, vpn) };
             if matches!(pte, Some(Pte::Migration { page, .. }) if page == from) {
-                unsafe { pgtable::set(m, space, vpn, Some(Pte::Zero)) };
+                unsafe { pgtable::set(m, space, vpn, Some(to)) };
             }
         }
     }

@@ -18,6 +18,7 @@ use crate::{
     machine::{atomic, might_sleep, with, Locked},
     migrate,
     mm::{vm_area_struct, PAGE_SIZE},
+    pgtable::Pte,
     report::{fatal, report},
 };
 
@@ -62,6 +63,8 @@ pub(crate) struct Info {
     /// One address space has this page, and no fork has shared it since it was known to have it: `PageAnonExclusive`. Of
     /// a folio that is mapped as a whole, the first page says it.
     pub(crate) alone: bool,
+    /// The memory of this page has failed: `PageHWPoison`.
+    pub(crate) poisoned: bool,
     /// The last reference is gone, and the driver is being told; or it is being split.
     pub(crate) frozen: bool,
     pub(crate) refs: i32,
@@ -142,6 +145,11 @@ pub(crate) unsafe fn mapcount(m: &mut Locked<'_>, page: *mut page) -> i32 {
     whole + single.sum::<i32>()
 }
 
+/// Whether the memory of a page has failed, and no page table has it any more.
+pub(crate) unsafe fn is_poisoned(m: &mut Locked<'_>, page: *mut page) -> bool {
+    unsafe { page_info(m, page).poisoned && mapcount(m, page) == 0 }
+}
+
 /// What was allocated together.
 struct Block {
     nr: usize,
@@ -157,6 +165,10 @@ pub(crate) struct Frames {
     blocks: BTreeMap<usize, Block>,
     zero: Option<*mut page>,
     huge_zero: Option<*mut page>,
+    /// The pages whose memory has failed: each has one reference, for ever.
+    pub(crate) poisoned: Vec<*mut page>,
+    /// Somebody is about to add one: `mf_mutex`.
+    pub(crate) failing: bool,
 }
 
 impl Frames {
@@ -220,6 +232,10 @@ impl Frames {
         let mut nr: usize = self.blocks.values().map(|block| block.live).sum();
         nr -= usize::from(self.zero.is_some());
         nr -= if self.huge_zero.is_some() { PMD_NR } else { 0 };
+        let kept = self.poisoned.iter();
+        nr -= kept
+            .filter(|page| unsafe { (*(***page).info.get()).refs } == 1)
+            .count();
         (nr > 0).then(|| format!("{nr} pages of system memory"))
     }
 }
@@ -247,6 +263,7 @@ unsafe fn init_page(page: *mut page, i: usize, kind: Kind, order: u32, data: *mu
         dirty: false,
         anon: false,
         alone: false,
+        poisoned: false,
         frozen: false,
         refs: i32::from(first),
         huge_maps: 0,
@@ -332,6 +349,9 @@ pub(crate) unsafe fn put_many(page: *mut page, nr: i32) {
         if unsafe { mapcount(m, first) } != 0 {
             report("a page is freed that is mapped");
         }
+        if unsafe { page_info(m, first) }.poisoned {
+            report("a page is freed whose memory has failed");
+        }
         if info.kind == Kind::Zero {
             report("the page of zeroes is freed");
         }
@@ -397,6 +417,9 @@ pub(crate) unsafe fn unlock(m: &mut Locked<'_>, page: *mut page) {
 /// The content of a page, for a CPU.
 pub(crate) unsafe fn data(m: &mut Locked<'_>, page: *mut page, what: &str) -> *mut u8 {
     unsafe { live(m, page, what) };
+    if unsafe { is_poisoned(m, page) } {
+        report(format!("`{what}()`: the memory of the page has failed"));
+    }
     let data = unsafe { page_info(m, page) }.data;
     if data.is_null() {
         fatal(match unsafe { info(m, page) }.kind {
@@ -659,6 +682,7 @@ pub(crate) unsafe fn split_unmapped(first: *mut page) {
                 index: head.index + i,
                 data: info.data,
                 alone: info.alone,
+                poisoned: info.poisoned,
                 // The driver has to say what these are.
                 pgmap: null_mut(),
                 zone_device_data: std::ptr::without_provenance_mut(0x6b6b_6b6b),
@@ -703,7 +727,7 @@ pub fn splits() -> Vec<Instant> {
 /// Whether a page of system memory has nothing but zeroes: those that were a part of a large folio do not stay.
 unsafe fn is_unused(m: &mut Locked<'_>, page: *mut page) -> bool {
     let info = *unsafe { page_info(m, page) };
-    if info.kind != Kind::System || !info.anon {
+    if info.kind != Kind::System || !info.anon || info.poisoned {
         return false;
     }
     let bytes = unsafe { std::slice::from_raw_parts(info.data, PAGE_SIZE) };
@@ -742,7 +766,7 @@ pub(crate) unsafe fn split(page: *mut page) -> c_int {
         for i in 0..nr {
             let page = unsafe { first.add(i) };
             if alone && unsafe { is_unused(m, page) } {
-                unsafe { migrate::end_as_zero(m, page) };
+                unsafe { migrate::end_as(m, page, Pte::Zero) };
             } else {
                 unsafe { migrate::end(m, page, page) };
             }

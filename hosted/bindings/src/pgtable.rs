@@ -2,8 +2,8 @@
 
 //! Page tables, and what happens when a CPU finds there what it cannot use.
 //!
-//! Real: present, device-private, migration and exclusive entries, huge ones as well, but for the last, the page and the
-//! huge page of zeroes, copy on write. Not simulated: swap, userfaultfd, pages of files but for those that a driver
+//! Real: present, device-private, migration, exclusive and hwpoison entries, huge ones as well, but for the last two, the
+//! page and the huge page of zeroes, copy on write. Not simulated: swap, userfaultfd, pages of files but for those that a driver
 //! inserts, khugepaged, NUMA hints. A page table without an entry is none, so that a huge page may come there.
 
 use std::ptr::null_mut;
@@ -16,8 +16,8 @@ use crate::{
     mm::{assert_locked, mm, mm_struct, vm_area_struct, vma_at, PAGE_SIZE},
     mmu_notifier::{invalidate, mmu_notifier_event_MMU_NOTIFY_CLEAR},
     pages::{
-        allocate, data, get, head, info, lock, mapcount, nr_pages, page, page_info, put, unlock,
-        Kind, PMD_NR, PMD_ORDER,
+        allocate, data, get, head, info, is_poisoned, lock, mapcount, nr_pages, page, page_info,
+        put, unlock, Kind, PMD_NR, PMD_ORDER,
     },
     process::Errno,
     report::report,
@@ -37,6 +37,8 @@ pub(crate) enum Pte {
     Exclusive { page: *mut page },
     /// A page that is on its way.
     Migration { page: *mut page, write: bool },
+    /// A page whose memory has failed. The entry has no reference to it.
+    Poison { page: *mut page },
 }
 
 impl Pte {
@@ -46,7 +48,7 @@ impl Pte {
             Self::Page { page, .. } | Self::Device { page, .. } | Self::Exclusive { page } => {
                 Some(page)
             }
-            Self::Zero | Self::Migration { .. } => None,
+            Self::Zero | Self::Migration { .. } | Self::Poison { .. } => None,
         }
     }
 
@@ -57,7 +59,7 @@ impl Pte {
             | Self::Device { write, .. }
             | Self::Migration { write, .. } => write,
             Self::Exclusive { .. } => true,
-            Self::Zero => false,
+            Self::Zero | Self::Poison { .. } => false,
         }
     }
 
@@ -69,7 +71,7 @@ impl Pte {
             Self::Exclusive { .. } => self,
             Self::Device { page, .. } => Self::Device { page, write: false },
             Self::Migration { page, .. } => Self::Migration { page, write: false },
-            Self::Zero => Self::Zero,
+            Self::Zero | Self::Poison { .. } => self,
         }
     }
 
@@ -105,6 +107,10 @@ fn part(m: &mut Locked<'_>, pte: Pte, n: usize) -> Pte {
         },
         Pte::Exclusive { .. } => {
             report("a huge page is nobody's alone");
+            pte
+        }
+        Pte::Poison { .. } => {
+            report("a huge page is poisoned as a whole");
             pte
         }
         Pte::Zero => {
@@ -210,7 +216,7 @@ pub(crate) unsafe fn split_pmd(m: &mut Locked<'_>, space: *mut mm_struct, base: 
         info.refs += PMD_NR as i32 - 1;
     }
     let alone = match pte {
-        Pte::Zero => false,
+        Pte::Zero | Pte::Poison { .. } => false,
         Pte::Page { page, .. }
         | Pte::Device { page, .. }
         | Pte::Exclusive { page }
@@ -473,6 +479,7 @@ pub(crate) fn fault(space: *mut mm_struct, addr: usize, write: bool) -> Result<(
                 m.wait("a page that is on its way");
                 Todo::Nothing
             }
+            Some(Pte::Poison { .. }) => return Err(Errno(EIO)),
         };
         Ok((old, todo))
     })?;
@@ -513,17 +520,20 @@ fn copy_page(
     from: Option<*mut page>,
 ) -> Result<(), Errno> {
     let new = with(|m| {
+        if from.is_some_and(|page| unsafe { is_poisoned(m, page) }) {
+            return Err(Errno(EIO));
+        }
         let new = allocate(m, 0, true, "a page of a process");
-        if let (false, Some(from)) = (new.is_null(), from) {
+        if new.is_null() {
+            return Err(Errno(ENOMEM));
+        }
+        if let Some(from) = from {
             let what = "copy_user_highpage";
             let (to, from) = unsafe { (data(m, new, what), data(m, from, what)) };
             unsafe { to.copy_from_nonoverlapping(from, PAGE_SIZE) };
         }
-        new
-    });
-    if new.is_null() {
-        return Err(Errno(ENOMEM));
-    }
+        Ok(new)
+    })?;
     replace(space, vpn, old, new, true);
     Ok(())
 }

@@ -9,8 +9,10 @@ use ffi::*;
 use crate::{
     consts::*,
     device_private::offset_of,
+    errno::*,
     lockdep,
     machine::{might_sleep, with, Locked},
+    memory_failure::memory_failure,
     mm::{
         mm, mm_struct, mmput, new_mm, read_locked, vm_area_struct, vma_at, write_locked, PAGE_SIZE,
     },
@@ -47,6 +49,8 @@ pub enum Mapped {
     Exclusive,
     /// On its way.
     Migrating,
+    /// Its memory has failed.
+    Poisoned,
 }
 
 /// A process. Dropping it is its exit.
@@ -351,6 +355,40 @@ impl Process {
         });
     }
 
+    /// `madvise(MADV_HWPOISON)` of one page: its memory fails. What is on a device comes home first, as this reads it.
+    ///
+    /// # Errors
+    ///
+    /// `EFAULT` if it cannot be read, `EBUSY` if it is not the memory of a process, `EHWPOISON` if that is known already,
+    /// or if it is a part of a large folio that cannot be split.
+    pub fn poison(&self, addr: usize) -> Result<(), Errno> {
+        let page = loop {
+            let found = read_locked(self.mm, || {
+                let page = with(|m| match pgtable::look_up(m, self.mm, addr, false) {
+                    Found::Page(page) => {
+                        unsafe { get(m, page) };
+                        Some(page)
+                    }
+                    Found::Fault => None,
+                });
+                match page {
+                    None => pgtable::fault(self.mm, addr, false).map(|()| None),
+                    page => Ok(page),
+                }
+            });
+            match found {
+                Ok(Some(page)) => break page,
+                Ok(None) => {}
+                Err(Errno(ENOMEM)) => return Err(Errno(ENOMEM)),
+                Err(_) => return Err(Errno(EFAULT)),
+            }
+        };
+        match unsafe { memory_failure(page) } {
+            0 => Ok(()),
+            err => Err(Errno(err)),
+        }
+    }
+
     /// `fork()`.
     pub fn fork(&self) -> Self {
         let child = new_mm();
@@ -473,6 +511,7 @@ impl Mapped {
             Pte::Device { page, write } => Self::Device(offset_of(m, page), write),
             Pte::Exclusive { .. } => Self::Exclusive,
             Pte::Migration { .. } => Self::Migrating,
+            Pte::Poison { .. } => Self::Poisoned,
         }
     }
 }

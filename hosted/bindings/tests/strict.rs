@@ -522,3 +522,64 @@ fn an_owner_of_memory_that_goes() {
         }
     });
 }
+
+/// A process, and a page of it that has failed while somebody had a reference to it.
+fn failed_page() -> (Process, *mut page) {
+    let process = Process::new();
+    let memory = process.mmap(PAGE_SIZE);
+    process.write(memory, &[1]).unwrap();
+    let page = process.run(|| {
+        let mut folio = null_mut();
+        // SAFETY: The process has an address space, and the page is locked and has a reference.
+        unsafe {
+            let mm = (*get_current()).mm;
+            mmap_read_lock(mm);
+            let page = make_device_exclusive(mm, memory, null_mut(), &raw mut folio);
+            mmap_read_unlock(mm);
+            folio_unlock(folio);
+            page
+        }
+    });
+    process.poison(memory).unwrap();
+    (process, page)
+}
+
+#[test]
+fn a_page_that_has_failed_stays() {
+    run(|| {
+        let (_process, page) = failed_page();
+        // SAFETY: The reference is ours.
+        unsafe { __free_pages(page, 0) };
+    });
+}
+
+#[test]
+fn a_page_that_has_failed_is_read() {
+    reported("the memory of the page has failed", || {
+        let (_process, page) = failed_page();
+        // SAFETY: The reference is ours.
+        unsafe {
+            kmap_local_page(page);
+            __free_pages(page, 0);
+        }
+    });
+}
+
+#[test]
+fn a_page_that_has_failed_is_left_over() {
+    reported("left over: 1 pages of system memory", || {
+        failed_page();
+    });
+}
+
+#[test]
+fn a_page_that_has_failed_is_freed() {
+    reported("a page is freed whose memory has failed", || {
+        let (_process, page) = failed_page();
+        // SAFETY: One reference is ours, and the other one is not.
+        unsafe {
+            __free_pages(page, 0);
+            __free_pages(page, 0);
+        }
+    });
+}

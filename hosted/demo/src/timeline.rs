@@ -230,7 +230,7 @@ impl<'a> Pages<'a> {
                 self.recolour(offset);
             }
             let colour = match change.to {
-                Mapped::None | Mapped::Migrating => NOTHING,
+                Mapped::None | Mapped::Migrating | Mapped::Poisoned => NOTHING,
                 Mapped::Zero => ZERO,
                 Mapped::Device(..) | Mapped::Coherent(..) => self.colour(process),
                 Mapped::Ram(_) | Mapped::Exclusive => RAM,

@@ -127,3 +127,19 @@ fn what_another_device_has_stays_there() {
         assert_eq!(private.read(memory, NR).unwrap(), bytes);
     });
 }
+
+#[test]
+fn what_fails_is_for_the_driver_to_handle() {
+    run_with_memory(|| {
+        let process = Process::new();
+        let device = Device::open_as(&process, "hmm_dmirror2").unwrap();
+        let memory = process.mmap(NR * PAGE_SIZE);
+        let bytes = pattern(NR, 1);
+        process.write(memory, &bytes).unwrap();
+        device.call(Command::MigrateToDev, memory, NR).unwrap();
+        // This one has nothing to say.
+        assert_eq!(process.poison(memory), Err(Errno(6)));
+        assert_eq!(on_device(&process, memory, NR), NR);
+        assert_eq!(contents(&process, memory, NR), bytes);
+    });
+}

@@ -4,7 +4,7 @@
 
 mod support;
 
-use bindings::sim::{explore, run, spawn, Mapped, Process, HUGE_PAGE_SIZE, PAGE_SIZE};
+use bindings::sim::{explore, run, spawn, Errno, Mapped, Process, HUGE_PAGE_SIZE, PAGE_SIZE};
 use std::sync::Arc;
 use support::{load, pattern, Command, Device};
 
@@ -159,6 +159,108 @@ fn a_large_folio_is_split_while_it_is_touched() {
             let seen = contents(&process, memory + PAGE_SIZE);
             assert!(seen == [7; NR * PAGE_SIZE]);
             assert!(thread.join() == [7; NR * PAGE_SIZE]);
+        });
+    });
+}
+
+/// What becomes of page 1 of memory that is all the same, when it fails while somebody else does what `f` says.
+fn fails_while(command: Command, f: impl Fn(&Process, usize) + Clone + Send + Sync + 'static) {
+    explore(TIMES, move || {
+        let f = f.clone();
+        run(move || {
+            let _driver = load().unwrap();
+            let (process, memory, bytes) = on_device();
+            let _ = call(&process, command, memory);
+            let other = process.clone();
+            let thread = spawn(move || f(&other, memory));
+            let bad = memory + PAGE_SIZE;
+            // It may just be on its way home and not come.
+            let failed = process.poison(bad).is_ok();
+            thread.join();
+            let mut page = [0; PAGE_SIZE];
+            let result = match failed {
+                true => Err(Errno(5)),
+                false => Ok(()),
+            };
+            assert_eq!(process.read(bad, &mut page), result);
+            for at in [0, 2 * PAGE_SIZE] {
+                process.read(memory + at, &mut page).unwrap();
+                assert!(page == bytes[at..at + PAGE_SIZE]);
+            }
+        });
+    });
+}
+
+#[test]
+fn memory_fails_while_it_migrates() {
+    let there = |process: &Process, memory: usize| {
+        let _ = call(process, Command::MigrateToDev, memory);
+    };
+    let back = |process: &Process, memory: usize| {
+        let _ = call(process, Command::MigrateToSys, memory);
+    };
+    fails_while(Command::MigrateToSys, there);
+    fails_while(Command::MigrateToDev, back);
+}
+
+#[test]
+fn memory_fails_while_the_device_uses_it() {
+    fails_while(Command::MigrateToSys, |process, memory| {
+        let device = Device::open(process).unwrap();
+        // Either all of it, or an error.
+        if let Ok(bytes) = device.read(memory, NR) {
+            assert!(bytes == pattern(NR, 1));
+        }
+    });
+    fails_while(Command::MigrateToSys, |process, memory| {
+        let _ = call(process, Command::Exclusive, memory);
+    });
+}
+
+#[test]
+fn memory_fails_twice_at_once() {
+    explore(TIMES, || {
+        run(|| {
+            let process = Arc::new(Process::new());
+            let memory = process.mmap(PAGE_SIZE);
+            process.write(memory, &[1]).unwrap();
+            let child = process.fork();
+            let thread = spawn(move || {
+                let failed = child.poison(memory).is_ok();
+                assert_eq!(child.read(memory, &mut [0]), Err(Errno(5)));
+                failed
+            });
+            let one = process.poison(memory).is_ok();
+            let copied = process.fork();
+            assert!(one != thread.join());
+            assert_eq!(process.read(memory, &mut [0]), Err(Errno(5)));
+            assert_eq!(copied.read(memory, &mut [0]), Err(Errno(5)));
+        });
+    });
+}
+
+#[test]
+fn memory_fails_while_it_is_copied() {
+    explore(TIMES, || {
+        run(|| {
+            let process = Process::new();
+            let memory = process.mmap(PAGE_SIZE);
+            process.write(memory, &[1; 2]).unwrap();
+            let child = process.fork();
+            let thread = spawn(move || {
+                let mut page = [0; 2];
+                // It has a page of its own, or none.
+                match child.write(memory, &[2]) {
+                    Ok(()) => {
+                        child.read(memory, &mut page).unwrap();
+                        assert_eq!(page, [2, 1]);
+                    }
+                    Err(err) => assert_eq!(err, Errno(5)),
+                }
+            });
+            process.poison(memory).unwrap();
+            thread.join();
+            assert_eq!(process.read(memory, &mut [0]), Err(Errno(5)));
         });
     });
 }

@@ -1,16 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Processes that do anything in any order, with two devices, and a model of what they must see: each page of a process
-//! is filled with one number, is all zeroes, or is not there.
+//! is filled with one number, is all zeroes, has failed, or is not there.
 
 mod support;
 
-use bindings::sim::{run, Mapped, Process, HUGE_PAGE_SIZE, PAGE_SIZE};
+use bindings::sim::{run, Errno, Mapped, Process, HUGE_PAGE_SIZE, PAGE_SIZE};
 use proptest::prelude::*;
 use support::{defect, load, Command, Device};
 
 /// How many pages of a process are used: two huge pages, and some.
 const NR: usize = 2 * HUGE_PAGE_SIZE / PAGE_SIZE + 16;
+
+const EIO: Errno = Errno(5);
 
 /// What a process does next. Pages are counted from the beginning of its memory, and cut off at its end.
 #[derive(Clone, Debug)]
@@ -35,6 +37,8 @@ enum Step {
     DontNeed(Pages),
     Unmap(Pages),
     Protect(Pages, bool),
+    /// The memory of the first of the pages fails.
+    Poison(Pages),
     /// The first huge page moves to another address, by this many pages more than a multiple.
     Move(usize),
     /// It has a child, and goes on as the child or as itself.
@@ -88,6 +92,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => pages().prop_map(Step::DontNeed),
         1 => pages().prop_map(Step::Unmap),
         2 => (pages(), any::<bool>()).prop_map(|(pages, write)| Step::Protect(pages, write)),
+        1 => pages().prop_map(Step::Poison),
         1 => (0..2usize).prop_map(Step::Move),
         2 => any::<bool>().prop_map(Step::Fork),
         2 => any::<prop::sample::Index>().prop_map(|index| Step::Switch(index.index(1 << 20))),
@@ -102,6 +107,8 @@ struct Page {
     addr: Option<usize>,
     byte: u8,
     write: bool,
+    /// Its memory has failed.
+    bad: bool,
 }
 
 /// A process, and what it must see.
@@ -119,6 +126,7 @@ impl Client {
             addr: Some(memory + page * PAGE_SIZE),
             byte: 0,
             write: true,
+            bad: false,
         });
         Self {
             process,
@@ -165,6 +173,10 @@ impl Client {
             let page = self.pages[i];
             let Some(addr) = page.addr else { continue };
             let mut bytes = [0; PAGE_SIZE];
+            if page.bad {
+                assert_eq!(self.process.read(addr, &mut bytes), Err(EIO));
+                continue;
+            }
             // A device that fails once may have been in the way.
             let mut read = || self.process.read(addr, &mut bytes);
             read().or_else(|_| read()).unwrap();
@@ -206,7 +218,7 @@ fn all_steps(steps: &[Step]) {
         let client = clients.last_mut().expect("there is always one");
         match *step {
             Step::Write(pages, byte) => {
-                for (first, nr) in client.runs(pages, |page| page.write) {
+                for (first, nr) in client.runs(pages, |page| page.write && !page.bad) {
                     let write = || {
                         client
                             .process
@@ -219,7 +231,7 @@ fn all_steps(steps: &[Step]) {
                 }
             }
             Step::DeviceWrite(pages, byte) => {
-                for (first, nr) in client.runs(pages, |page| page.write) {
+                for (first, nr) in client.runs(pages, |page| page.write && !page.bad) {
                     let bytes = vec![byte; nr * PAGE_SIZE];
                     with_device(client, pages.device, |device| {
                         let write = || device.write(client.addr(first), &bytes);
@@ -232,7 +244,7 @@ fn all_steps(steps: &[Step]) {
             }
             Step::Read(pages) => client.check(pages),
             Step::DeviceRead(pages) => {
-                for (first, nr) in client.runs(pages, |_| true) {
+                for (first, nr) in client.runs(pages, |page| !page.bad) {
                     let bytes = with_device(client, pages.device, |device| {
                         let read = || device.read(client.addr(first), nr);
                         read().or_else(|_| read()).unwrap()
@@ -288,9 +300,9 @@ fn all_steps(steps: &[Step]) {
                     client
                         .process
                         .madvise_dontneed(client.addr(first), nr * PAGE_SIZE);
-                    client.pages[first..first + nr]
-                        .iter_mut()
-                        .for_each(|page| page.byte = 0);
+                    for page in &mut client.pages[first..first + nr] {
+                        (page.byte, page.bad) = (0, false);
+                    }
                 }
             }
             Step::Unmap(pages) => {
@@ -299,6 +311,26 @@ fn all_steps(steps: &[Step]) {
                     for page in &mut client.pages[first..first + nr] {
                         assert_eq!(client.process.mapped(page.addr.unwrap()), Mapped::None);
                         page.addr = None;
+                    }
+                }
+            }
+            Step::Poison(pages) => {
+                let i = pages.first;
+                let Page {
+                    addr, byte, bad, ..
+                } = client.pages[i];
+                let Some(addr) = addr else { continue };
+                let now = client.process.poison(addr).is_ok();
+                assert!(!(now && bad), "it fails twice");
+                assert_eq!(now || bad, client.process.mapped(addr) == Mapped::Poisoned);
+                // Whoever has the same page loses it as well.
+                for client in &mut clients {
+                    for (n, page) in client.pages.iter_mut().enumerate() {
+                        let Some(addr) = page.addr else { continue };
+                        if client.process.mapped(addr) == Mapped::Poisoned && !page.bad {
+                            assert!(now && n == i && page.byte == byte, "page {n}");
+                            page.bad = true;
+                        }
                     }
                 }
             }
