@@ -489,8 +489,9 @@ unsafe extern "C" fn nouveau_dmem_init(drm: *mut nouveau_drm) {
     let dmem = Dmem::new(gpu).and_then(|dmem| Ok(Arc::new(dmem, GFP_KERNEL)?));
     match dmem {
         Ok(dmem) => {
+            let dmem = Arc::into_raw(dmem).cast_mut().cast();
             // SAFETY: The caller promises a valid pointer.
-            unsafe { nouveau_dmem_hw_set(drm, Arc::into_raw(dmem).cast_mut().cast()) };
+            unsafe { nouveau_dmem_hw_set(drm, dmem) };
         }
         // As on every card before Pascal.
         Err(ENODEV) => {}

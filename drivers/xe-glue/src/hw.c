@@ -96,7 +96,7 @@ static struct xe_bo *hw_bo(struct drm_pagemap_devmem *devmem)
 }
 
 int xe_pagemap_hw_blocks(struct drm_pagemap_devmem *devmem, void *arg,
-				 int (*push)(void *arg, u64 offset, u64 size))
+			 int (*push)(void *arg, u64 offset, u64 size))
 {
 	struct ttm_resource *res = hw_bo(devmem)->ttm.resource;
 	struct gpu_buddy *buddy = &xe_map_resource_to_region(res)->ttm.mm;

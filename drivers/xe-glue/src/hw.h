@@ -53,7 +53,7 @@ int xe_pagemap_hw_populate_mm(struct drm_pagemap *dpagemap, unsigned long start,
 
 /* Calls @push for each block of the buffer, until it fails. */
 int xe_pagemap_hw_blocks(struct drm_pagemap_devmem *devmem, void *arg,
-				 int (*push)(void *arg, u64 offset, u64 size));
+			 int (*push)(void *arg, u64 offset, u64 size));
 /* Takes back the references that the buffer has for DRM. Does not sleep. */
 void xe_pagemap_hw_release(struct drm_pagemap_devmem *devmem);
 

@@ -89,11 +89,9 @@ static struct card_bo *card_bo_new(struct xe_device *xe, unsigned long start, si
 
 	guard(mutex)(&xe->lock);
 	if (READ_ONCE(world.fragmented) && nr > 1) {
-		unsigned long hole = find_first_zero_bit(xe->used, CARD_SIZE >> PAGE_SHIFT);
-
 		/* A page between the two is somebody else's. */
 		err = bo_place(bo, nr / 2);
-		if (!err && hole < CARD_SIZE >> PAGE_SHIFT)
+		if (!err)
 			err = bo_place(bo, nr - nr / 2 + 1);
 		if (!err) {
 			struct card_block *last = &bo->blocks[1];
@@ -119,8 +117,8 @@ static struct card_bo *card_bo_new(struct xe_device *xe, unsigned long start, si
 }
 
 /* Calls @each for each buffer of the card, with a reference, and with its lock. */
-static void card_bos(struct xe_device *xe,
-			     void (*each)(struct card_bo *bo, void *arg), void *arg)
+static void card_bos(struct xe_device *xe, void (*each)(struct card_bo *bo, void *arg),
+		     void *arg)
 {
 	struct card_bo *bo, *last = NULL;
 
