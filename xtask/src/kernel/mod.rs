@@ -61,6 +61,15 @@ impl Flavour {
             Self::Prefix => "prefix",
         }
     }
+
+    /// What a new tree may begin as a copy of, the best first. Always with less in it: each waits for the other's lock.
+    fn begins_as(self) -> &'static [Self] {
+        match self {
+            Self::Stock => &[],
+            Self::Rust | Self::Prefix => &[Self::Stock],
+            Self::Dpmem => &[Self::Rust, Self::Stock],
+        }
+    }
 }
 
 /// What is needed to build a kernel.
@@ -120,8 +129,8 @@ impl Builder<'_> {
         // Whoever builds or boots this kernel has its tree for himself.
         let lock = self.cache.lock(&format!("tree-{name}"))?;
         let tree = self.cache.artefact(&format!("trees/{name}"), |part| {
-            match self.stock_tree(&source, options, flavour)? {
-                Some((stock, _lock)) => self.copy(&source, &stock, part),
+            match self.nearest_tree(&source, options, flavour)? {
+                Some((nearest, _lock)) => self.copy(&source, &nearest, part),
                 None => self.copy(&source, &source.dir, part),
             }
         })?;
@@ -209,26 +218,28 @@ impl Builder<'_> {
         Ok(hash)
     }
 
-    /// The stock tree of the same source and configuration, if it is there and built: a kernel with our parts differs little
-    /// from it, and most of what was compiled there serves here.
-    fn stock_tree(
+    /// A tree of the same source and configuration with less of ours in it, if one is there and built: most of what was
+    /// compiled there serves here.
+    fn nearest_tree(
         &self,
         source: &Source,
         options: &KernelOptions,
         flavour: Flavour,
     ) -> Result<Option<(PathBuf, Lock)>> {
-        if flavour == Flavour::Stock || source.own {
+        if source.own {
             return Ok(None);
         }
-        let fragments = config::Fragments::load(source.series, options, Flavour::Stock)?;
-        let kind = kind(source, options, Flavour::Stock);
-        let name = format!("{kind}-{}", short(self.hash(source, &kind, &fragments)?));
-        let tree = self.cache.path(format!("trees/{name}"));
-        if !tree.join(options.arch.image_path()).exists() {
-            return Ok(None);
+        for &other in flavour.begins_as() {
+            let fragments = config::Fragments::load(source.series, options, other)?;
+            let kind = kind(source, options, other);
+            let name = format!("{kind}-{}", short(self.hash(source, &kind, &fragments)?));
+            let tree = self.cache.path(format!("trees/{name}"));
+            if tree.join(options.arch.image_path()).exists() {
+                let lock = self.cache.lock(&format!("tree-{name}"))?;
+                return Ok(Some((tree, lock)));
+            }
         }
-        let lock = self.cache.lock(&format!("tree-{name}"))?;
-        Ok(Some((tree, lock)))
+        Ok(None)
     }
 
     fn copy(&self, source: &Source, from: &Path, part: &Path) -> Result<()> {
