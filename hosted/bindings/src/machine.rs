@@ -57,6 +57,8 @@ pub(crate) struct State {
     /// What is in debugfs.
     pub(crate) debugfs: Entries,
     /// Physical memory of devices.
+    /// Who has the lock of misc devices.
+    pub(crate) misc_owner: usize,
     pub(crate) physical: Vec<Physical>,
     /// Physical addresses that somebody has.
     pub(crate) resources: Resources,
