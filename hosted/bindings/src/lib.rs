@@ -74,7 +74,9 @@ pub mod sim {
         machine::{changes, for_each_failure, for_each_failure_of, run, spawn, Change, Thread},
         mm::PAGE_SIZE,
         pages::splits,
+        printk::has_printed,
         process::{Errno, Mapped, Process, HUGE_PAGE_SIZE},
+        time::pass,
         trace::{events, Event},
         workqueue::Workqueue,
     };

@@ -93,6 +93,8 @@ pub(crate) struct State {
     pub(crate) queues: HashMap<usize, usize>,
     /// What devices can reach.
     pub(crate) dma: Dma,
+    /// What was printed.
+    pub(crate) messages: Vec<String>,
     /// How long nothing has happened but that the only thread slept, in times and in nanoseconds.
     naps: usize,
     pub(crate) slept: i64,
@@ -272,6 +274,13 @@ pub(crate) fn note_report(what: &str) {
     } else {
         this_thread(|this| this.late.borrow_mut().push(what.to_owned()));
     };
+}
+
+/// Keeps what was printed, if it was on a machine.
+pub(crate) fn note_message(text: String) {
+    if current().is_some() {
+        with(|m| m.messages.push(text));
+    }
 }
 
 /// Enters or leaves a part of the code that must not sleep.
