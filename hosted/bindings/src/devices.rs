@@ -22,6 +22,9 @@ pub struct device {
     refs: usize,
     resources: Vec<*mut devres_node>,
     drvdata: *mut c_void,
+    /// The highest addresses that it can be told: of what is mapped for it, and of what is allocated for it.
+    pub(crate) dma_mask: u64,
+    pub(crate) coherent_dma_mask: u64,
 }
 
 impl device {
@@ -31,6 +34,8 @@ impl device {
             refs: 1,
             resources: Vec::new(),
             drvdata: std::ptr::null_mut(),
+            dma_mask: u64::MAX,
+            coherent_dma_mask: u64::MAX,
         }
     }
 }
