@@ -32,6 +32,7 @@ mod devices;
 mod dma;
 mod driver;
 mod drm;
+mod edu;
 mod files;
 
 mod hmm;
@@ -72,6 +73,7 @@ pub mod sim {
             util::{owner_list, shrink},
             DrmDevice,
         },
+        edu::{Edu, Held},
         files::OpenFile,
         host::explore,
         machine::{changes, for_each_failure, for_each_failure_of, run, spawn, Change, Thread},
