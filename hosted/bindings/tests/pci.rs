@@ -5,10 +5,13 @@
 // What is not right is what is tested, and the device is there while its driver is called.
 #![allow(clippy::missing_safety_doc, clippy::undocumented_unsafe_blocks)]
 
+mod simple;
+
 use bindings::{
-    sim::{self, run, Hardware, PciDevice, PciId, Slot, PAGE_SIZE},
+    sim::{run, PciDevice, PAGE_SIZE},
     *,
 };
+use simple::{driven, map, unmap, with_driver, Simple, ID};
 use std::{
     ffi::c_void,
     panic::{catch_unwind, AssertUnwindSafe},
@@ -35,92 +38,6 @@ fn reported(words: &str, f: impl FnOnce()) {
     assert!(text.contains(words), "{text}");
 }
 
-const ID: PciId = PciId {
-    vendor: 0x1af4,
-    device: 1,
-    class: 0x0b_4000,
-    revision: 1,
-};
-
-/// A device whose only register has what was written to it. A 1 raises an interrupt; what is more is an address, which the
-/// device reads from, or writes to if it is odd.
-#[derive(Default)]
-struct Simple(AtomicU32);
-
-impl Hardware for Simple {
-    fn read(&self, _slot: &Slot, register: sim::Register) -> u64 {
-        assert_eq!((register.bar, register.size), (0, 4));
-        self.0.load(SeqCst).into()
-    }
-
-    fn write(self: Arc<Self>, slot: &Slot, register: sim::Register, value: u64) {
-        assert_eq!((register.bar, register.size), (0, 4));
-        self.0.store(value as u32, SeqCst);
-        match value {
-            0 => {}
-            1 => slot.interrupt(0),
-            addr if addr % 2 == 0 => slot.dma_read(addr, &mut [0]),
-            addr => slot.dma_write(addr, &[0]),
-        }
-    }
-}
-
-/// What a driver does in its `probe`.
-type Probe = unsafe fn(pdev: *mut pci_dev);
-
-unsafe extern "C" fn probe(pdev: *mut pci_dev, id: *const pci_device_id) -> i32 {
-    unsafe {
-        let probe: Probe = std::mem::transmute((*id).driver_data);
-        probe(pdev);
-    }
-    0
-}
-
-/// A driver for `ID` that does what `f` says.
-fn with_driver(f: Probe, then: impl FnOnce(&PciDevice)) {
-    let device = PciDevice::plug(ID, &[PAGE_SIZE], Arc::new(Simple::default()));
-    let mut ids: [pci_device_id; 2] = unsafe { std::mem::zeroed() };
-    ids[0].vendor = ID.vendor.into();
-    ids[0].device = ID.device.into();
-    (ids[0].subvendor, ids[0].subdevice) = (u32::MAX, u32::MAX);
-    ids[0].driver_data = f as usize;
-    let mut driver = pci_driver {
-        id_table: ids.as_ptr(),
-        probe: Some(probe),
-        ..pci_driver::default()
-    };
-    unsafe {
-        assert_eq!(
-            __pci_register_driver(&raw mut driver, null_mut(), c"simple".as_ptr().cast()),
-            0
-        );
-        then(&device);
-        pci_unregister_driver(&raw mut driver);
-    }
-}
-
-/// A driver that is bound and unbound.
-fn driven(f: Probe) {
-    with_driver(f, |device| assert!(device.is_bound()));
-}
-
-/// Maps the registers.
-unsafe fn map(pdev: *mut pci_dev) -> *mut c_void {
-    unsafe {
-        assert_eq!(pci_enable_device_mem(pdev), 0);
-        assert_eq!(pci_request_region(pdev, 0, c"simple".as_ptr().cast()), 0);
-        pci_iomap(pdev, 0, 0)
-    }
-}
-
-/// Gives them back.
-unsafe fn unmap(pdev: *mut pci_dev, registers: *mut c_void) {
-    unsafe {
-        pci_iounmap(pdev, registers);
-        pci_release_region(pdev, 0);
-    }
-}
-
 #[test]
 fn what_is_right_is_not_reported() {
     unsafe fn probe(pdev: *mut pci_dev) {
@@ -142,6 +59,35 @@ fn what_is_right_is_not_reported() {
         }
     }
     run(|| driven(probe));
+}
+
+/// What a driver leaves to its device goes when it is unbound, and the last of it first.
+#[test]
+fn what_a_device_has_to_release() {
+    static RELEASED: AtomicU32 = AtomicU32::new(0);
+    unsafe extern "C" fn release(data: *mut c_void) {
+        let before = RELEASED.load(SeqCst);
+        RELEASED.store(before * 10 + data as u32, SeqCst);
+    }
+    unsafe fn probe(pdev: *mut pci_dev) {
+        for number in 1..=3 {
+            let number = std::ptr::without_provenance_mut(number);
+            let device = unsafe { &raw mut (*pdev).dev };
+            assert_eq!(
+                unsafe { devm_add_action_or_reset(device, Some(release), number) },
+                0
+            );
+        }
+    }
+    run(|| {
+        with_driver(probe, |device| {
+            assert_eq!(RELEASED.load(SeqCst), 0);
+            device.unbind().unwrap();
+            assert_eq!(RELEASED.swap(0, SeqCst), 321);
+            device.bind().unwrap();
+        });
+        assert_eq!(RELEASED.load(SeqCst), 321);
+    });
 }
 
 /// Its registers are all ones, which is no mistake of the driver's.

@@ -15,7 +15,10 @@ use bindings::{
 };
 use std::{
     panic::catch_unwind,
-    sync::{mpsc, Arc},
+    sync::{
+        atomic::{AtomicBool, Ordering::SeqCst},
+        mpsc, Arc,
+    },
     time::Duration,
 };
 use support::{
@@ -315,13 +318,19 @@ fn a_copy_that_takes_its_time() {
         let process = Arc::new(Process::new());
         let memory = filled(&process, 1, 16);
         let held = edu.hold();
+        let returned = Arc::new(AtomicBool::new(false));
         let mover = {
-            let process = process.clone();
-            spawn(move || Device::open(&process).unwrap().to_device(memory, 1))
+            let (process, returned) = (process.clone(), returned.clone());
+            spawn(move || {
+                let moved = Device::open(&process).unwrap().to_device(memory, 1);
+                returned.store(true, SeqCst);
+                moved
+            })
         };
         edu.wait_until_busy();
         assert!(!has_printed("a copy takes its time"));
         while !has_printed("a copy takes its time") {
+            assert!(!returned.load(SeqCst));
             pass(Duration::from_secs(6));
         }
         assert_eq!(edu.copies(), 0);

@@ -67,6 +67,28 @@ fn used_while_it_is_unbound() {
     });
 }
 
+/// Its driver lets go of it when the copy is done, and not before.
+#[test]
+fn unbound_while_it_copies() {
+    explore(TIMES, || {
+        run(|| {
+            let (edu, _driver, process, memory) = with_memory();
+            check(&process, memory, 1, 1);
+            let held = edu.hold();
+            let user = {
+                let process = process.clone();
+                spawn(move || Device::open(&process).unwrap().to_device(memory, 1))
+            };
+            edu.wait_until_busy();
+            drop(held);
+            edu.unbind().unwrap();
+            assert_eq!(process.mapped(memory), Mapped::Ram(true));
+            assert_eq!(user.join(), Ok(1));
+            check(&process, memory, 1, 1);
+        });
+    });
+}
+
 #[test]
 fn two_processes_want_the_page() {
     explore(TIMES, || {
