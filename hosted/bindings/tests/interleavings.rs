@@ -4,7 +4,7 @@
 //! are the same each time.
 
 // What is true of the pointers of a driver of C's is said in one place.
-#![allow(clippy::undocumented_unsafe_blocks)]
+#![allow(clippy::undocumented_unsafe_blocks, clippy::missing_safety_doc)]
 
 mod gpu;
 mod simple;

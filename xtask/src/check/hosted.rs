@@ -56,11 +56,11 @@ pub(super) fn run(series: Series, kernel: KernelChoice, report: &mut Report) -> 
         command.arg(report.folder().join("timeline.svg"));
         cargo::step(&name("demo"), None, &mut command, report, |_| {})?;
 
-        for driver in ["dmirror", "edu", "nouveau", "xe"] {
+        for package in ["bindings", "dmirror", "edu", "nouveau", "xe"] {
             let mut command = hosted::cargo(&linux, kernel)?;
-            command.args(["test", "--locked", "--package", driver]);
+            command.args(["test", "--locked", "--package", package]);
             command.args(["--features", "shuttle", "--test", "interleavings"]);
-            let name = name(&format!("interleavings-{driver}"));
+            let name = name(&format!("interleavings-{package}"));
             cargo::step(&name, None, &mut command, report, |_| {})?;
         }
     }
