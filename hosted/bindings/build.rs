@@ -51,4 +51,7 @@ fn main() {
     let size = |name: &str| name.starts_with("SZ_");
     let sizes = constants(&linux, "include/linux/sizes.h", "u64", size);
     source::write("sizes.rs", &sizes);
+    let id = |name: &str| name.starts_with("PCI_CLASS_") || name.starts_with("PCI_VENDOR_ID_");
+    let ids = constants(&linux, "include/linux/pci_ids.h", "u32", id);
+    source::write("pci_ids.rs", &ids);
 }

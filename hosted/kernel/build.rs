@@ -57,6 +57,9 @@ const MODULES: &[&str] = &[
     "workqueue",
 ];
 
+/// Those besides that a driver of a PCI device needs.
+const PCI_MODULES: &[&str] = &["acpi", "device_id", "driver", "irq", "of", "pci"];
+
 /// What of the kernel's configuration is switched on.
 const CONFIG: &[&str] = &[
     "CONFIG_64BIT",
@@ -75,8 +78,12 @@ fn main() {
     // Which has a value.
     println!("cargo::rustc-check-cfg=cfg(CONFIG_GPU_BUDDY, values(\"y\"))");
     println!("cargo::rustc-cfg=CONFIG_GPU_BUDDY=\"y\"");
+    let pci = source::has_pci();
+    if pci {
+        source::cfg("CONFIG_PCI");
+    }
     source::Root::of_linux("rust/kernel/lib.rs")
-        .keep_modules(|name| MODULES.contains(&name))
+        .keep_modules(|name| MODULES.contains(&name) || pci && PCI_MODULES.contains(&name))
         // There is a standard library, which has one.
         .replace("#[panic_handler]", "#[cfg(any())]")
         .write();

@@ -60,6 +60,9 @@ unsafe fn reallocate(
         if let Some(what) = with(|m| m.drm.lent(old as usize, old_size)) {
             report(format!("memory is freed that has {what} in it"));
         }
+        if with(|m| m.irqs.lent(old as usize, old_size)) {
+            report("memory is freed that an interrupt handler is told with");
+        }
         let old = old.cast_mut().cast::<u8>();
         if !new.is_null() {
             unsafe { new.copy_from_nonoverlapping(old, old_size.min(size)) };

@@ -2,16 +2,17 @@
 
 //! Devices, and what they own.
 //!
-//! Real: faux devices, what is released when one goes away and in which order. Not simulated: buses and drivers,
-//! scatterlists, memory-mapped registers. What devices can reach is in `dma.rs`.
+//! Real: faux devices, what is released when one goes away and in which order. Not simulated: scatterlists. Devices that are
+//! on a bus are in `pci.rs`; what devices can reach is in `dma.rs`.
 
 use ffi::*;
 use pin_init::Zeroable;
 
 use crate::{
     consts::*,
-    dma::{dma_addr_t, phys_addr_t},
-    machine::{might_sleep, with},
+    dma::dma_addr_t,
+    locks::{acquire, release},
+    machine::{might_sleep, with, Locked},
     pages::page,
 };
 
@@ -22,17 +23,38 @@ pub struct device {
     refs: usize,
     resources: Vec<*mut devres_node>,
     drvdata: *mut c_void,
+    /// Who gives it a driver, or takes it away.
+    owner: usize,
+    /// The highest addresses that it can be told: of what is mapped for it, and of what is allocated for it.
+    pub(crate) dma_mask: u64,
+    pub(crate) coherent_dma_mask: u64,
+    /// Frees what it is a part of.
+    free: unsafe fn(*mut device),
 }
 
 impl device {
-    fn new(parent: *mut device) -> Self {
+    /// A part of something that begins with it, and that `free` frees.
+    pub(crate) fn new(parent: *mut device, dma_mask: u64, free: unsafe fn(*mut device)) -> Self {
         Self {
             parent,
             refs: 1,
             resources: Vec::new(),
             drvdata: std::ptr::null_mut(),
+            owner: 0,
+            dma_mask,
+            coherent_dma_mask: dma_mask,
+            free,
         }
     }
+}
+
+/// Calls `f` while nobody else gives the device a driver, or takes it away. lockdep does not look at this lock in a kernel,
+/// either.
+pub(crate) unsafe fn with_driver_locked<R>(dev: *mut device, f: impl FnOnce() -> R) -> R {
+    unsafe { acquire(&raw mut (*dev).owner, "lock of a device") };
+    let result = f();
+    unsafe { release(&raw mut (*dev).owner, "lock of a device") };
+    result
 }
 
 #[repr(C)]
@@ -61,8 +83,12 @@ pub unsafe extern "C" fn faux_device_create(
 /// A device with one reference.
 pub(crate) fn new_faux_device(parent: *mut device) -> *mut faux_device {
     Box::into_raw(Box::new(faux_device {
-        dev: device::new(parent),
+        dev: device::new(parent, u64::MAX, free_faux_device),
     }))
+}
+
+unsafe fn free_faux_device(dev: *mut device) {
+    drop(unsafe { Box::from_raw(dev.cast::<faux_device>()) });
 }
 
 pub unsafe extern "C" fn faux_device_destroy(faux_dev: *mut faux_device) {
@@ -88,8 +114,13 @@ pub(crate) unsafe fn release_all(dev: *mut device) {
 }
 
 pub unsafe extern "C" fn get_device(dev: *mut device) -> *mut device {
-    with(|_| unsafe { (*dev).refs += 1 });
+    with(|m| unsafe { get_device_locked(m, dev) });
     dev
+}
+
+/// As [`get_device`], with the machine locked.
+pub(crate) unsafe fn get_device_locked(_m: &mut Locked<'_>, dev: *mut device) {
+    unsafe { (*dev).refs += 1 };
 }
 
 pub unsafe extern "C" fn put_device(dev: *mut device) {
@@ -98,7 +129,7 @@ pub unsafe extern "C" fn put_device(dev: *mut device) {
         (*dev).refs == 0
     });
     if last {
-        drop(unsafe { Box::from_raw(dev.cast::<faux_device>()) });
+        unsafe { ((*dev).free)(dev) };
     }
 }
 
@@ -216,29 +247,4 @@ not_simulated! {
     fn sg_alloc_table_from_pages_segment(
         *mut sg_table, *mut *mut page, c_uint, c_uint, c_ulong, c_uint, gfp_t,
     ) -> c_int;
-}
-
-not_simulated! {
-    fn ioremap(phys_addr_t, usize) -> *mut c_void;
-    fn ioremap_np(phys_addr_t, usize) -> *mut c_void;
-    fn iounmap(*mut c_void);
-    fn memcpy(*mut c_void, *const c_void, usize) -> *mut c_void;
-    fn memcpy_fromio(*mut c_void, *const c_void, usize);
-    fn memcpy_toio(*mut c_void, *const c_void, usize);
-    fn readb(*const c_void) -> u8;
-    fn readw(*const c_void) -> u16;
-    fn readl(*const c_void) -> u32;
-    fn readq(*const c_void) -> u64;
-    fn readb_relaxed(*const c_void) -> u8;
-    fn readw_relaxed(*const c_void) -> u16;
-    fn readl_relaxed(*const c_void) -> u32;
-    fn readq_relaxed(*const c_void) -> u64;
-    fn writeb(u8, *mut c_void);
-    fn writew(u16, *mut c_void);
-    fn writel(u32, *mut c_void);
-    fn writeq(u64, *mut c_void);
-    fn writeb_relaxed(u8, *mut c_void);
-    fn writew_relaxed(u16, *mut c_void);
-    fn writel_relaxed(u32, *mut c_void);
-    fn writeq_relaxed(u64, *mut c_void);
 }

@@ -5,7 +5,9 @@
 //! Real: `dma_map_page()` and ranges of IOVA, if the machine has an IOMMU; what is mapped is to be unmapped, as it was
 //! mapped. What a device reads or writes goes through [`dma_read`] and [`dma_write`], which find out what is not mapped for it.
 //! A resource, which is another device's memory, has an address of its own, and no content: see [`dma_resource`].
-//! Not simulated: masks, coherent allocations, bounce buffers, caches.
+//! A device that reaches all addresses sees those that CPUs see. One that does not has others, which were not used for long:
+//! with a range of IOVA it is the IOMMU's doing, and otherwise that of a bounce buffer, of which the content is not
+//! simulated: what is mapped is what the device reads and writes. Nor are caches, and how much a bounce buffer has room for.
 
 use std::collections::BTreeMap;
 
@@ -13,10 +15,12 @@ use ffi::*;
 use pin_init::Zeroable;
 
 use crate::{
+    alloc::{host_free, host_zeroed, might_alloc},
     consts::*,
     devices::{device, sg_table},
     errno::*,
-    machine::{with, Locked},
+    machine::{might_sleep, with, Locked},
+    mm::PAGE_SIZE,
     pages::{data, page, pfn_to_page},
     report::report,
 };
@@ -93,6 +97,16 @@ struct Resource {
     direction: dma_data_direction,
 }
 
+/// Memory that a device and CPUs share.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Shared {
+    addr: dma_addr_t,
+    device: usize,
+    size: usize,
+    /// Where it is.
+    data: usize,
+}
+
 /// What devices can reach on a machine.
 #[derive(Default)]
 pub(crate) struct Dma {
@@ -101,21 +115,83 @@ pub(crate) struct Dma {
     mapped: Vec<(u64, Mapping)>,
     resources: Vec<Resource>,
     ranges: BTreeMap<u64, Iova>,
+    shared: Vec<Shared>,
+    /// What follows the last address that a device was given which does not reach all.
+    given: u64,
 }
+
+/// Up to where such addresses go at most.
+const MOST: u64 = (1 << 48) - 1;
 
 impl Dma {
     /// What is still mapped, in words.
-    pub(crate) fn in_use(&self) -> Option<String> {
+    pub(crate) fn in_use(&self) -> Vec<String> {
+        let mut left = Vec::new();
         match (self.mapped.len(), self.ranges.len(), self.resources.len()) {
-            (0, 0, 0) => None,
-            (mapped, ranges, 0) => Some(format!(
+            (0, 0, 0) => {}
+            (mapped, ranges, 0) => left.push(format!(
                 "{mapped} pages that are mapped for a device, and {ranges} ranges of its addresses"
             )),
-            (mapped, ranges, resources) => Some(format!(
+            (mapped, ranges, resources) => left.push(format!(
                 "{mapped} pages and {resources} resources that are mapped for a device, and {ranges} ranges of its \
                  addresses"
             )),
         }
+        match self.shared.len() {
+            0 => {}
+            nr => left.push(format!("{nr} pieces of memory that a device shares")),
+        }
+        left
+    }
+
+    /// How much is mapped or allocated for `dev`.
+    pub(crate) fn of_device(&self, dev: *mut device) -> usize {
+        let dev = dev as usize;
+        let mapped = self.mapped.iter().filter(|(_, other)| other.device == dev);
+        let ranges = self.ranges.values().filter(|other| other.device == dev);
+        let resources = self.resources.iter().filter(|other| other.device == dev);
+        let shared = self.shared.iter().filter(|other| other.device == dev);
+        mapped.count() + ranges.count() + resources.count() + shared.count()
+    }
+
+    /// What follows the last address of those that have some of the `size` bytes at `addr`.
+    fn taken_until(&self, addr: u64, size: u64) -> Option<u64> {
+        let mapped = self.mapped.iter();
+        let mapped = mapped.map(|(start, other)| (*start, other.size));
+        let ranges = self.ranges.iter();
+        let ranges = ranges.map(|(start, range)| (*start, range.size));
+        let shared = self.shared.iter().map(|other| (other.addr, other.size));
+        let all = mapped.chain(ranges).chain(shared);
+        let all = all.map(|(start, size)| (start, start + size as u64));
+        all.filter(|(start, end)| *start < addr + size && addr < *end)
+            .map(|(_, end)| end)
+            .max()
+    }
+
+    /// Addresses for `size` bytes that are not above `mask`, and that nobody had for as long as possible. None of them is in
+    /// the lower half, which would do for a device that reaches less than its driver says.
+    fn low_addresses(&mut self, size: usize, mask: u64) -> Option<u64> {
+        let size = size.next_multiple_of(PAGE_SIZE) as u64;
+        let mask = mask.min(MOST);
+        let first = mask / 2 + 1;
+        let mut wrapped = false;
+        let mut addr = self.given.max(first);
+        loop {
+            if addr + size - 1 > mask {
+                if wrapped {
+                    return None;
+                }
+                wrapped = true;
+                addr = first;
+            }
+            match self.taken_until(addr, size) {
+                Some(end) => addr = end.next_multiple_of(PAGE_SIZE as u64),
+                None => break,
+            }
+        }
+        // With a hole between two of them.
+        self.given = addr + size + PAGE_SIZE as u64;
+        Some(addr)
     }
 }
 
@@ -124,17 +200,35 @@ pub fn iommu() {
     with(|m| m.dma.iommu = true);
 }
 
-/// Where `len` bytes at `addr` are for the only device of the machine that has mapped them, for a transfer in this
-/// direction.
-fn find(m: &mut Locked<'_>, addr: u64, len: usize, direction: dma_data_direction) -> Option<usize> {
+/// Where `len` bytes at `addr` are for `device`, which has mapped them for a transfer in this direction; without one, for
+/// the only device of the machine.
+fn find(
+    m: &mut Locked<'_>,
+    device: Option<usize>,
+    addr: u64,
+    len: usize,
+    direction: dma_data_direction,
+) -> Option<usize> {
+    let is_its = |other: usize| device.is_none_or(|device| device == other);
     let inside = |start: u64, mapping: &Mapping| {
         let offset = usize::try_from(addr.checked_sub(start)?).ok()?;
         let fits = offset.checked_add(len)? <= mapping.size;
-        (fits && mapping.direction == direction).then_some(mapping.data + offset)
+        let fits = fits && mapping.direction == direction && is_its(mapping.device);
+        fits.then_some(mapping.data + offset)
     };
     let mut mapped = m.dma.mapped.iter();
     if let Some(found) = mapped.find_map(|(start, mapping)| inside(*start, mapping)) {
         return Some(found);
+    }
+    // What is shared is so in both directions.
+    let mut shared = m.dma.shared.iter();
+    let found = shared.find_map(|shared| {
+        let offset = usize::try_from(addr.checked_sub(shared.addr)?).ok()?;
+        let fits = offset.checked_add(len)? <= shared.size && is_its(shared.device);
+        fits.then_some(shared.data + offset)
+    });
+    if found.is_some() {
+        return found;
     }
     let (start, range) = m.dma.ranges.range(..=addr).next_back()?;
     let (offset, mapping) = range.links.range(..=(addr - start) as usize).next_back()?;
@@ -142,9 +236,10 @@ fn find(m: &mut Locked<'_>, addr: u64, len: usize, direction: dma_data_direction
     inside(start + *offset as u64, mapping).filter(|_| seen)
 }
 
-/// The device reads from memory of the system.
-pub fn dma_read(addr: u64, to: &mut [u8]) {
-    with(|m| match find(m, addr, to.len(), DMA_TO_DEVICE) {
+/// A device reads from memory of the system: this one, or the only one.
+pub(crate) fn read_by(device: Option<*mut device>, addr: u64, to: &mut [u8]) {
+    let device = device.map(|device| device as usize);
+    with(|m| match find(m, device, addr, to.len(), DMA_TO_DEVICE) {
         Some(from) => unsafe {
             let from = std::ptr::with_exposed_provenance::<u8>(from);
             to.as_mut_ptr().copy_from_nonoverlapping(from, to.len());
@@ -153,15 +248,28 @@ pub fn dma_read(addr: u64, to: &mut [u8]) {
     });
 }
 
+/// A device writes to memory of the system: this one, or the only one.
+pub(crate) fn write_by(device: Option<*mut device>, addr: u64, from: &[u8]) {
+    let device = device.map(|device| device as usize);
+    with(
+        |m| match find(m, device, addr, from.len(), DMA_FROM_DEVICE) {
+            Some(to) => unsafe {
+                let to = std::ptr::with_exposed_provenance_mut::<u8>(to);
+                to.copy_from_nonoverlapping(from.as_ptr(), from.len());
+            },
+            None => report("a device writes what is not mapped for it to write"),
+        },
+    );
+}
+
+/// The device reads from memory of the system.
+pub fn dma_read(addr: u64, to: &mut [u8]) {
+    read_by(None, addr, to);
+}
+
 /// The device writes to memory of the system.
 pub fn dma_write(addr: u64, from: &[u8]) {
-    with(|m| match find(m, addr, from.len(), DMA_FROM_DEVICE) {
-        Some(to) => unsafe {
-            let to = std::ptr::with_exposed_provenance_mut::<u8>(to);
-            to.copy_from_nonoverlapping(from.as_ptr(), from.len());
-        },
-        None => report("a device writes what is not mapped for it to write"),
-    });
+    write_by(None, addr, from);
 }
 
 pub unsafe extern "C" fn page_to_phys(page: *const page) -> phys_addr_t {
@@ -180,16 +288,23 @@ pub unsafe extern "C" fn dma_map_page_attrs(
         if m.fails("dma_map_page") {
             return dma_addr_t::MAX;
         }
-        // A device without an IOMMU sees the addresses that CPUs see, whatever these are.
         let data = unsafe { data(m, page, "dma_map_page") }.expose_provenance() + offset;
+        let addr = match unsafe { (*dev).dma_mask } {
+            // A device without an IOMMU sees the addresses that CPUs see, whatever these are.
+            u64::MAX => Some(data as u64),
+            mask => m.dma.low_addresses(size, mask),
+        };
+        let Some(addr) = addr else {
+            return dma_addr_t::MAX;
+        };
         let mapping = Mapping {
             device: dev as usize,
             size,
             direction,
             data,
         };
-        m.dma.mapped.push((data as u64, mapping));
-        data as dma_addr_t
+        m.dma.mapped.push((addr, mapping));
+        addr
     })
 }
 
@@ -201,18 +316,11 @@ pub unsafe extern "C" fn dma_unmap_page_attrs(
     _attrs: c_ulong,
 ) {
     with(|m| {
-        let mapping = Mapping {
-            device: dev as usize,
-            size,
-            direction,
-            data: addr as usize,
-        };
-        match m
-            .dma
-            .mapped
-            .iter()
-            .position(|other| *other == (addr, mapping))
-        {
+        let found = m.dma.mapped.iter().position(|(start, other)| {
+            let same = other.device == dev as usize && other.size == size;
+            *start == addr && same && other.direction == direction
+        });
+        match found {
             Some(i) => {
                 m.dma.mapped.swap_remove(i);
             }
@@ -313,9 +421,18 @@ pub unsafe extern "C" fn dma_iova_try_alloc(
         if !m.dma.iommu || m.fails("dma_iova_try_alloc") {
             return false;
         }
-        let last = m.dma.ranges.iter().next_back();
-        // With a hole between two of them.
-        let addr = last.map_or(FIRST_IOVA, |(start, range)| start + 2 * range.size as u64);
+        let addr = match unsafe { (*dev).dma_mask } {
+            u64::MAX => {
+                let last = m.dma.ranges.iter().next_back();
+                // With a hole between two of them.
+                let after = last.map(|(start, range)| start + 2 * range.size as u64);
+                Some(after.unwrap_or(0).max(FIRST_IOVA))
+            }
+            mask => m.dma.low_addresses(size, mask),
+        };
+        let Some(addr) = addr else {
+            return false;
+        };
         let range = Iova {
             device: dev as usize,
             size,
@@ -432,12 +549,99 @@ pub unsafe extern "C" fn dma_iova_free(dev: *mut device, state: *mut dma_iova_st
     });
 }
 
+/// Fewer addresses than a device may say that it reaches: those of which there is always memory.
+const LEAST_MASK: u64 = (1 << 24) - 1;
+
+/// Has `set` note which addresses a device reaches.
+unsafe fn set_mask(what: &'static str, mask: u64, set: impl FnOnce()) -> c_int {
+    might_sleep(what);
+    with(|m| {
+        if m.fails(what) || mask < LEAST_MASK {
+            return -(EIO as c_int);
+        }
+        set();
+        0
+    })
+}
+
+pub unsafe extern "C" fn dma_set_mask(dev: *mut device, mask: u64) -> c_int {
+    unsafe { set_mask("dma_set_mask", mask, || (*dev).dma_mask = mask) }
+}
+
+pub unsafe extern "C" fn dma_set_coherent_mask(dev: *mut device, mask: u64) -> c_int {
+    unsafe {
+        set_mask("dma_set_coherent_mask", mask, || {
+            (*dev).coherent_dma_mask = mask
+        })
+    }
+}
+
+pub unsafe extern "C" fn dma_set_mask_and_coherent(dev: *mut device, mask: u64) -> c_int {
+    unsafe {
+        set_mask("dma_set_mask_and_coherent", mask, || {
+            (*dev).dma_mask = mask;
+            (*dev).coherent_dma_mask = mask;
+        })
+    }
+}
+
+/// Zeroed, as all such memory is today.
+pub unsafe extern "C" fn dma_alloc_attrs(
+    dev: *mut device,
+    size: usize,
+    dma_handle: *mut dma_addr_t,
+    flag: gfp_t,
+    _attrs: c_ulong,
+) -> *mut c_void {
+    if flag & ___GFP_DIRECT_RECLAIM != 0 {
+        might_alloc("dma_alloc_coherent");
+    }
+    with(|m| {
+        if m.fails("dma_alloc_coherent") {
+            return std::ptr::null_mut();
+        }
+        let mask = unsafe { (*dev).coherent_dma_mask };
+        let Some(addr) = m.dma.low_addresses(size, mask) else {
+            return std::ptr::null_mut();
+        };
+        let memory = host_zeroed(size, PAGE_SIZE);
+        m.dma.shared.push(Shared {
+            addr,
+            device: dev as usize,
+            size,
+            data: memory.expose_provenance(),
+        });
+        unsafe { *dma_handle = addr };
+        memory.cast()
+    })
+}
+
+pub unsafe extern "C" fn dma_free_attrs(
+    dev: *mut device,
+    size: usize,
+    cpu_addr: *mut c_void,
+    dma_handle: dma_addr_t,
+    _attrs: c_ulong,
+) {
+    might_sleep("dma_free_coherent");
+    let allocated = Shared {
+        addr: dma_handle,
+        device: dev as usize,
+        size,
+        data: cpu_addr as usize,
+    };
+    let found = with(|m| {
+        let shared = &mut m.dma.shared;
+        let found = shared.iter().position(|other| *other == allocated);
+        found.map(|i| shared.swap_remove(i))
+    });
+    match found {
+        Some(_) => unsafe { host_free(cpu_addr.cast(), size, PAGE_SIZE) },
+        None => report("memory that a device shares is freed, and was not allocated so"),
+    }
+}
+
 not_simulated! {
-    fn dma_alloc_attrs(*mut device, usize, *mut dma_addr_t, gfp_t, c_ulong) -> *mut c_void;
-    fn dma_free_attrs(*mut device, usize, *mut c_void, dma_addr_t, c_ulong);
-    fn dma_set_mask(*mut device, u64) -> c_int;
-    fn dma_set_coherent_mask(*mut device, u64) -> c_int;
-    fn dma_set_mask_and_coherent(*mut device, u64) -> c_int;
     fn dma_set_max_seg_size(*mut device, c_uint);
     fn dma_max_mapping_size(*mut device) -> usize;
     fn dma_map_sgtable(*mut device, *mut sg_table, dma_data_direction, c_ulong) -> c_int;

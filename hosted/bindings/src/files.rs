@@ -15,6 +15,8 @@ use crate::{
     debugfs::seq_file,
     devices::device,
     errno::*,
+    lockdep,
+    locks::{acquire, release},
     machine::{might_sleep, with},
     mm::vm_area_struct,
     process::{Errno, Process},
@@ -75,30 +77,45 @@ pub struct miscdevice {
 pub const compat_ptr_ioctl: Option<unsafe extern "C" fn(*mut file, c_uint, c_ulong) -> c_long> =
     None;
 
+/// Calls `f` while nobody else opens a misc device, registers or unregisters one.
+fn with_misc_locked<R>(f: impl FnOnce() -> R) -> R {
+    let owner = with(|m| &raw mut m.misc_owner);
+    lockdep::acquire(lockdep::MISC);
+    unsafe { acquire(owner, "lock of misc devices") };
+    let result = f();
+    lockdep::release(lockdep::MISC);
+    unsafe { release(owner, "lock of misc devices") };
+    result
+}
+
 pub unsafe extern "C" fn misc_register(misc: *mut miscdevice) -> c_int {
     might_sleep("misc_register");
     let name = unsafe { CStr::from_ptr((*misc).name.cast()) };
     let name = name.to_string_lossy().into_owned();
-    with(|m| {
-        if m.fails("misc_register") {
-            return -(ENOMEM as c_int);
-        }
-        if m.devices.contains_key(&name) {
-            return -(EEXIST as c_int);
-        }
-        m.devices.insert(name, misc);
-        0
+    with_misc_locked(|| {
+        with(|m| {
+            if m.fails("misc_register") {
+                return -(ENOMEM as c_int);
+            }
+            if m.devices.contains_key(&name) {
+                return -(EEXIST as c_int);
+            }
+            m.devices.insert(name, misc);
+            0
+        })
     })
 }
 
 pub unsafe extern "C" fn misc_deregister(misc: *mut miscdevice) {
     might_sleep("misc_deregister");
-    with(|m| {
-        let before = m.devices.len();
-        m.devices.retain(|_, other| *other != misc);
-        if m.devices.len() + 1 != before {
-            report("a misc device is unregistered that is not there");
-        }
+    with_misc_locked(|| {
+        with(|m| {
+            let before = m.devices.len();
+            m.devices.retain(|_, other| *other != misc);
+            if m.devices.len() + 1 != before {
+                report("a misc device is unregistered that is not there");
+            }
+        });
     });
 }
 
@@ -125,6 +142,11 @@ impl Process {
     ///
     /// `ENOENT` if there is none; those of the driver.
     pub fn open(&self, name: &str) -> Result<OpenFile<'_>, Errno> {
+        // It is not unregistered before it is open.
+        with_misc_locked(|| self.open_locked(name))
+    }
+
+    fn open_locked(&self, name: &str) -> Result<OpenFile<'_>, Errno> {
         let misc = with(|m| m.devices.get(name).copied()).ok_or(Errno(ENOENT))?;
         let ops = unsafe { (*misc).fops };
         let mut file = Box::new(file {

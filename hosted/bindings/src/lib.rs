@@ -32,18 +32,22 @@ mod devices;
 mod dma;
 mod driver;
 mod drm;
+mod edu;
 mod files;
 
 mod hmm;
 mod host;
+mod irq;
 mod lockdep;
 mod locks;
 mod machine;
 mod memory_failure;
 mod migrate;
 mod mm;
+mod mmio;
 mod mmu_notifier;
 mod pages;
+mod pci;
 mod pgtable;
 mod printk;
 mod process;
@@ -69,12 +73,16 @@ pub mod sim {
             util::{owner_list, shrink},
             DrmDevice,
         },
+        edu::{Edu, Held},
         files::OpenFile,
         host::explore,
         machine::{changes, for_each_failure, for_each_failure_of, run, spawn, Change, Thread},
         mm::PAGE_SIZE,
         pages::splits,
+        pci::{Hardware, PciDevice, PciId, Register, Slot},
+        printk::has_printed,
         process::{Errno, Mapped, Process, HUGE_PAGE_SIZE},
+        time::pass,
         trace::{events, Event},
         workqueue::Workqueue,
     };
@@ -120,11 +128,14 @@ pub use self::{
     errno::*,
     files::*,
     hmm::*,
+    irq::*,
     locks::*,
     migrate::*,
     mm::*,
+    mmio::*,
     mmu_notifier::*,
     pages::*,
+    pci::*,
     printk::*,
     process::{_copy_from_user, _copy_to_user, copy_from_user, copy_to_user},
     rbtree::*,

@@ -33,6 +33,9 @@ pub(crate) const DRM_PAGEMAP_LOOKUP: Class = 4;
 pub(crate) const DRM_PAGEMAP_CACHE: Class = 5;
 pub(crate) const DRM_PAGEMAP_SHRINKER: Class = 6;
 
+/// The lock of all misc devices.
+pub(crate) const MISC: Class = 7;
+
 /// What is known on a machine.
 pub(crate) struct Orders {
     names: BTreeMap<Class, String>,
@@ -49,6 +52,7 @@ impl Default for Orders {
             (DRM_PAGEMAP_LOOKUP, "cache->lookup_mutex"),
             (DRM_PAGEMAP_CACHE, "cache->lock"),
             (DRM_PAGEMAP_SHRINKER, "shrinker->lock"),
+            (MISC, "misc_mtx"),
         ];
         let mut orders = Self {
             names: names.map(|(class, name)| (class, name.to_owned())).into(),

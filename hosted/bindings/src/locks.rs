@@ -47,7 +47,8 @@ pub unsafe extern "C" fn lockdep_register_key(_key: *mut lock_class_key) {}
 pub unsafe extern "C" fn lockdep_unregister_key(_key: *mut lock_class_key) {}
 pub unsafe extern "C" fn lockdep_assert_irqs_disabled() {}
 
-unsafe fn acquire(owner: *mut usize, what: &str) {
+/// Takes a lock of which this is the owner. `what` is for people.
+pub(crate) unsafe fn acquire(owner: *mut usize, what: &str) {
     let me = thread_id();
     with(|m| loop {
         match unsafe { *owner } {
@@ -71,7 +72,8 @@ unsafe fn try_acquire(owner: *mut usize) -> bool {
     })
 }
 
-unsafe fn release(owner: *mut usize, what: &str) {
+/// Gives it up.
+pub(crate) unsafe fn release(owner: *mut usize, what: &str) {
     with(|m| {
         if unsafe { *owner } != thread_id() {
             report(format!(

@@ -27,10 +27,13 @@ use crate::{
     dma::Dma,
     drm::Drm,
     files::miscdevice,
+    irq::Irqs,
     lockdep::Orders,
     mm::mm,
     mm::mm_struct,
+    mmio::Mmio,
     pages::Frames,
+    pci::Pci,
     pgtable::Pte,
     process::Mapped,
     regions::Resources,
@@ -54,6 +57,8 @@ pub(crate) struct State {
     pub(crate) drm: Drm,
     /// Devices that can be opened.
     pub(crate) devices: HashMap<String, *mut miscdevice>,
+    /// Who has the lock of misc devices.
+    pub(crate) misc_owner: usize,
     /// What is in debugfs.
     pub(crate) debugfs: Entries,
     /// Physical memory of devices.
@@ -91,6 +96,12 @@ pub(crate) struct State {
     pub(crate) queues: HashMap<usize, usize>,
     /// What devices can reach.
     pub(crate) dma: Dma,
+    /// The bus, which registers are mapped, and who is told of interrupts.
+    pub(crate) pci: Pci,
+    pub(crate) mmio: Mmio,
+    pub(crate) irqs: Irqs,
+    /// What was printed.
+    pub(crate) messages: Vec<String>,
     /// How long nothing has happened but that the only thread slept, in times and in nanoseconds.
     naps: usize,
     pub(crate) slept: i64,
@@ -272,6 +283,13 @@ pub(crate) fn note_report(what: &str) {
     };
 }
 
+/// Keeps what was printed, if it was on a machine.
+pub(crate) fn note_message(text: String) {
+    if current().is_some() {
+        with(|m| m.messages.push(text));
+    }
+}
+
 /// Enters or leaves a part of the code that must not sleep.
 pub(crate) fn atomic(enter: bool) {
     this_thread(|this| {
@@ -371,6 +389,15 @@ impl State {
         );
         left.extend(self.dma.in_use());
         left.extend(self.drm.in_use());
+        left.extend(self.pci.in_use());
+        for (nr, what) in [
+            (self.mmio.in_use(None), "mapped BARs"),
+            (self.irqs.in_use(None), "interrupts"),
+        ] {
+            if nr > 0 {
+                left.push(format!("{nr} {what}"));
+            }
+        }
         match self.resources.in_use() {
             0 => {}
             nr => left.push(format!("{nr} requested ranges of physical addresses")),

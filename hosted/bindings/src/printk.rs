@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What drivers print: it goes to the standard error output.
+//! What drivers print: it goes to the standard error output, and is kept for the test.
 
 use core::ffi::CStr;
 
 use ffi::*;
 
-use crate::devices::device;
+use crate::{
+    devices::device,
+    machine::{note_message, with},
+};
 
 pub const KERN_EMERG: &[u8; 3] = b"\x010\0";
 pub const KERN_ALERT: &[u8; 3] = b"\x011\0";
@@ -32,6 +35,7 @@ pub unsafe extern "C" fn _printk(fmt: *const c_char, mut args: ...) -> c_int {
             .cast::<core::fmt::Arguments<'_>>()
     };
     eprint!("{text}");
+    note_message(text.to_string());
     0
 }
 
@@ -47,6 +51,12 @@ pub unsafe extern "C" fn _dev_printk(
             .cast::<core::fmt::Arguments<'_>>()
     };
     eprint!("{text}");
+    note_message(text.to_string());
+}
+
+/// Whether something was printed on this machine that has `words` in it.
+pub fn has_printed(words: &str) -> bool {
+    with(|m| m.messages.iter().any(|text| text.contains(words)))
 }
 
 extern "C" {

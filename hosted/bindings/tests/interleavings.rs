@@ -4,16 +4,25 @@
 //! are the same each time.
 
 // What is true of the pointers of a driver of C's is said in one place.
-#![allow(clippy::undocumented_unsafe_blocks)]
+#![allow(clippy::undocumented_unsafe_blocks, clippy::missing_safety_doc)]
 
 mod gpu;
+mod simple;
 
 use bindings::{
     sim::{explore, run, shrink, spawn, PAGE_SIZE},
     *,
 };
 use gpu::*;
-use std::sync::{atomic::Ordering::SeqCst, Arc};
+use simple::{driven, map, unmap};
+use std::{
+    ffi::c_void,
+    ptr::null_mut,
+    sync::{
+        atomic::{AtomicU32, Ordering::SeqCst},
+        Arc,
+    },
+};
 
 /// How many orders are tried.
 const TIMES: usize = 300;
@@ -152,4 +161,50 @@ fn two_want_a_pagemap() {
             assert_eq!(gpu.pagemaps.load(SeqCst), 1);
         });
     });
+}
+
+/// What a handler is told with is its own until `free_irq()` returns, and nobody's after that.
+#[test]
+fn a_handler_is_freed_while_its_device_says_something() {
+    struct Told {
+        registers: *mut c_void,
+        running: AtomicU32,
+    }
+    unsafe extern "C" fn handler(_irq: i32, cookie: *mut c_void) -> irqreturn_t {
+        unsafe {
+            let told = &*cookie.cast::<Told>();
+            told.running.store(1, SeqCst);
+            readl(told.registers);
+            told.running.store(0, SeqCst);
+        }
+        irqreturn::IRQ_HANDLED
+    }
+    unsafe fn probe(pdev: *mut pci_dev) {
+        unsafe {
+            let registers = map(pdev);
+            assert_eq!(pci_alloc_irq_vectors(pdev, 1, 1, PCI_IRQ_MSI), 1);
+            let irq = pci_irq_vector(pdev, 0) as u32;
+            let size = size_of::<Told>();
+            let memory = krealloc_node_align(null_mut(), size, 8, GFP_KERNEL, NUMA_NO_NODE);
+            memory.cast::<Told>().write(Told {
+                registers,
+                running: AtomicU32::new(0),
+            });
+            let name = c"simple".as_ptr().cast();
+            assert_eq!(request_irq(irq, Some(handler), 0, name, memory), 0);
+            let addr = registers as usize;
+            let device = spawn(move || {
+                for _ in 0..2 {
+                    writel(1, std::ptr::without_provenance_mut(addr));
+                }
+            });
+            free_irq(irq, memory);
+            assert_eq!((*memory.cast::<Told>()).running.load(SeqCst), 0);
+            krealloc_node_align(memory, 0, 8, 0, NUMA_NO_NODE);
+            device.join();
+            pci_free_irq_vectors(pdev);
+            unmap(pdev, registers);
+        }
+    }
+    explore(TIMES, || run(|| driven(probe)));
 }

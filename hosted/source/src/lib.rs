@@ -53,6 +53,38 @@ pub fn linux() -> PathBuf {
     dir
 }
 
+/// The version of the kernel, from the head of its Makefile: the first two numbers.
+fn version() -> (u32, u32) {
+    let makefile = linux().join("Makefile");
+    let text = read(&makefile);
+    let number = |name: &str| number_in(&text, name);
+    match (number("VERSION"), number("PATCHLEVEL")) {
+        (Some(version), Some(patchlevel)) => (version, patchlevel),
+        _ => fail(&format!("{} has no version", makefile.display())),
+    }
+}
+
+/// The number that a Makefile gives to `name`.
+fn number_in(makefile: &str, name: &str) -> Option<u32> {
+    makefile.lines().find_map(|line| {
+        let (found, value) = line.split_once('=')?;
+        (found.trim() == name).then(|| value.trim().parse().ok())?
+    })
+}
+
+/// Whether drivers of PCI devices are written as those here are: 7.3 has changed how.
+pub fn has_pci() -> bool {
+    version() >= (7, 3)
+}
+
+/// Switches on `pci` if [`has_pci`].
+pub fn pci_cfg() {
+    match has_pci() {
+        true => cfg("pci"),
+        false => no_cfg("pci"),
+    }
+}
+
 /// The text of the kernel's file `path`.
 pub fn read(path: &Path) -> String {
     println!("cargo::rerun-if-changed={}", path.display());
@@ -226,6 +258,15 @@ mod tests {
         let rest = without_inner_attributes(text);
         assert_eq!(rest, "\n\n\n\n\nmod a;\n/// B\npub mod b;\n");
         assert_eq!(rest.lines().count(), text.lines().count());
+    }
+
+    #[test]
+    fn numbers() {
+        let makefile = "# A\nVERSION = 7\nPATCHLEVEL = 3\nEXTRAVERSION =\nKERNELVERSION = x\n";
+        assert_eq!(number_in(makefile, "VERSION"), Some(7));
+        assert_eq!(number_in(makefile, "PATCHLEVEL"), Some(3));
+        assert_eq!(number_in(makefile, "EXTRAVERSION"), None);
+        assert_eq!(number_in(makefile, "SUBLEVEL"), None);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::report::Report;
 use crate::version::Series;
 
 /// The crates that are ours; the others are the kernel's files.
-const OURS: [&str; 20] = [
+const OURS: [&str; 22] = [
     "-p",
     "acme",
     "-p",
@@ -24,6 +24,8 @@ const OURS: [&str; 20] = [
     "dpmem",
     "-p",
     "dpmem_drm",
+    "-p",
+    "edu",
     "-p",
     "nouveau",
     "-p",
@@ -54,11 +56,11 @@ pub(super) fn run(series: Series, kernel: KernelChoice, report: &mut Report) -> 
         command.arg(report.folder().join("timeline.svg"));
         cargo::step(&name("demo"), None, &mut command, report, |_| {})?;
 
-        for driver in ["dmirror", "nouveau", "xe"] {
+        for package in ["bindings", "dmirror", "edu", "nouveau", "xe"] {
             let mut command = hosted::cargo(&linux, kernel)?;
-            command.args(["test", "--locked", "--package", driver]);
+            command.args(["test", "--locked", "--package", package]);
             command.args(["--features", "shuttle", "--test", "interleavings"]);
-            let name = name(&format!("interleavings-{driver}"));
+            let name = name(&format!("interleavings-{package}"));
             cargo::step(&name, None, &mut command, report, |_| {})?;
         }
     }
