@@ -363,7 +363,10 @@ pub(crate) fn look_up(
     addr: usize,
     write: bool,
 ) -> Found {
+    // With `PROT_NONE`, an entry keeps its page.
+    let readable = unsafe { vma_at(space, addr).as_ref() }.is_some_and(|vma| vma.may(VM_READ));
     match unsafe { entry(m, space, addr >> PAGE_SHIFT) } {
+        _ if !readable => Found::Fault,
         Some(Pte::Page {
             page,
             write: writable,
