@@ -24,6 +24,7 @@ use dpmem_ops::{
     About,
     Access,
     Answer,
+    Counted,
     File,
     Place,
     Request,
@@ -57,6 +58,7 @@ use os_pipe::{
 };
 
 use crate::{
+    debugfs::Counters,
     device::{
         Command,
         Device, //
@@ -235,6 +237,17 @@ impl dpmem_ops::Process for Native {
 
     fn places(&mut self, addr: usize, nr: usize) -> Done<Vec<Place>> {
         pagemap::places(addr, nr).map_err(|_| errno(Errno::EIO))
+    }
+
+    fn counters(&mut self) -> Done<Vec<Counted>> {
+        let counted = |counters: &Counters| {
+            Ok(Counted {
+                name: counters.name()?.to_owned(),
+                counts: counters.read()?,
+            })
+        };
+        let all = Counters::all().and_then(|all| all.iter().map(counted).collect());
+        all.map_err(|_: anyhow::Error| errno(Errno::EIO))
     }
 
     fn protect(&mut self, addr: usize, nr: usize, access: Access) -> Done<()> {

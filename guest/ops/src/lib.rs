@@ -21,7 +21,7 @@ mod walker;
 pub use compare::{compare, Difference};
 pub use op::{Access, Defect, File, Nonsense, Op, Pages, Step, Who};
 pub use play::{Line, Memory, Play};
-pub use process::{About, Answer, Errno, Place, Process, Request};
+pub use process::{About, Answer, Counted, Errno, Place, Process, Request};
 pub use scripts::Script;
 pub use seen::Count;
 pub use steps::steps;

@@ -156,6 +156,8 @@ pub enum Op {
     /// What the driver has counted for the file: pages that were copied home and CPU faults; and how many files there are,
     /// with those of which only memory is left.
     Usage,
+    /// What the layer has counted of each pagemap.
+    Counters,
     /// The process closes the file.
     Close,
     /// The kernel says, without the driver, where the pages are.
@@ -201,6 +203,7 @@ impl Op {
             | Self::Huge(_)
             | Self::Poison(_)
             | Self::Count(_)
+            | Self::Counters
             | Self::Fork
             | Self::Exit => false,
         }
@@ -253,6 +256,7 @@ impl fmt::Display for Op {
             Self::Break(defect) => write!(f, "breaks the device, {defect:?}"),
             Self::Refuse(nonsense) => write!(f, "asks for nonsense, {nonsense:?}"),
             Self::Usage => write!(f, "asks what was counted"),
+            Self::Counters => write!(f, "reads the counters"),
             Self::Close => write!(f, "closes the device"),
             Self::Count(pages) => write!(f, "looks where {pages} are"),
             Self::Fork => write!(f, "forks"),

@@ -124,7 +124,7 @@ fn usual(op: Op) -> Option<String> {
         Op::Poison(_) | Op::Release | Op::Break(_) | Op::Close | Op::Fork | Op::Exit => {
             Some("done".to_owned())
         }
-        Op::Evict | Op::Refuse(_) | Op::Usage | Op::Count(_) => None,
+        Op::Evict | Op::Refuse(_) | Op::Usage | Op::Counters | Op::Count(_) => None,
     }
 }
 

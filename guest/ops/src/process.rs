@@ -2,6 +2,8 @@
 
 //! A process, as those need it who have it take steps: on a kernel, or on a simulated one.
 
+use std::collections::BTreeMap;
+
 use crate::{Access, File};
 
 /// The number of an error, as user space knows it.
@@ -68,6 +70,15 @@ pub enum Place {
     Away,
 }
 
+/// What the layer has counted of a pagemap.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counted {
+    /// What the driver calls the pagemap.
+    pub name: String,
+    /// The counters by their names, those of failures among them.
+    pub counts: BTreeMap<String, u64>,
+}
+
 /// A process. Addresses are those of pages, and numbers are of pages as well.
 #[allow(clippy::missing_errors_doc, reason = "each gives what is the matter")]
 pub trait Process {
@@ -91,6 +102,9 @@ pub trait Process {
 
     /// Where the pages are.
     fn places(&mut self, addr: usize, nr: usize) -> Result<Vec<Place>, Errno>;
+
+    /// What debugfs has of all pagemaps, in the order in which they were registered.
+    fn counters(&mut self) -> Result<Vec<Counted>, Errno>;
 
     /// `mprotect()`.
     fn protect(&mut self, addr: usize, nr: usize, access: Access) -> Result<(), Errno>;

@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use crate::Place;
+use crate::{Counted, Place};
 
 /// What a device says of a page, and the kernel.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -137,6 +137,31 @@ impl fmt::Display for Count {
             "system {}, away {}, none {}",
             self.system, self.away, self.none
         )
+    }
+}
+
+impl fmt::Display for Counted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)?;
+        for (name, count) in &self.counts {
+            // Most of them are.
+            if *count != 0 {
+                write!(f, ", {name} {count}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How it is said what was counted of all pagemaps.
+pub(crate) fn all_counted(counted: &[Counted]) -> String {
+    match counted {
+        [] => "no pagemap".to_owned(),
+        all => all
+            .iter()
+            .map(Counted::to_string)
+            .collect::<Vec<_>>()
+            .join("; "),
     }
 }
 

@@ -4,7 +4,7 @@
 
 use crate::{
     play::WRONG,
-    seen::{hash, Seen},
+    seen::{all_counted, hash, Seen},
     About, Access, Answer, Count, Errno, File, Nonsense, Op, Pages, Place, Play, Process, Request,
     Step, PAGE_SIZE,
 };
@@ -465,6 +465,10 @@ impl<P: Process> Walker<P> {
             }
             Op::Refuse(nonsense) => self.refuse(file, nonsense),
             Op::Usage => self.usage(file),
+            Op::Counters => match self.process.counters() {
+                Ok(counted) => all_counted(&counted),
+                Err(Errno(number)) => format!("error {number}"),
+            },
             Op::Close => {
                 self.process.close(file);
                 done(Ok(()))

@@ -8,9 +8,13 @@
 
 mod process;
 
-use std::process::ExitCode;
+use std::{
+    process::ExitCode,
+    sync::{Mutex, PoisonError},
+};
 
 use bindings::sim::{run, Errno, Module};
+use dpmem::DebugfsRoot;
 use dpmem_ops::{
     walk, Play, Script, Step, Walker, Watch, Who, World, DEVICE_MIB, DEVICE_PAGES, SEEDS,
 };
@@ -108,7 +112,11 @@ impl Subject {
 
     /// Plays it once, on a machine of its own.
     fn play(&self, watch: Watch<'_>) -> Result<(), String> {
+        // The directory in debugfs is a static of the layer's, as those of the driver are.
+        static ALONE: Mutex<()> = Mutex::new(());
+        let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         run(|| {
+            let _counters = DebugfsRoot::new();
             // SAFETY: These are the two functions that `module!` makes for the driver.
             let driver = unsafe { Module::load(__dmirror_init, __dmirror_exit) };
             let _driver =

@@ -2,10 +2,12 @@
 
 //! A process of a simulated machine that takes steps.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
-use bindings::sim::{Errno, Mapped, OpenFile, Process, PAGE_SIZE};
-use dpmem_ops::{About, Access, Answer, File, Place, Play, Request, Walker, HUGE, MEMORY, ROOM};
+use bindings::sim::{debugfs, read_debugfs, Errno, Mapped, OpenFile, Process, PAGE_SIZE};
+use dpmem_ops::{
+    About, Access, Answer, Counted, File, Place, Play, Request, Walker, HUGE, MEMORY, ROOM,
+};
 
 /// Where nothing can be.
 const NOWHERE: usize = 1 << 62;
@@ -148,6 +150,25 @@ impl dpmem_ops::Process for Simulated {
             }
         });
         Ok(places.collect())
+    }
+
+    fn counters(&mut self) -> Done<Vec<Counted>> {
+        let mut all: BTreeMap<usize, Counted> = BTreeMap::new();
+        for path in debugfs() {
+            // "dpmem/NAME-NUMBER/COUNTER", or "dpmem/NAME-NUMBER/failures/COUNTER".
+            let mut parts = path.split('/').skip(1);
+            let pagemap = parts.next().and_then(|part| part.rsplit_once('-'));
+            let (Some((name, number)), Some(counter)) = (pagemap, parts.last()) else {
+                continue;
+            };
+            let Some(Ok(count)) = read_debugfs(&path).map(|count| count.trim().parse()) else {
+                continue;
+            };
+            let counted = all.entry(number.parse().unwrap_or(0)).or_default();
+            counted.name = name.to_owned();
+            counted.counts.insert(counter.to_owned(), count);
+        }
+        Ok(all.into_values().collect())
     }
 
     fn protect(&mut self, addr: usize, nr: usize, access: Access) -> Done<()> {

@@ -3,6 +3,7 @@
 //! Scripts: steps that are written down, with what must come of them.
 
 mod broken;
+mod counters;
 mod data;
 mod huge;
 mod pages;
@@ -22,9 +23,15 @@ pub struct Script {
 impl Script {
     /// All of them for devices that do not reach each other's memory.
     pub fn all() -> impl Iterator<Item = Self> {
-        [pages::ALL, huge::ALL, broken::ALL, data::ALL, poison::ALL]
-            .concat()
-            .into_iter()
+        let all = [
+            pages::ALL,
+            huge::ALL,
+            broken::ALL,
+            data::ALL,
+            counters::ALL,
+            poison::ALL,
+        ];
+        all.concat().into_iter()
     }
 
     /// All of them for devices that do.
