@@ -241,6 +241,7 @@ impl Process {
             for (_, vma) in std::mem::take(vmas) {
                 match merged.last_mut() {
                     Some(last) if last.continues_in(&vma) => {
+                        last.anon_vma |= vma.anon_vma;
                         last.__bindgen_anon_1.__bindgen_anon_1.vm_end = vma.bounds().1;
                     }
                     _ => merged.push(vma),
@@ -518,14 +519,19 @@ impl Process {
                             unsafe { page_info(m, page) }.alone = false;
                         }
                     }
-                    for (vpn, pte) in &parent.huge {
+                    // `vma_needs_copy()`: what a fault finds again by itself is not copied.
+                    let copied = |vpn: &usize| {
+                        let vma = unsafe { vma_at(self.mm, *vpn << PAGE_SHIFT).as_ref() };
+                        vma.is_some_and(|vma| vma.anon_vma || !vma.anonymous)
+                    };
+                    for (vpn, pte) in parent.huge.iter().filter(|(vpn, _)| copied(vpn)) {
                         unsafe { pgtable::set_huge(m, child, *vpn, Some(*pte)) };
                         if let Some(page) = pte.mapped() {
                             unsafe { get(m, page) };
                             unsafe { info(m, page) }.huge_maps += 1;
                         }
                     }
-                    for (vpn, pte) in &parent.table {
+                    for (vpn, pte) in parent.table.iter().filter(|(vpn, _)| copied(vpn)) {
                         unsafe { pgtable::set(m, child, *vpn, Some(*pte)) };
                         if let Some(page) = pte.mapped() {
                             unsafe { get(m, page) };
