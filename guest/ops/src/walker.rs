@@ -6,7 +6,7 @@ use crate::{
     play::WRONG,
     seen::{all_counted, hash, Seen},
     About, Access, Answer, Count, Errno, File, Nonsense, Op, Pages, Place, Play, Process, Request,
-    Step, PAGE_SIZE,
+    Step, HUGE, PAGE_SIZE,
 };
 
 /// What a page of a process is.
@@ -49,6 +49,12 @@ const APART: usize = 8 << 20;
 
 /// Some pages that lie one behind the other: which is the first, and how many there are.
 type Run = (usize, usize);
+
+/// The run in pieces that are not too large to be copied at once, each with how many bytes are before it.
+fn parts((first, nr): Run) -> impl Iterator<Item = (usize, Run)> {
+    let starts = (0..nr).step_by(HUGE);
+    starts.map(move |at| (at * PAGE_SIZE, (first + at, HUGE.min(nr - at))))
+}
 
 /// Whatever goes wrong with one of several runs of pages, or how many pages of all runs were dealt with.
 fn sum(results: impl IntoIterator<Item = Result<usize, Errno>>) -> String {
@@ -248,12 +254,14 @@ impl<P: Process> Walker<P> {
 
     fn write(&mut self, pages: Pages, value: u8) -> String {
         let all = |this: &mut Self, addr, run: Run| {
-            let bytes = Self::bytes(run, value);
-            match this.wary {
-                true => this.process.try_write(addr, &bytes)?,
-                false => this.process.write(addr, &bytes)?,
+            for (at, part) in parts(run) {
+                let bytes = Self::bytes(part, value);
+                match this.wary {
+                    true => this.process.try_write(addr + at, &bytes)?,
+                    false => this.process.write(addr + at, &bytes)?,
+                }
+                this.change(part, |page| page.value = Some(value));
             }
-            this.change(run, |page| page.value = Some(value));
             Ok(run.1)
         };
         match self.wary {
@@ -268,9 +276,11 @@ impl<P: Process> Walker<P> {
             false => {
                 let mut wrong = 0;
                 let said = self.each(pages, Page::is_readable, |this, addr, run| {
-                    let mut bytes = vec![0; run.1 * PAGE_SIZE];
-                    this.process.read(addr, &mut bytes)?;
-                    wrong += this.check(run, &bytes);
+                    for (at, part) in parts(run) {
+                        let mut bytes = vec![0; part.1 * PAGE_SIZE];
+                        this.process.read(addr + at, &mut bytes)?;
+                        wrong += this.check(part, &bytes);
+                    }
                     Ok(run.1)
                 });
                 with_wrong(said, wrong)
