@@ -66,11 +66,6 @@ impl Counters {
         Ok(self.parts()?.1)
     }
 
-    /// True if the pagemap is still there.
-    pub(crate) fn exist(&self) -> bool {
-        self.path.exists()
-    }
-
     /// All counters by name, those of failures among them, but for those that are zero.
     pub(crate) fn read(&self) -> Result<BTreeMap<String, u64>> {
         let mut counts = BTreeMap::new();

@@ -75,6 +75,26 @@ pub(crate) enum Request {
     Unknown,
 }
 
+impl From<dpmem_ops::Request> for Request {
+    fn from(request: dpmem_ops::Request) -> Self {
+        use dpmem_ops::Request as Of;
+
+        match request {
+            Of::Read => Self::Read,
+            Of::Write => Self::Write,
+            Of::ToDevice => Self::MigrateToDevice,
+            Of::ToSystem => Self::MigrateToRam,
+            Of::Snapshot => Self::Snapshot,
+            Of::Exclusive => Self::Exclusive,
+            Of::Release => Self::Release,
+            Of::Flags => Self::Fail,
+            Of::Evict => Self::Evict,
+            Of::Usage => Self::Usage,
+            Of::Unknown => Self::Unknown,
+        }
+    }
+}
+
 /// What goes wrong with a device. The numbers are flags of the ioctl.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Failure {
@@ -84,19 +104,6 @@ pub(crate) enum Failure {
     BreakDown = 1 << 16,
     /// It does not say that a copy is done.
     TimeOut = 1 << 17,
-    /// One in sixteen of its pages cannot be read, until something else goes wrong, or nothing.
-    BadPages = 1 << 18,
-}
-
-/// What the driver keeps with the memory that a file has moved to the device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Usage {
-    /// How many pages were copied home.
-    pub(crate) came_home: u64,
-    /// How many CPU faults there were.
-    pub(crate) faults: u64,
-    /// How many files there are, of all devices, with those of which only memory is left.
-    pub(crate) clients: u64,
 }
 
 /// An open device.
@@ -172,19 +179,9 @@ impl Device {
 
     /// Lets something go wrong the next time.
     pub(crate) fn fail(&self, failure: Failure) -> Result<(), Errno> {
-        self.set_flags(failure as u64)
-    }
-
-    /// Lets nothing go wrong any more.
-    pub(crate) fn mend(&self) -> Result<(), Errno> {
-        // A flag that means nothing: a command is about one page at least.
-        self.set_flags(1 << 1)
-    }
-
-    fn set_flags(&self, flags: u64) -> Result<(), Errno> {
         let mut command = Command {
             // Where the flags are.
-            npages: flags,
+            npages: failure as u64,
             ..Command::default()
         };
         self.raw(Request::Fail, &mut command)
@@ -198,20 +195,6 @@ impl Device {
         };
         self.raw(Request::Evict, &mut command)?;
         Ok(command.cpages)
-    }
-
-    /// What has become of the memory that this file has moved to the device.
-    pub(crate) fn usage(&self) -> Result<Usage, Errno> {
-        let mut command = Command {
-            npages: 1,
-            ..Command::default()
-        };
-        self.raw(Request::Usage, &mut command)?;
-        Ok(Usage {
-            came_home: command.cpages,
-            faults: command.faults,
-            clients: command.ptr,
-        })
     }
 
     /// The device gives up all its memory.

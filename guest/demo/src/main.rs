@@ -3,19 +3,18 @@
 //! Processes whose memory goes to a device and back, in the lab's virtual machine.
 //!
 //! Without options, it tells the story of one of them. With `--ktap` it is a test program: every
-//! scenario is a test, and each of them says what it found wrong.
+//! scenario is a test, and so is every script of `dpmem-ops`, and each of them says what it found wrong.
 
 mod broken;
 mod cost;
 mod counters;
-mod data;
 mod debugfs;
 mod device;
 mod edu;
 mod failures;
-mod huge;
 mod kernel_bugs;
 mod mapping;
+mod native;
 mod nouveau;
 mod pagemap;
 mod peers;
@@ -29,12 +28,16 @@ mod walk;
 mod xe;
 
 use std::{
-    path::PathBuf,
+    path::{
+        Path,
+        PathBuf, //
+    },
     process::ExitCode, //
 };
 
 use anyhow::Result;
 use clap::Parser;
+use dpmem_ops::Script;
 
 use crate::scenarios::Scenario;
 
@@ -46,8 +49,8 @@ struct Options {
     /// With `--ktap`, leave out what a kernel without the series cannot do.
     #[arg(long, requires = "ktap")]
     stock: bool,
-    /// With `--ktap`, run what is there for devices that reach each other's memory instead.
-    #[arg(long, requires = "ktap", conflicts_with = "stock")]
+    /// With `--ktap` or `--walk`, run what is there for devices that reach each other's memory instead.
+    #[arg(long, conflicts_with = "stock")]
     peers: bool,
     /// With `--ktap`, run what is there for the device of QEMU instead.
     #[arg(long, requires = "ktap", conflicts_with_all = ["stock", "peers"])]
@@ -73,7 +76,7 @@ struct Options {
     /// Say what ordinary things cost, on a machine that counts instructions; the device is not used.
     #[arg(long, conflicts_with_all = ["ktap", "kernel_bug", "try_it"])]
     cost: bool,
-    /// Take steps that are made from numbers, and say what is seen after each, for a comparison.
+    /// Take steps that are made from numbers, and those of scripts, and say what is seen after each, for a comparison.
     #[arg(long, conflicts_with_all = ["ktap", "kernel_bug", "try_it", "cost"])]
     walk: bool,
     /// The device; the other one of a pair has the same name but for the last digit.
@@ -92,15 +95,13 @@ fn main() -> ExitCode {
         all(xe::ALL, &options)
     } else if options.edu {
         all(edu::ALL, &options)
-    } else if options.peers {
-        all(peers::ALL, &options)
+    } else if options.ktap && options.peers {
+        scripts_and(Script::of_peers(), peers::ALL, &options)
     } else if options.ktap {
         let mut scenarios = [
             scenarios::ALL,
-            huge::ALL,
             broken::ALL,
             counters::ALL,
-            data::ALL,
             storm::all(options.stock),
         ]
         .concat();
@@ -108,7 +109,7 @@ fn main() -> ExitCode {
             scenarios.extend(trace::ALL);
         }
         scenarios.extend(unload::ALL);
-        all(&scenarios, &options)
+        scripts_and(Script::all(), &scenarios, &options)
     } else if let Some(name) = &options.kernel_bug {
         let Some(bug) = kernel_bugs::ALL.iter().find(|(known, _)| known == name) else {
             println!("# {name}: no such bug is known");
@@ -121,7 +122,7 @@ fn main() -> ExitCode {
             false
         })
     } else if options.walk {
-        walk::all(&options.device).unwrap_or_else(|err| {
+        walk::all(&options.device, options.peers).unwrap_or_else(|err| {
             println!("# {err:#}");
             false
         })
@@ -143,13 +144,42 @@ fn main() -> ExitCode {
     }
 }
 
+/// A test, and its name.
+type Test<'a> = (&'a str, Box<dyn Fn(&Path) -> Result<()> + 'a>);
+
+/// A scenario as a test.
+fn test<'a>((name, scenario): &(&'a str, Scenario)) -> Test<'a> {
+    (name, Box::new(*scenario))
+}
+
 /// Runs the scenarios; true if each went well.
 fn all(scenarios: &[(&str, Scenario)], options: &Options) -> bool {
+    run(scenarios.iter().map(test).collect(), options)
+}
+
+/// Runs the scripts and then the scenarios; true if each went well.
+fn scripts_and(
+    scripts: impl Iterator<Item = Script>,
+    scenarios: &[(&str, Scenario)],
+    options: &Options,
+) -> bool {
+    let script = |script: Script| -> Test<'_> {
+        (
+            script.name,
+            Box::new(move |device| walk::scenario(device, script)),
+        )
+    };
+    let all = scripts.map(script).chain(scenarios.iter().map(test));
+    run(all.collect(), options)
+}
+
+/// Runs the tests; true if each went well.
+fn run(tests: Vec<Test<'_>>, options: &Options) -> bool {
     println!("TAP version 13");
-    println!("1..{}", scenarios.len());
+    println!("1..{}", tests.len());
     let mut good = true;
-    for (i, (name, scenario)) in scenarios.iter().enumerate() {
-        let result: Result<()> = scenario(&options.device);
+    for (i, (name, test)) in tests.iter().enumerate() {
+        let result = test(&options.device);
         if let Err(err) = &result {
             good = false;
             println!("# {name}: {err:#}");

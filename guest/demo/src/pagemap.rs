@@ -11,6 +11,7 @@ use anyhow::{
     Context as _,
     Result, //
 };
+use dpmem_ops::Place;
 
 use crate::mapping::{
     page_size,
@@ -19,7 +20,7 @@ use crate::mapping::{
 
 /// The entry is one of a page that is present.
 const PRESENT: u64 = 1 << 63;
-/// The entry is one of a page that is swapped out, or on a device.
+/// The entry is one of a page that is swapped out, on a device, a device's alone, or whose memory has failed.
 const SWAP: u64 = 1 << 62;
 
 /// How many pages of a mapping are where.
@@ -35,19 +36,31 @@ pub(crate) struct Count {
 
 /// Counts the pages of `memory`.
 pub(crate) fn count(memory: &Mapping) -> Result<Count> {
-    let file = File::open("/proc/self/pagemap").context("cannot open /proc/self/pagemap")?;
-    let first = (memory.addr() / page_size()) as u64;
-    let mut entries = vec![0u8; memory.pages() * size_of::<u64>()];
-    file.read_exact_at(&mut entries, first * size_of::<u64>() as u64)
-        .context("cannot read /proc/self/pagemap")?;
     let mut count = Count::default();
-    for entry in entries.chunks_exact(size_of::<u64>()) {
-        let entry = u64::from_ne_bytes(entry.try_into().context("a torn entry")?);
-        match (entry & PRESENT != 0, entry & SWAP != 0) {
-            (true, _) => count.ram += 1,
-            (false, true) => count.device += 1,
-            (false, false) => count.none += 1,
+    for place in places(memory.addr(), memory.pages())? {
+        match place {
+            Place::System => count.ram += 1,
+            Place::Away => count.device += 1,
+            Place::None => count.none += 1,
         }
     }
     Ok(count)
+}
+
+/// Where the `pages` pages from `addr` on are.
+pub(crate) fn places(addr: usize, pages: usize) -> Result<Vec<Place>> {
+    let file = File::open("/proc/self/pagemap").context("cannot open /proc/self/pagemap")?;
+    let first = (addr / page_size()) as u64;
+    let mut entries = vec![0u8; pages * size_of::<u64>()];
+    file.read_exact_at(&mut entries, first * size_of::<u64>() as u64)
+        .context("cannot read /proc/self/pagemap")?;
+    let place = |entry: &[u8]| {
+        let entry = u64::from_ne_bytes(entry.try_into().context("a torn entry")?);
+        Ok(match (entry & PRESENT != 0, entry & SWAP != 0) {
+            (true, _) => Place::System,
+            (false, true) => Place::Away,
+            (false, false) => Place::None,
+        })
+    };
+    entries.chunks_exact(size_of::<u64>()).map(place).collect()
 }

@@ -1,108 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The steps of a walk.
+//! The steps of a walk, which are made from a number.
 
-use std::fmt;
-
-use crate::{HUGE, NR};
-
-/// Who does something.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Who {
-    /// The process that is there from the beginning.
-    Parent,
-    /// Its child.
-    Child,
-}
-
-/// Some pages, counted from the beginning of the memory, wherever they have been moved to since.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pages {
-    /// The first one.
-    pub first: usize,
-    /// How many; not beyond the end.
-    pub nr: usize,
-}
-
-/// What is done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Op {
-    /// The process writes something to each of the pages that it may write to, which depends on this number.
-    Write(Pages, u8),
-    /// It reads them.
-    Read(Pages),
-    /// The device writes.
-    DeviceWrite(Pages, u8),
-    /// The device reads.
-    DeviceRead(Pages),
-    /// The pages are to migrate to the device.
-    ToDevice(Pages),
-    /// They are to migrate to system memory.
-    ToSystem(Pages),
-    /// The device is to have them for itself.
-    Exclusive(Pages),
-    /// `mprotect()`: whether they may be written to.
-    Protect(Pages, bool),
-    /// `mremap()` to an address that is so many pages above a huge page's.
-    Move(Pages, usize),
-    /// `madvise(MADV_DONTNEED)`.
-    DontNeed(Pages),
-    /// `madvise(MADV_HUGEPAGE)`.
-    Huge(Pages),
-    /// All memory of the device migrates home.
-    Evict,
-    /// The parent has a child, if it has none.
-    Fork,
-    /// The child ends.
-    Exit,
-}
-
-/// A step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Step {
-    /// Who does it.
-    pub who: Who,
-    /// What it is.
-    pub op: Op,
-}
-
-impl fmt::Display for Pages {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}+{}", self.first, self.nr)
-    }
-}
-
-impl fmt::Display for Op {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Write(pages, value) => write!(f, "writes {value} to {pages}"),
-            Self::Read(pages) => write!(f, "reads {pages}"),
-            Self::DeviceWrite(pages, value) => write!(f, "has the device write {value} to {pages}"),
-            Self::DeviceRead(pages) => write!(f, "has the device read {pages}"),
-            Self::ToDevice(pages) => write!(f, "migrates {pages} to the device"),
-            Self::ToSystem(pages) => write!(f, "migrates {pages} to system memory"),
-            Self::Exclusive(pages) => write!(f, "lets the device have {pages} alone"),
-            Self::Protect(pages, true) => write!(f, "permits writing to {pages}"),
-            Self::Protect(pages, false) => write!(f, "forbids writing to {pages}"),
-            Self::Move(pages, by) => write!(f, "moves {pages} to somewhere, and {by} pages"),
-            Self::DontNeed(pages) => write!(f, "drops {pages}"),
-            Self::Huge(pages) => write!(f, "wants huge pages at {pages}"),
-            Self::Evict => write!(f, "evicts all from the device"),
-            Self::Fork => write!(f, "forks"),
-            Self::Exit => write!(f, "exits"),
-        }
-    }
-}
-
-impl fmt::Display for Step {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let who = match self.who {
-            Who::Parent => "parent",
-            Who::Child => "child",
-        };
-        write!(f, "{who} {}", self.op)
-    }
-}
+use crate::{Access, Defect, File, Op, Pages, Step, Who, HUGE, NR};
 
 /// Numbers that look random and are the same for the same seed, on any machine.
 struct Random(u64);
@@ -136,13 +36,57 @@ impl Random {
         }
     }
 
+    /// A few of them.
+    fn few(&mut self) -> Pages {
+        let first = self.below(NR);
+        Pages {
+            first,
+            nr: (1 + self.below(20)).min(NR - first),
+        }
+    }
+
     /// Never zero, which is what fresh memory has.
     fn value(&mut self) -> u8 {
         (1 + self.below(255)) as u8
     }
 
-    fn op(&mut self) -> Op {
-        match self.below(34) {
+    fn file(&mut self) -> File {
+        match self.below(8) {
+            0 => File::Two,
+            1 => File::Other,
+            _ => File::One,
+        }
+    }
+
+    fn access(&mut self) -> Access {
+        match self.below(2) {
+            0 => Access::Read,
+            _ => Access::Write,
+        }
+    }
+
+    /// What can go wrong with a device in a walk: which of its pages are bad depends on who has used them before.
+    fn defect(&mut self) -> Defect {
+        match self.below(3) {
+            0 => Defect::Large,
+            1 => Defect::BreakDown,
+            _ => Defect::TimeOut,
+        }
+    }
+
+    /// One that comes in few walks, as all accesses are made one by one there.
+    fn harmful(&mut self) -> Op {
+        match self.below(3) {
+            0 => Op::Break(self.defect()),
+            _ => Op::Poison(self.below(NR)),
+        }
+    }
+
+    fn op(&mut self, harmful: bool) -> Op {
+        if harmful && self.below(12) == 0 {
+            return self.harmful();
+        }
+        match self.below(38) {
             0..=4 => Op::Write(self.pages(), self.value()),
             5..=7 => Op::Read(self.pages()),
             8..=9 => Op::DeviceWrite(self.pages(), self.value()),
@@ -150,7 +94,7 @@ impl Random {
             12..=17 => Op::ToDevice(self.pages()),
             18..=20 => Op::ToSystem(self.pages()),
             21 => Op::Exclusive(self.pages()),
-            22..=24 => Op::Protect(self.pages(), self.below(2) == 1),
+            22..=24 => Op::Protect(self.pages(), self.access()),
             25 => {
                 let pages = Pages { first: 0, nr: HUGE };
                 let by = self.below(2);
@@ -163,9 +107,18 @@ impl Random {
             28 => Op::Huge(self.pages()),
             29 => Op::Evict,
             30..=31 => Op::Fork,
+            32 => Op::Populate(self.pages(), self.access()),
+            33 => Op::Unmap(self.few()),
+            34 => Op::Release,
+            35 => Op::Close,
             _ => Op::Exit,
         }
     }
+}
+
+/// Whether memory fails in the walk from `seed`, and the device.
+fn is_harmful(seed: u64) -> bool {
+    seed % 3 == 0
 }
 
 /// `nr` steps, which depend on `seed` alone.
@@ -179,26 +132,24 @@ pub fn steps(seed: u64, nr: usize) -> Vec<Step> {
             true => Who::Child,
             false => Who::Parent,
         };
-        let op = random.op();
-        let step = match op {
+        let op = random.op(is_harmful(seed));
+        let file = match op.asks() {
+            true => random.file(),
+            false => File::One,
+        };
+        let who = match op {
             Op::Fork if child => continue,
             Op::Exit if !child => continue,
-            Op::Fork => Step {
-                who: Who::Parent,
-                op,
-            },
-            Op::Exit => Step {
-                who: Who::Child,
-                op,
-            },
-            _ => Step { who, op },
+            Op::Fork => Who::Parent,
+            Op::Exit => Who::Child,
+            _ => who,
         };
         child = match op {
             Op::Fork => true,
             Op::Exit => false,
             _ => child,
         };
-        steps.push(step);
+        steps.push(Step { who, file, op });
     }
     steps
 }
@@ -231,9 +182,17 @@ mod tests {
             "permits",
             "forbids",
             "moves",
+            "unmaps",
             "drops",
             "wants",
+            "populates",
             "evicts",
+            "give up",
+            "closes",
+            "fail",
+            "breaks",
+            "another file",
+            "other device",
             "parent forks",
             "child exits",
         ] {
@@ -245,8 +204,10 @@ mod tests {
     fn pages_are_there() {
         let mut random = Random(1);
         for _ in 0..10_000 {
-            let pages = random.pages();
-            assert!(pages.nr > 0 && pages.first + pages.nr <= NR);
+            let pages = [random.pages(), random.few()];
+            assert!(pages
+                .iter()
+                .all(|pages| pages.nr > 0 && pages.first + pages.nr <= NR));
         }
     }
 

@@ -5,7 +5,7 @@
 //! Real: `open`, `ioctl`, `mmap`, `release`, in which order, and as whom. Not simulated: file descriptors, reading and
 //! writing, modules that are unloaded while a file is open.
 
-use core::ffi::CStr;
+use core::{ffi::CStr, ops::Deref};
 
 use ffi::*;
 use pin_init::Zeroable;
@@ -124,16 +124,16 @@ pub unsafe extern "C" fn generic_file_open(_inode: *mut inode, _filp: *mut file)
 }
 
 /// A file that a process has opened. Dropping it closes it.
-pub struct OpenFile<'p> {
-    process: &'p Process,
+pub struct OpenFile<P: Deref<Target = Process>> {
+    process: P,
     file: Box<file>,
     ops: *const file_operations,
 }
 
 // SAFETY: What is behind the pointers is used under locks; an open file can be used by any thread of its process.
-unsafe impl Send for OpenFile<'_> {}
+unsafe impl<P: Deref<Target = Process> + Send> Send for OpenFile<P> {}
 // SAFETY: As above.
-unsafe impl Sync for OpenFile<'_> {}
+unsafe impl<P: Deref<Target = Process> + Sync> Sync for OpenFile<P> {}
 
 impl Process {
     /// Opens the misc device `name`.
@@ -141,12 +141,23 @@ impl Process {
     /// # Errors
     ///
     /// `ENOENT` if there is none; those of the driver.
-    pub fn open(&self, name: &str) -> Result<OpenFile<'_>, Errno> {
+    pub fn open(&self, name: &str) -> Result<OpenFile<&Self>, Errno> {
+        OpenFile::of(self, name)
+    }
+}
+
+impl<P: Deref<Target = Process>> OpenFile<P> {
+    /// As [`Process::open`], for who has the process in some other way than by a reference.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Process::open`].
+    pub fn of(process: P, name: &str) -> Result<Self, Errno> {
         // It is not unregistered before it is open.
-        with_misc_locked(|| self.open_locked(name))
+        with_misc_locked(|| Self::open(process, name))
     }
 
-    fn open_locked(&self, name: &str) -> Result<OpenFile<'_>, Errno> {
+    fn open(process: P, name: &str) -> Result<Self, Errno> {
         let misc = with(|m| m.devices.get(name).copied()).ok_or(Errno(ENOENT))?;
         let ops = unsafe { (*misc).fops };
         let mut file = Box::new(file {
@@ -155,20 +166,14 @@ impl Process {
             f_flags: O_RDWR,
         });
         if let Some(open) = unsafe { (*ops).open } {
-            let result = self.run(|| unsafe { open(std::ptr::null_mut(), &raw mut *file) });
+            let result = process.run(|| unsafe { open(std::ptr::null_mut(), &raw mut *file) });
             if result != 0 {
                 return Err(Errno(result.unsigned_abs()));
             }
         }
-        Ok(OpenFile {
-            process: self,
-            file,
-            ops,
-        })
+        Ok(Self { process, file, ops })
     }
-}
 
-impl OpenFile<'_> {
     fn raw(&self) -> *mut file {
         std::ptr::from_ref(&*self.file).cast_mut()
     }
@@ -194,12 +199,12 @@ impl OpenFile<'_> {
     /// `ENODEV` if that is not possible; those of the driver.
     pub fn mmap(&self, len: usize) -> Result<usize, Errno> {
         let call = unsafe { (*self.ops).mmap }.ok_or(Errno(ENODEV))?;
-        let process = self.process;
+        let process = &*self.process;
         process.run(|| process.mmap_file(len, |vma| unsafe { call(self.raw(), vma) }))
     }
 }
 
-impl Drop for OpenFile<'_> {
+impl<P: Deref<Target = Process>> Drop for OpenFile<P> {
     fn drop(&mut self) {
         if let Some(release) = unsafe { (*self.ops).release } {
             self.process

@@ -101,6 +101,10 @@ unsafe fn ask(
     ) {
         (Some(Pte::Poison { .. }), _) if required => Err(Untold::Error),
         (Some(Pte::Migration { .. }), _) if required => Err(Untold::Fault(write)),
+        // Of what is mapped as a whole, that is an error, and of a single page it is nothing.
+        (Some(Pte::Device { .. } | Pte::Migration { .. }), _) if huge && !required => {
+            Ok(hmm_pfn_flags_HMM_PFN_ERROR)
+        }
         (Some(pte), Found::Page(page)) => Ok(valid(page, pte.is_writable())),
         _ if required => Err(Untold::Fault(write)),
         _ => Ok(0),
@@ -180,12 +184,16 @@ pub unsafe extern "C" fn make_device_exclusive(
     let vpn = addr >> PAGE_SHIFT;
     // A page that may be written to, with a reference.
     let page = loop {
-        let found = with(|m| match pgtable::look_up(m, space, addr, true) {
-            Found::Page(page) => {
-                unsafe { get(m, page) };
-                Some(page)
+        let found = with(|m| {
+            // `FOLL_SPLIT_PMD`, which comes before the question whether it may be written to.
+            unsafe { pgtable::split_present_pmd(m, space, pgtable::huge_base(vpn)) };
+            match pgtable::look_up(m, space, addr, true) {
+                Found::Page(page) => {
+                    unsafe { get(m, page) };
+                    Some(page)
+                }
+                Found::Fault => None,
             }
-            Found::Fault => None,
         });
         match found {
             Some(page) => break page,
@@ -209,7 +217,6 @@ pub unsafe extern "C" fn make_device_exclusive(
             let there = Some(Pte::Page { page, write: true });
             let there = unsafe { pgtable::entry(m, space, vpn) } == there;
             if there {
-                unsafe { pgtable::split_pmd(m, space, pgtable::huge_base(vpn)) };
                 unsafe { pgtable::set(m, space, vpn, Some(Pte::Exclusive { page })) };
             }
             there

@@ -537,9 +537,9 @@ unsafe fn move_page(
     to: *mut page,
     fault_page: *mut page,
 ) -> bool {
-    let (index, dirty) = {
+    let (index, dirty, lazy) = {
         let from = unsafe { info(m, from) };
-        (from.index, from.dirty)
+        (from.index, from.dirty, from.lazy)
     };
     if !unsafe { info(m, to) }.locked {
         report("the destination of a migration is not locked");
@@ -550,6 +550,7 @@ unsafe fn move_page(
     let to = unsafe { info(m, to) };
     to.index = index;
     to.dirty = dirty;
+    to.lazy = lazy;
     true
 }
 

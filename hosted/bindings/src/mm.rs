@@ -73,6 +73,9 @@ pub struct vm_area_struct {
     pub __bindgen_anon_2: vm_area_struct__bindgen_ty_2,
     /// Whether it is anonymous memory, and not a file's.
     pub(crate) anonymous: bool,
+    /// Whether it has an `anon_vma`: it has had a page of its own, or a huge page of zeroes. What it has had before it was
+    /// split, or one of those that it was made of, counts.
+    pub(crate) anon_vma: bool,
     /// Which page it began with when it was made, so that its pages are found when it was moved.
     pub(crate) pgoff: usize,
 }
@@ -90,6 +93,7 @@ impl vm_area_struct {
             vm_mm: mm,
             __bindgen_anon_2: vm_area_struct__bindgen_ty_2 { vm_flags },
             anonymous: true,
+            anon_vma: false,
             pgoff: vm_start >> PAGE_SHIFT,
         }
     }

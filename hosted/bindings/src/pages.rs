@@ -58,6 +58,8 @@ pub(crate) struct Info {
     pub(crate) order: u8,
     pub(crate) locked: bool,
     pub(crate) dirty: bool,
+    /// `MADV_FREE`: it need not be kept for as long as it is not dirty.
+    pub(crate) lazy: bool,
     /// The memory of a process, as opposed to what a driver has allocated.
     pub(crate) anon: bool,
     /// One address space has this page, and no fork has shared it since it was known to have it: `PageAnonExclusive`. Of
@@ -261,6 +263,7 @@ unsafe fn init_page(page: *mut page, i: usize, kind: Kind, order: u32, data: *mu
         order: if first { order as u8 } else { 0 },
         locked: false,
         dirty: false,
+        lazy: false,
         anon: false,
         alone: false,
         poisoned: false,

@@ -170,6 +170,13 @@ unsafe fn index_of(space: *mut mm_struct, vpn: usize) -> usize {
     }
 }
 
+/// The mapping of the page at `vpn` has an `anon_vma` from now on.
+unsafe fn prepare_anon(space: *mut mm_struct, vpn: usize) {
+    if let Some(vma) = unsafe { vma_at(space, vpn << PAGE_SHIFT).as_mut() } {
+        vma.anon_vma = true;
+    }
+}
+
 /// Makes `page`, to whose folio there is a reference, what is at `vpn`. The reference becomes the table's.
 pub(crate) unsafe fn map(
     m: &mut Locked<'_>,
@@ -184,7 +191,11 @@ pub(crate) unsafe fn map(
     let first = unsafe { head(m, page) };
     let nth = (page as usize - first as usize) / size_of::<page>();
     let index = unsafe { index_of(space, vpn) };
-    unsafe { info(m, page) }.index = index.wrapping_sub(nth);
+    let info = unsafe { info(m, page) };
+    info.index = index.wrapping_sub(nth);
+    if info.anon || info.kind == Kind::Device {
+        unsafe { prepare_anon(space, vpn) };
+    }
 }
 
 /// As [`map`], with the large folio that `first` begins as a whole.
@@ -200,6 +211,7 @@ pub(crate) unsafe fn map_huge(
     let info = unsafe { info(m, first) };
     info.huge_maps += 1;
     info.index = unsafe { index_of(space, base) };
+    unsafe { prepare_anon(space, base) };
 }
 
 /// Maps what is mapped as a whole at `base`, if anything, page by page. The folio stays large.
@@ -232,6 +244,13 @@ pub(crate) unsafe fn split_pmd(m: &mut Locked<'_>, space: *mut mm_struct, base: 
         if let Some(page) = pte.mapped() {
             unsafe { page_info(m, page) }.maps += 1;
         }
+    }
+}
+
+/// As [`split_pmd`], if a CPU could use what is mapped there.
+pub(crate) unsafe fn split_present_pmd(m: &mut Locked<'_>, space: *mut mm_struct, base: usize) {
+    if let Some(Pte::Page { .. } | Pte::Zero) = unsafe { mm(space) }.huge.get(&base) {
+        unsafe { split_pmd(m, space, base) };
     }
 }
 
@@ -363,7 +382,10 @@ pub(crate) fn look_up(
     addr: usize,
     write: bool,
 ) -> Found {
+    // With `PROT_NONE`, an entry keeps its page.
+    let readable = unsafe { vma_at(space, addr).as_ref() }.is_some_and(|vma| vma.may(VM_READ));
     match unsafe { entry(m, space, addr >> PAGE_SHIFT) } {
+        _ if !readable => Found::Fault,
         Some(Pte::Page {
             page,
             write: writable,
@@ -417,6 +439,7 @@ unsafe fn new_page(
         (false, true) => {
             m.frames.huge_zero();
             unsafe { set_huge(m, space, base, Some(Pte::Zero)) };
+            unsafe { prepare_anon(space, base) };
             Todo::Nothing
         }
         (false, false) => {

@@ -17,7 +17,7 @@ use crate::{
         mm, mm_struct, mmput, new_mm, read_locked, vm_area_struct, vma_at, write_locked, PAGE_SIZE,
     },
     mmu_notifier::*,
-    pages::{data, get, info, page_info, Kind, PMD_NR},
+    pages::{data, get, info, mapcount, page_info, Kind, PMD_NR},
     pgtable::{self, Found, Pte},
     report::fatal,
     task::{of_process, restore},
@@ -99,8 +99,7 @@ impl Process {
     pub fn mmap(&self, len: usize) -> usize {
         write_locked(self.mm, || {
             with(|_| {
-                let space = unsafe { mm(self.mm) };
-                let last = space.vmas.values().next_back();
+                let last = unsafe { mm(self.mm) }.vmas.values().next_back();
                 // With a hole between two mappings.
                 let start = last.map_or(FIRST, |vma| vma.bounds().1 + PAGE_SIZE);
                 // What is large enough begins where a huge page may.
@@ -108,13 +107,22 @@ impl Process {
                     true => start.next_multiple_of(HUGE_PAGE_SIZE),
                     false => start,
                 };
-                let flags = VM_READ | VM_WRITE | VM_MAYREAD | VM_MAYWRITE;
-                let range = (start, start + len.next_multiple_of(PAGE_SIZE));
-                let vma = vm_area_struct::new(self.mm, range, flags);
-                space.vmas.insert(start, Box::new(vma));
+                self.add_vma(start, len);
                 start
             })
         })
+    }
+
+    /// The same at `addr`, where nothing is mapped (`MAP_FIXED_NOREPLACE`).
+    pub fn mmap_at(&self, addr: usize, len: usize) {
+        write_locked(self.mm, || with(|_| self.add_vma(addr, len)));
+    }
+
+    fn add_vma(&self, start: usize, len: usize) {
+        let flags = VM_READ | VM_WRITE | VM_MAYREAD | VM_MAYWRITE;
+        let range = (start, start + len.next_multiple_of(PAGE_SIZE));
+        let vma = vm_area_struct::new(self.mm, range, flags);
+        unsafe { mm(self.mm) }.vmas.insert(start, Box::new(vma));
     }
 
     /// Adds a mapping of a file for `call` to fill in; it is removed again if that fails.
@@ -233,6 +241,7 @@ impl Process {
             for (_, vma) in std::mem::take(vmas) {
                 match merged.last_mut() {
                     Some(last) if last.continues_in(&vma) => {
+                        last.anon_vma |= vma.anon_vma;
                         last.__bindgen_anon_1.__bindgen_anon_1.vm_end = vma.bounds().1;
                     }
                     _ => merged.push(vma),
@@ -244,16 +253,23 @@ impl Process {
 
     /// `mprotect()`: whether the memory may be written to.
     pub fn mprotect(&self, addr: usize, len: usize, write: bool) {
-        let flags = |flags| match write {
-            true => flags | VM_WRITE,
-            false => flags & !VM_WRITE,
-        };
+        self.protect_as(addr, len, VM_READ | if write { VM_WRITE } else { 0 });
+    }
+
+    /// `mprotect(PROT_NONE)`.
+    pub fn mprotect_none(&self, addr: usize, len: usize) {
+        self.protect_as(addr, len, 0);
+    }
+
+    /// `mprotect()`: what may be done with the memory.
+    fn protect_as(&self, addr: usize, len: usize, access: vm_flags_t) {
+        let flags = |flags| flags & !(VM_READ | VM_WRITE) | access;
         self.change_flags(addr, len, flags, |(start, end)| {
             let event = mmu_notifier_event_MMU_NOTIFY_PROTECTION_VMA;
             invalidate(self.mm, (start, end), event, null_mut(), || {
-                with(|m| match write {
-                    true => unsafe { self.permit(m, (start, end)) },
-                    false => unsafe { self.protect(m, (start, end)) },
+                with(|m| match access & VM_WRITE {
+                    0 => unsafe { self.protect(m, (start, end)) },
+                    _ => unsafe { self.permit(m, (start, end)) },
                 });
             });
         });
@@ -355,6 +371,78 @@ impl Process {
         });
     }
 
+    /// `madvise(MADV_FREE)`: what nobody writes to from now on need not be kept. Pages of a device are, and so is what
+    /// somebody else has as well.
+    pub fn madvise_free(&self, addr: usize, len: usize) {
+        let range = (addr, addr + len.next_multiple_of(PAGE_SIZE));
+        read_locked(self.mm, || {
+            let clear = mmu_notifier_event_MMU_NOTIFY_CLEAR;
+            invalidate(self.mm, range, clear, null_mut(), || {
+                with(|m| {
+                    unsafe { pgtable::split_at_bounds(m, self.mm, range) };
+                    for addr in (range.0..range.1).step_by(PAGE_SIZE) {
+                        let pte = unsafe { pgtable::entry(m, self.mm, addr >> PAGE_SHIFT) };
+                        let Some(Pte::Page { page, .. }) = pte else {
+                            continue;
+                        };
+                        if unsafe { mapcount(m, page) } == 1 {
+                            let info = unsafe { info(m, page) };
+                            (info.dirty, info.lazy) = (false, true);
+                        }
+                    }
+                });
+            });
+        });
+    }
+
+    /// `madvise(MADV_PAGEOUT)`, where there is no swap: what was freed lazily goes, and all else stays.
+    pub fn madvise_pageout(&self, addr: usize, len: usize) {
+        read_locked(self.mm, || {
+            for addr in (addr..addr + len).step_by(PAGE_SIZE) {
+                let range = (addr, addr + PAGE_SIZE);
+                let goes = with(|m| {
+                    let pte = unsafe { pgtable::entry(m, self.mm, addr >> PAGE_SHIFT) };
+                    match pte {
+                        Some(Pte::Page { page, .. }) => {
+                            let info = unsafe { info(m, page) };
+                            info.lazy && !info.dirty
+                        }
+                        _ => false,
+                    }
+                });
+                if goes {
+                    let clear = mmu_notifier_event_MMU_NOTIFY_CLEAR;
+                    invalidate(self.mm, range, clear, null_mut(), || {
+                        pgtable::zap(self.mm, range)
+                    });
+                }
+            }
+        });
+    }
+
+    /// `madvise(MADV_POPULATE_READ)`, or `MADV_POPULATE_WRITE`: faults in what is not there, and copies nothing.
+    ///
+    /// # Errors
+    ///
+    /// `EHWPOISON` if the memory of a page has failed, `EFAULT` if it does not come for another reason, `ENOMEM`.
+    pub fn populate(&self, addr: usize, len: usize, write: bool) -> Result<(), Errno> {
+        for addr in (addr..addr + len).step_by(PAGE_SIZE) {
+            loop {
+                let found = with(|m| pgtable::look_up(m, self.mm, addr, write));
+                if matches!(found, Found::Page(_)) {
+                    break;
+                }
+                let result = read_locked(self.mm, || pgtable::fault(self.mm, addr, write));
+                result.map_err(|Errno(err)| match self.mapped(addr) {
+                    Mapped::Poisoned => Errno(EHWPOISON),
+                    _ if err == ENOMEM => Errno(ENOMEM),
+                    _ => Errno(EFAULT),
+                })?;
+            }
+        }
+        Ok(())
+    }
+
     /// `madvise(MADV_HWPOISON)` of one page: its memory fails. What is on a device comes home first, as this reads it.
     ///
     /// # Errors
@@ -431,14 +519,19 @@ impl Process {
                             unsafe { page_info(m, page) }.alone = false;
                         }
                     }
-                    for (vpn, pte) in &parent.huge {
+                    // `vma_needs_copy()`: what a fault finds again by itself is not copied.
+                    let copied = |vpn: &usize| {
+                        let vma = unsafe { vma_at(self.mm, *vpn << PAGE_SHIFT).as_ref() };
+                        vma.is_some_and(|vma| vma.anon_vma || !vma.anonymous)
+                    };
+                    for (vpn, pte) in parent.huge.iter().filter(|(vpn, _)| copied(vpn)) {
                         unsafe { pgtable::set_huge(m, child, *vpn, Some(*pte)) };
                         if let Some(page) = pte.mapped() {
                             unsafe { get(m, page) };
                             unsafe { info(m, page) }.huge_maps += 1;
                         }
                     }
-                    for (vpn, pte) in &parent.table {
+                    for (vpn, pte) in parent.table.iter().filter(|(vpn, _)| copied(vpn)) {
                         unsafe { pgtable::set(m, child, *vpn, Some(*pte)) };
                         if let Some(page) = pte.mapped() {
                             unsafe { get(m, page) };
@@ -548,7 +641,10 @@ pub(crate) unsafe fn access(
             Found::Page(page) => unsafe {
                 let memory = data(m, page, "an access to user space").add(here % PAGE_SIZE);
                 match write {
-                    true => memory.copy_from_nonoverlapping(host.add(at), nr),
+                    true => {
+                        info(m, page).dirty = true;
+                        memory.copy_from_nonoverlapping(host.add(at), nr);
+                    }
                     false => host.add(at).copy_from_nonoverlapping(memory, nr),
                 }
                 true

@@ -416,3 +416,22 @@ fn clients_know_what_comes_home() {
         assert_eq!(contents(&process, memory, 8), bytes);
     });
 }
+
+#[test]
+fn what_is_freed_lazily_goes_if_nobody_writes_to_it() {
+    run(|| {
+        let process = Process::new();
+        let memory = process.mmap(3 * PAGE_SIZE);
+        process.write(memory, &[7; 3 * PAGE_SIZE]).unwrap();
+        process.madvise_free(memory, 2 * PAGE_SIZE);
+        process.write(memory, &[8]).unwrap();
+        process.madvise_pageout(memory, 3 * PAGE_SIZE);
+        assert_eq!(process.mapped(memory), Mapped::Ram(true));
+        assert_eq!(process.mapped(memory + PAGE_SIZE), Mapped::None);
+        assert_eq!(contents(&process, memory + PAGE_SIZE, 1), [0; PAGE_SIZE]);
+        assert_eq!(
+            contents(&process, memory + 2 * PAGE_SIZE, 1),
+            [7; PAGE_SIZE]
+        );
+    });
+}

@@ -1,110 +1,31 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Walks of `dpmem-ops` over a simulated kernel with the sample driver: says what is seen after each step, as
+//! Walks and scripts of `dpmem-ops` over a simulated kernel with the sample driver: says what is seen after each step, as
 //! `dpmem-demo --walk` does on a kernel.
 //!
-//! `walk SEED...` walks from these numbers, or else from those that the tests use.
+//! `walk NAME...` plays these, of which a number is a walk and all others are scripts, or else those that the tests use.
+//! With `--peers` the devices reach each other's memory.
 
-use std::process::ExitCode;
+mod process;
 
-use bindings::sim::{run, Errno, Module, Process, PAGE_SIZE};
-use dpmem_ops::{walk, Op, Request, Walker, Who, World, HUGE, NR, ROOM, SEEDS, STEPS};
+use std::{
+    process::ExitCode,
+    sync::{Mutex, PoisonError},
+};
+
+use bindings::sim::{run, Errno, Module};
+use dpmem::DebugfsRoot;
+use dpmem_ops::{
+    walk, Play, Script, Step, Walker, Watch, Who, World, DEVICE_MIB, DEVICE_PAGES, SEEDS,
+};
+
+use crate::process::Simulated;
 
 extern crate dmirror;
 
 extern "C" {
     fn __dmirror_init() -> i32;
     fn __dmirror_exit();
-}
-
-/// The device.
-const DEVICE: &str = "hmm_dmirror0";
-
-/// How large a command is: five numbers.
-const COMMAND: usize = 40;
-
-/// A process, with room for a command and its buffer.
-struct Simulated {
-    process: Process,
-    command: usize,
-    buffer: usize,
-}
-
-impl Simulated {
-    fn new() -> Self {
-        let process = Process::new();
-        Self {
-            command: process.mmap(PAGE_SIZE),
-            buffer: process.mmap(NR * PAGE_SIZE),
-            process,
-        }
-    }
-
-    fn fork(&self) -> Self {
-        Self {
-            process: self.process.fork(),
-            ..*self
-        }
-    }
-}
-
-/// An error as walks have it.
-fn errno(Errno(number): Errno) -> dpmem_ops::Errno {
-    dpmem_ops::Errno(number as i32)
-}
-
-impl dpmem_ops::Process for Simulated {
-    fn write(&mut self, addr: usize, bytes: &[u8]) -> Result<(), dpmem_ops::Errno> {
-        self.process.write(addr, bytes).map_err(errno)
-    }
-
-    fn read(&mut self, addr: usize, bytes: &mut [u8]) -> Result<(), dpmem_ops::Errno> {
-        self.process.read(addr, bytes).map_err(errno)
-    }
-
-    fn device(
-        &mut self,
-        request: Request,
-        addr: usize,
-        nr: usize,
-        bytes: &mut [u8],
-    ) -> Result<usize, dpmem_ops::Errno> {
-        let command = [addr, self.buffer, nr, 0, 0];
-        let mut raw: Vec<u8> = command.iter().flat_map(|n| n.to_ne_bytes()).collect();
-        let process = &self.process;
-        process.write(self.command, &raw).map_err(errno)?;
-        process.write(self.buffer, bytes).map_err(errno)?;
-        let file = process.open(DEVICE).map_err(errno)?;
-        // `_IOWR('H', request, struct hmm_dmirror_cmd)`.
-        let number = 3 << 30 | (COMMAND as u32) << 16 | u32::from(b'H') << 8 | request as u32;
-        file.ioctl(number, self.command).map_err(errno)?;
-        drop(file);
-        process.read(self.command, &mut raw).map_err(errno)?;
-        process.read(self.buffer, bytes).map_err(errno)?;
-        let (_, rest) = raw.split_at(3 * size_of::<usize>());
-        let (done, _) = rest.split_at(size_of::<usize>());
-        Ok(done.try_into().map_or(0, usize::from_ne_bytes))
-    }
-
-    fn protect(&mut self, addr: usize, nr: usize, write: bool) -> Result<(), dpmem_ops::Errno> {
-        self.process.mprotect(addr, nr * PAGE_SIZE, write);
-        Ok(())
-    }
-
-    fn remap(&mut self, addr: usize, nr: usize, to: usize) -> Result<(), dpmem_ops::Errno> {
-        self.process.mremap(addr, nr * PAGE_SIZE, to);
-        Ok(())
-    }
-
-    fn drop_pages(&mut self, addr: usize, nr: usize) -> Result<(), dpmem_ops::Errno> {
-        self.process.madvise_dontneed(addr, nr * PAGE_SIZE);
-        Ok(())
-    }
-
-    fn want_huge(&mut self, addr: usize, nr: usize) -> Result<(), dpmem_ops::Errno> {
-        self.process.madvise_hugepage(addr, nr * PAGE_SIZE);
-        Ok(())
-    }
 }
 
 /// A process, and its child, if it has one.
@@ -114,14 +35,9 @@ struct Family {
 }
 
 impl Family {
-    fn new() -> Self {
-        let process = Simulated::new();
-        let memory = process.process.mmap(NR * PAGE_SIZE);
-        process
-            .process
-            .madvise_hugepage(memory, 2 * HUGE * PAGE_SIZE);
+    fn new(play: &Play) -> Self {
         Self {
-            parent: Walker::new(process, memory, ROOM),
+            parent: Simulated::walker(play),
             child: None,
         }
     }
@@ -135,8 +51,8 @@ impl Family {
 }
 
 impl World for Family {
-    fn act(&mut self, who: Who, _number: usize, op: Op) -> String {
-        self.walker(who).act(op)
+    fn act(&mut self, _number: usize, step: Step) -> String {
+        self.walker(step.who).act(step)
     }
 
     fn state(&mut self, who: Who) -> String {
@@ -152,30 +68,98 @@ impl World for Family {
     }
 }
 
-/// Walks once, on a machine of its own.
-fn walk_from(seed: u64, say: impl FnMut(&str)) -> Result<(), Errno> {
-    run(|| {
-        // SAFETY: These are the two functions that `module!` makes for the driver.
-        let _driver = unsafe { Module::load(__dmirror_init, __dmirror_exit) }?;
-        walk(seed, STEPS, &mut Family::new(), say);
-        Ok(())
-    })
+/// What is to be played.
+struct Subject {
+    name: String,
+    play: Play,
+}
+
+impl Subject {
+    fn walk(seed: u64) -> Self {
+        Self {
+            name: seed.to_string(),
+            play: Play::walk(seed),
+        }
+    }
+
+    fn script(script: Script) -> Self {
+        Self {
+            name: script.name.to_owned(),
+            play: script.play(DEVICE_PAGES),
+        }
+    }
+
+    /// All that the tests use.
+    fn all(peers: bool) -> Vec<Self> {
+        match peers {
+            true => Script::of_peers().map(Self::script).collect(),
+            false => SEEDS
+                .map(Self::walk)
+                .chain(Script::all().map(Self::script))
+                .collect(),
+        }
+    }
+
+    /// The one that is called so.
+    fn named(name: &str, peers: bool) -> Result<Self, String> {
+        if let Ok(seed) = name.parse() {
+            return Ok(Self::walk(seed));
+        }
+        let mut known = Self::all(peers).into_iter();
+        let named = known.find(|subject| subject.name == name);
+        named.ok_or_else(|| format!("there is no script {name}"))
+    }
+
+    /// Plays it once, on a machine of its own.
+    fn play(&self, watch: Watch<'_>) -> Result<(), String> {
+        // The directory in debugfs is a static of the layer's, as those of the driver are.
+        static ALONE: Mutex<()> = Mutex::new(());
+        let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        run(|| {
+            let _counters = DebugfsRoot::new();
+            // SAFETY: These are the two functions that `module!` makes for the driver.
+            let driver = unsafe { Module::load(__dmirror_init, __dmirror_exit) };
+            let _driver =
+                driver.map_err(|Errno(err)| format!("the driver cannot be loaded: {err}"))?;
+            let mut family = Family::new(&self.play);
+            walk(&self.name, &self.play, &mut family, watch)
+        })
+    }
+}
+
+/// Sets the parameters of the driver, which can be done once.
+fn set_parameters(peers: bool) {
+    let mib = std::ffi::CString::new(DEVICE_MIB.to_string()).expect("a number has no zero byte");
+    // Another test has done it.
+    let _ = dmirror::set_parameter("memory_mib", &mib);
+    if peers {
+        let _ = dmirror::set_parameter("peers", c"1");
+    }
 }
 
 fn main() -> ExitCode {
-    let seeds: Result<Vec<u64>, _> = std::env::args().skip(1).map(|seed| seed.parse()).collect();
-    let seeds = match seeds {
-        Ok(seeds) if seeds.is_empty() => SEEDS.collect(),
-        Ok(seeds) => seeds,
+    let (options, names): (Vec<_>, Vec<_>) = std::env::args()
+        .skip(1)
+        .partition(|argument| argument == "--peers");
+    let peers = !options.is_empty();
+    let named: Result<Vec<_>, _> = names
+        .iter()
+        .map(|name| Subject::named(name, peers))
+        .collect();
+    let subjects = match named {
+        Ok(subjects) if subjects.is_empty() => Subject::all(peers),
+        Ok(subjects) => subjects,
         Err(err) => {
-            eprintln!("a walk begins with a number: {err}");
+            eprintln!("{err}");
             return ExitCode::from(2);
         }
     };
-    for seed in seeds {
-        if let Err(err) = walk_from(seed, |line| println!("walk {line}")) {
-            eprintln!("the driver cannot be loaded: {err:?}");
-            return ExitCode::FAILURE;
+    set_parameters(peers);
+    for subject in subjects {
+        // It is said in the line as well.
+        let mut say = |line: &str| println!("walk {line}");
+        if let Err(err) = subject.play(Some(&mut say)) {
+            eprintln!("{err}");
         }
     }
     ExitCode::SUCCESS
@@ -185,23 +169,31 @@ fn main() -> ExitCode {
 mod tests {
     use super::*;
 
-    fn said(seed: u64) -> Vec<String> {
-        let mut said = Vec::new();
-        walk_from(seed, |line| said.push(line.to_owned())).unwrap();
-        said
-    }
-
     #[test]
     fn what_is_read_is_what_was_written() {
+        set_parameters(false);
         for seed in SEEDS {
-            let said = said(seed);
-            let wrong: Vec<_> = said.iter().filter(|line| line.contains("WRONG")).collect();
-            assert!(wrong.is_empty(), "{wrong:?}");
+            assert_eq!(Subject::walk(seed).play(None), Ok(()));
         }
     }
 
     #[test]
     fn the_same_each_time() {
-        assert_eq!(said(1), said(1));
+        set_parameters(false);
+        let said = || {
+            let mut said = Vec::new();
+            let mut say = |line: &str| said.push(line.to_owned());
+            Subject::walk(1).play(Some(&mut say)).unwrap();
+            said
+        };
+        assert_eq!(said(), said());
+    }
+
+    #[test]
+    fn scripts_find_what_they_expect() {
+        set_parameters(false);
+        for script in Script::all() {
+            assert_eq!(Subject::script(script).play(None), Ok(()));
+        }
     }
 }

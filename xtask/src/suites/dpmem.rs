@@ -23,8 +23,11 @@ const FAILURES: &str = "failures";
 /// And its scenarios for a device of QEMU, which copies by DMA.
 const EDU: &str = "edu";
 
-/// And takes the steps that are made from numbers, which the hosted build takes as well.
+/// And takes the steps that are made from numbers or written down, which the hosted build takes as well.
 const WALK: &str = "walk";
+
+/// The same, for devices that reach each other's memory.
+const WALK_PEERS: &str = "walk_peers";
 
 /// Runs the suite.
 pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
@@ -39,6 +42,9 @@ pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
         options.push("--trace");
     }
     let peers = ["peers=1".to_owned()];
+    // As much memory as the simulated devices have.
+    let memory = ["memory_mib=".to_owned() + &dpmem_ops::DEVICE_MIB.to_string()];
+    let memory_and_peers = [memory.clone(), peers.clone()].concat();
     let buddy = ["allocator=1".to_owned()];
     let mut runs = vec![
         demo::Run {
@@ -63,12 +69,20 @@ pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
             parameters: &buddy,
         });
     }
-    if !walk::names(context).is_empty() {
+    if !walk::subjects(context, false).is_empty() {
         runs.push(demo::Run {
             name: WALK,
             on: On::Hmm,
             options: &["--walk"],
-            parameters: &[],
+            parameters: &memory,
+        });
+    }
+    if !walk::subjects(context, true).is_empty() {
+        runs.push(demo::Run {
+            name: WALK_PEERS,
+            on: On::Hmm,
+            options: &["--walk", "--peers"],
+            parameters: &memory_and_peers,
         });
     }
     // The kernel with all checks can fail on purpose.
@@ -91,12 +105,13 @@ pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
     }
     // The others have no test of such a name, and take their time.
     if context.filter.needs(WALK) {
-        runs.retain(|run| run.name == WALK);
+        runs.retain(|run| run.name.contains(WALK));
     }
     let booted = demo::boot(context, &suite, &runs, report)?;
     for run in &runs {
-        if run.name == WALK {
-            for test in walk::tests(context, &suite, &booted, WALK)? {
+        if run.name.contains(WALK) {
+            let peers = run.name == WALK_PEERS;
+            for test in walk::tests(context, &suite, &booted, run.name, peers)? {
                 report.add(test)?;
             }
             continue;

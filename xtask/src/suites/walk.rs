@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Walks: the same steps on the kernel and on the simulated one, compared after each of them.
+//! Walks and scripts: the same steps on the kernel and on the simulated one, compared after each of them.
 
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
-use dpmem_ops::SEEDS;
+use dpmem_ops::{Script, SEEDS};
 
 use super::boot::Booted;
 use super::Context;
@@ -20,14 +20,14 @@ use crate::version::Series;
 /// What a line of a walk begins with.
 const PREFIX: &str = "walk ";
 
-/// The name of the test of one walk.
-fn name(seed: u64) -> String {
-    format!("walk_{seed}")
+/// The name of the test of one walk, or of one script.
+fn name(subject: &str) -> String {
+    format!("walk_{subject}")
 }
 
-/// The walks that are to be compared, on the kernel that this was made true for: a plain 7.3 with the series on x86-64.
-/// Elsewhere an empty page table stays, for one thing.
-pub(super) fn names(context: &Context<'_>) -> Vec<(u64, String)> {
+/// What is to be compared, with devices that are peers or not, on the kernel that this was made true for: a plain 7.3 with
+/// the series on x86-64. Elsewhere an empty page table stays, for one thing.
+pub(super) fn subjects(context: &Context<'_>, peers: bool) -> Vec<String> {
     let kernel = context.kernel;
     if kernel.arch != Arch::X86_64
         || kernel.series != Series::V7_3
@@ -36,56 +36,66 @@ pub(super) fn names(context: &Context<'_>) -> Vec<(u64, String)> {
     {
         return Vec::new();
     }
-    let all = SEEDS.map(|seed| (seed, name(seed)));
-    all.filter(|(_, name)| context.filter.takes(name)).collect()
+    let name_of = |script: Script| script.name.to_owned();
+    let all: Vec<String> = match peers {
+        true => Script::of_peers().map(name_of).collect(),
+        false => SEEDS
+            .map(|seed| seed.to_string())
+            .chain(Script::all().map(name_of))
+            .collect(),
+    };
+    all.into_iter()
+        .filter(|subject| context.filter.takes(&name(subject)))
+        .collect()
 }
 
-/// What was said in each walk, by its number.
-fn walks<'a>(lines: impl Iterator<Item = &'a str>) -> BTreeMap<u64, Vec<&'a str>> {
-    let mut walks: BTreeMap<u64, Vec<&str>> = BTreeMap::new();
+/// What was said of each walk and script, by its name.
+fn walks<'a>(lines: impl Iterator<Item = &'a str>) -> BTreeMap<&'a str, Vec<&'a str>> {
+    let mut walks: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for line in lines.filter_map(|line| line.trim_end().strip_prefix(PREFIX)) {
-        let seed = line.split_once('.').and_then(|(seed, _)| seed.parse().ok());
-        if let Some(seed) = seed {
-            walks.entry(seed).or_default().push(line);
+        if let Some((subject, _)) = line.split_once('.') {
+            walks.entry(subject).or_default().push(line);
         }
     }
     walks
 }
 
+/// What the simulated kernel says of `subjects`.
+fn simulate(context: &Context<'_>, subjects: &[String], peers: bool) -> Result<String> {
+    let mut command = hosted::cargo(&context.options.linux, context.options.kernel)?;
+    command.args(["run", "--quiet", "--locked", "--package", "walk", "--"]);
+    command.args(peers.then_some("--peers")).args(subjects);
+    let step = Step::start("walking over a simulated kernel".to_owned(), None);
+    let simulated = process::output(&mut command).context("the walks over a simulated kernel")?;
+    step.finish();
+    Ok(simulated)
+}
+
 /// What the program `program` has said in the guest, compared with what is said over the simulated kernel: a test for each
-/// walk, and one for the program.
+/// walk and script, and one for the program.
 pub(super) fn tests(
     context: &Context<'_>,
     suite: &str,
     booted: &Booted,
     program: &str,
+    peers: bool,
 ) -> Result<Vec<Test>> {
-    let names = names(context);
-    let mut command = hosted::cargo(&context.options.linux, context.options.kernel)?;
-    command.args(["run", "--quiet", "--locked", "--package", "walk", "--"]);
-    command.args(names.iter().map(|(seed, _)| seed.to_string()));
-    let step = Step::start("walking over a simulated kernel".to_owned(), None);
-    let simulated = process::output(&mut command).context("the walks over a simulated kernel")?;
-    step.finish();
+    let subjects = subjects(context, peers);
+    let simulated = simulate(context, &subjects, peers)?;
     let simulated = walks(simulated.lines());
     let lines = booted.program(program).map(|output| &output.lines);
     let lines = lines.into_iter().flatten().map(|line| line.text.as_str());
     let real = walks(lines);
 
     let mut tests = vec![booted.verdict(suite, program)];
-    let none = Vec::new();
-    for (seed, name) in names {
-        let said = |walks: &BTreeMap<u64, Vec<&str>>| !walks.contains_key(&seed);
-        let outcome = if said(&real) || said(&simulated) {
-            Err("nothing was said".to_owned())
-        } else {
-            dpmem_ops::compare(
-                real.get(&seed).unwrap_or(&none),
-                simulated.get(&seed).unwrap_or(&none),
-            )
-            .map_err(|difference| format!("seed {seed}, {difference}"))
+    for subject in subjects {
+        let both = (real.get(subject.as_str()), simulated.get(subject.as_str()));
+        let outcome = match both {
+            (Some(real), Some(simulated)) => dpmem_ops::compare(real, simulated)
+                .map_err(|difference| format!("{subject}, {difference}")),
+            _ => Err("nothing was said".to_owned()),
         };
-        tests.push(Test::new(suite, &name, outcome, 0.0));
+        tests.push(Test::new(suite, &name(&subject), outcome, 0.0));
     }
     Ok(tests)
 }
@@ -100,11 +110,12 @@ mod tests {
             "# something",
             "walk 1.0 parent forks: done",
             "walk 1.0 parent: 0+1 none",
-            "walk 12.0 parent reads 0+1: 1\r",
+            "walk there_and_back.0 parent reads 0+1: 1\r",
         ];
         let walks = walks(said.into_iter());
         assert_eq!(walks.len(), 2);
-        assert_eq!(walks[&1].len(), 2);
-        assert_eq!(walks[&12], ["12.0 parent reads 0+1: 1"]);
+        assert_eq!(walks["1"].len(), 2);
+        let said = "there_and_back.0 parent reads 0+1: 1";
+        assert_eq!(walks["there_and_back"], [said]);
     }
 }

@@ -59,7 +59,7 @@ pub mod defect {
 /// A process with an open file of the first device, and room for a command and its buffer.
 pub struct Device<'p> {
     process: &'p Process,
-    file: OpenFile<'p>,
+    file: OpenFile<&'p Process>,
     command: usize,
     buffer: usize,
 }

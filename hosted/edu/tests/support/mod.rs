@@ -30,7 +30,7 @@ pub const UNKNOWN: u32 = number(9);
 /// A process with an open file of the device, and room for what an ioctl is told.
 pub struct Device<'p> {
     process: &'p Process,
-    file: OpenFile<'p>,
+    file: OpenFile<&'p Process>,
     range: usize,
 }
 
