@@ -39,6 +39,7 @@ use os_pipe::{
 };
 
 use crate::{
+    device::Device,
     mapping::page_size,
     native::{
         map,
@@ -66,6 +67,7 @@ pub(crate) fn all(device: &Path, peers: bool) -> Result<bool> {
     };
     let mut good = true;
     for (name, play) in plays {
+        forget(device).context("before a play")?;
         let mut say = |line: &str| println!("walk {line}");
         if let Err(err) = run(device, &name, &play, Some(&mut say)) {
             println!("# {name}: {err:#}");
@@ -73,6 +75,16 @@ pub(crate) fn all(device: &Path, peers: bool) -> Result<bool> {
         }
     }
     Ok(good)
+}
+
+/// Has both devices forget what was done with them before: whether their memory is registered, and what is to go wrong with
+/// it. A simulated machine begins anew for each play.
+fn forget(path: &Path) -> Result<()> {
+    for device in [Device::open(path)?, Device::open_other(path)?] {
+        // What is to go wrong once goes with the memory.
+        device.release()?;
+    }
+    Ok(())
 }
 
 /// Plays `script`: a scenario like the others.
