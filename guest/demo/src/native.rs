@@ -116,7 +116,7 @@ impl Native {
     ///
     /// # Safety
     ///
-    /// They are memory of this process, which nobody has a reference to, if they are there at all.
+    /// They are a page's, and either can be read, or nobody has a reference to what is there, if something is.
     unsafe fn send(&self, bytes: *const u8) -> Done<()> {
         // SAFETY: The pipe is open, and the kernel checks what it reads.
         let sent = unsafe { libc::write(self.writer.as_raw_fd(), bytes.cast(), PAGE_SIZE) };
@@ -127,11 +127,19 @@ impl Native {
     ///
     /// # Safety
     ///
-    /// As above, and they may be overwritten.
+    /// They are a page's, and either can be written, or nobody has a reference to what is there, if something is.
     unsafe fn receive(&self, bytes: *mut u8) -> Done<()> {
         // SAFETY: As above.
         let received = unsafe { libc::read(self.reader.as_raw_fd(), bytes.cast(), PAGE_SIZE) };
         page(received)
+    }
+}
+
+/// Whether these are the bytes of a page, which is what is transferred at once.
+fn whole(bytes: &[u8]) -> Done<()> {
+    match bytes.len() {
+        PAGE_SIZE => Ok(()),
+        _ => Err(errno(Errno::EINVAL)),
     }
 }
 
@@ -188,23 +196,25 @@ impl dpmem_ops::Process for Native {
     }
 
     fn try_write(&mut self, addr: usize, bytes: &[u8]) -> Done<()> {
-        // SAFETY: They are bytes.
+        whole(bytes)?;
+        // SAFETY: They can be read, and are a page's.
         unsafe { self.send(bytes.as_ptr()) }?;
-        // SAFETY: As in `write()`.
+        // SAFETY: The walk has no reference to what is there.
         let written = unsafe { self.receive(with_exposed_provenance_mut(addr)) };
         if written.is_err() {
             // They are still in the pipe.
             let mut unused = [0; PAGE_SIZE];
-            // SAFETY: It is ours.
+            // SAFETY: It can be written, and is as large as a page.
             unsafe { self.receive(unused.as_mut_ptr()) }?;
         }
         written
     }
 
     fn try_read(&mut self, addr: usize, bytes: &mut [u8]) -> Done<()> {
-        // SAFETY: As in `read()`.
+        whole(bytes)?;
+        // SAFETY: The walk has no reference to what is there.
         unsafe { self.send(with_exposed_provenance(addr)) }?;
-        // SAFETY: They are the caller's, and a page.
+        // SAFETY: They can be written, and are a page's.
         unsafe { self.receive(bytes.as_mut_ptr()) }
     }
 

@@ -89,6 +89,8 @@ fn forget(path: &Path) -> Result<()> {
 
 /// Plays `script`: a scenario like the others.
 pub(crate) fn scenario(device: &Path, script: Script) -> Result<()> {
+    // One that ended early is not the next one's affair.
+    forget(device)?;
     run(
         device,
         script.name,

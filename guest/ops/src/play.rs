@@ -75,12 +75,6 @@ impl Line {
         self
     }
 
-    /// What comes of it is not this play's affair.
-    pub fn whatever(&mut self) -> &mut Self {
-        self.expected.clear();
-        self
-    }
-
     /// It must fail, and nothing be done.
     pub fn fails(&mut self, errno: i32) -> &mut Self {
         self.says(format!("error {errno} after 0, 0"))

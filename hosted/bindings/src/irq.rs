@@ -266,10 +266,13 @@ pub unsafe extern "C" fn free_irq(irq: c_uint, dev_id: *mut c_void) -> *const c_
     might_sleep("free_irq");
     let cookie = dev_id as usize;
     with(|m| {
-        let actions = m.irqs.lines.get_mut(&irq).map(|line| &mut line.actions);
-        let found = actions.and_then(|actions| {
+        let found = m.irqs.lines.get_mut(&irq).and_then(|line| {
+            let actions = &mut line.actions;
             let at = actions.iter().position(|action| action.cookie == cookie)?;
-            Some(actions.remove(at))
+            let action = actions.remove(at);
+            // What has come for the last of them is lost, and not for the next.
+            line.raised &= !line.actions.is_empty();
+            Some(action)
         });
         if found.is_none() {
             report("an interrupt handler is freed that is not there");

@@ -398,6 +398,10 @@ unsafe fn attach(slot: &Slot, driver: *mut pci_driver) -> Result<(), Errno> {
     let pdev = slot.0;
     unsafe {
         with_driver_locked(slot.device(), || {
+            // It may have been unregistered since it was found, and gone. If not, who does so waits for this lock.
+            if !with(|m| m.pci.drivers.contains(&driver)) {
+                return Err(Errno(ENODEV));
+            }
             let id = entry_for(&*pdev, driver);
             if id.is_null() {
                 return Err(Errno(ENODEV));

@@ -4,6 +4,8 @@
 
 use std::process::Command;
 
+use dpmem_ops::Script;
+
 #[test]
 fn scripts_find_what_they_expect() {
     let output = Command::new(env!("CARGO_BIN_EXE_walk"))
@@ -17,4 +19,7 @@ fn scripts_find_what_they_expect() {
         .filter(|line| line.contains(", NOT "))
         .collect();
     assert!(wrong.is_empty(), "{wrong:?}");
+    for script in Script::of_peers() {
+        assert!(said.contains(script.name), "{} was not played", script.name);
+    }
 }

@@ -234,8 +234,12 @@ impl Builder<'_> {
             let kind = kind(source, options, other);
             let name = format!("{kind}-{}", short(self.hash(source, &kind, &fragments)?));
             let tree = self.cache.path(format!("trees/{name}"));
+            if !tree.exists() {
+                continue;
+            }
+            // Who has the lock may be removing it, or building something that does not compile.
+            let lock = self.cache.lock(&format!("tree-{name}"))?;
             if tree.join(options.arch.image_path()).exists() {
-                let lock = self.cache.lock(&format!("tree-{name}"))?;
                 return Ok(Some((tree, lock)));
             }
         }
