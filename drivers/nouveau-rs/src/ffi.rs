@@ -490,7 +490,8 @@ unsafe extern "C" fn nouveau_dmem_init(drm: *mut nouveau_drm) {
     match dmem {
         Ok(dmem) => {
             let dmem = Arc::into_raw(dmem).cast_mut().cast();
-            // SAFETY: The caller promises a valid pointer.
+            // SAFETY: The caller promises a valid pointer, and that this is the only call for the card, so that no reference
+            // was there that is lost. This one is given away until `nouveau_dmem_fini()` takes it back.
             unsafe { nouveau_dmem_hw_set(drm, dmem) };
         }
         // As on every card before Pascal.
@@ -507,7 +508,7 @@ unsafe extern "C" fn nouveau_dmem_init(drm: *mut nouveau_drm) {
 /// `drm` must be valid. May sleep.
 #[no_mangle]
 unsafe extern "C" fn nouveau_dmem_fini(drm: *mut nouveau_drm) {
-    // SAFETY: The caller promises a valid pointer.
+    // SAFETY: The caller promises a valid pointer. What was there is exchanged in one step, so that it is taken back once.
     let Some(dmem) = NonNull::new(unsafe { nouveau_dmem_hw_set(drm, null_mut()) }) else {
         return;
     };
