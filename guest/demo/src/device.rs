@@ -197,6 +197,16 @@ impl Device {
         Ok(command.cpages)
     }
 
+    /// How many files there are, of all devices, with those of which only memory is left.
+    pub(crate) fn clients(&self) -> Result<u64, Errno> {
+        let mut command = Command {
+            npages: 1,
+            ..Command::default()
+        };
+        self.raw(Request::Usage, &mut command)?;
+        Ok(command.ptr)
+    }
+
     /// The device gives up all its memory.
     pub(crate) fn release(&self) -> Result<(), Errno> {
         let mut command = Command {

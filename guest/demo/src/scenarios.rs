@@ -4,6 +4,7 @@
 //! processes or threads at once, or what no device model simulates. All else is in the scripts of `dpmem-ops`.
 
 use std::{
+    io::Read as _,
     path::Path,
     sync::atomic::{
         AtomicBool,
@@ -49,6 +50,7 @@ pub(crate) const ALL: &[(&str, Scenario)] = &[
     ),
     ("written_while_it_moves", written_while_it_moves),
     ("shared_memory_stays", shared_memory_stays),
+    ("data_of_an_inherited_file", data_of_an_inherited_file),
 ];
 
 const PAGES: usize = 256;
@@ -223,4 +225,32 @@ fn shared_memory_stays(path: &Path) -> Result<()> {
     );
     check(&device_read(&device, &memory)?, |page| pattern(page, 26))?;
     check(memory.bytes(), |page| pattern(page, 26))
+}
+
+/// The last who closes a file is another process than whose memory it mirrors, and its pages live on there.
+fn data_of_an_inherited_file(path: &Path) -> Result<()> {
+    const PAGES: usize = 16;
+    let witness = Device::open(path)?;
+    let before = witness.clients()?;
+    let device = Device::open(path)?;
+    let mut memory = Mapping::private(PAGES)?;
+    fill(memory.bytes_mut(), 66);
+    migrate(&device, &memory)?;
+    let (mut gone, go) = os_pipe::pipe()?;
+    let mut go = Some(go);
+    let child = Child::run(|| {
+        go.take();
+        gone.read_to_end(&mut Vec::new())?;
+        check(memory.bytes(), |page| pattern(page, 66))
+    })?;
+    drop(memory);
+    drop(device);
+    ensure!(
+        witness.clients()? == before + 1,
+        "the file went with the parent"
+    );
+    drop(go);
+    child.wait()?;
+    ensure!(witness.clients()? == before, "the file has stayed");
+    Ok(())
 }
