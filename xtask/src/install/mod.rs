@@ -6,6 +6,7 @@
 //! are written down in the tree as a whole, and carried out: a run that was killed in between is finished by the next one.
 //! Files that already are what they should be are not touched, so that make has nothing to do for them.
 
+mod kept;
 mod lines;
 mod manifest;
 mod series;
@@ -21,6 +22,7 @@ use crate::version;
 use manifest::Manifest;
 use state::{Changes, Insertion, State};
 
+pub(crate) use kept::Kept;
 pub(crate) use series::Patches;
 
 /// What to do about the series.

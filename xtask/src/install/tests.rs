@@ -311,3 +311,46 @@ fn a_run_that_was_killed_is_finished() {
     installed.remove(&tree.path().join(".dpmem-installed"));
     assert_eq!(found, installed);
 }
+
+#[test]
+fn what_is_the_same_again_is_as_old() {
+    let (repository, tree) = (repository(true), tree());
+    let installer = Installer::load(repository.path(), version::Series::V7_3).unwrap();
+    installer.install(tree.path(), Series::Apply).unwrap();
+    let long_ago = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000);
+    let modified = |file: &str| {
+        fs::metadata(tree.path().join(file))
+            .unwrap()
+            .modified()
+            .unwrap()
+    };
+    let files = [
+        "Makefile",
+        "mm/x.c",
+        "mm/new.c",
+        "rust/dpmem/lib.rs",
+        "rust/helper.c",
+    ];
+    for file in files {
+        let file = fs::File::options()
+            .write(true)
+            .open(tree.path().join(file))
+            .unwrap();
+        file.set_modified(long_ago).unwrap();
+    }
+    write(repository.path(), "helper.c", "another\n");
+    let installer = Installer::load(repository.path(), version::Series::V7_3).unwrap();
+
+    let kept = Kept::of(tree.path()).unwrap();
+    remove(tree.path()).unwrap();
+    installer.install(tree.path(), Series::Apply).unwrap();
+    assert_ne!(modified("mm/x.c"), long_ago);
+    kept.restore().unwrap();
+    for file in files {
+        assert_eq!(
+            modified(file) == long_ago,
+            file != "rust/helper.c",
+            "{file}"
+        );
+    }
+}

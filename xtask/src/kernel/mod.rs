@@ -105,6 +105,8 @@ impl Builder<'_> {
     /// Builds the kernel that was asked for, or what changed of it.
     pub(crate) fn build(&self, options: &KernelOptions) -> Result<Kernel> {
         let source = Source::get(self.cache, self.tools, &options.linux)?;
+        self.tools
+            .require(&Make::programs(options.arch, options.profile)?)?;
         // A stock kernel has none of our parts, and does not depend on what they are.
         let stock = options.prefix.is_none()
             && options.kernel == KernelChoice::Stock
@@ -128,13 +130,15 @@ impl Builder<'_> {
 
         // Whoever builds or boots this kernel has its tree for himself.
         let lock = self.cache.lock(&format!("tree-{name}"))?;
-        let tree = self.cache.artefact(&format!("trees/{name}"), |part| {
+        let artefact = self.cache.artefact(&format!("trees/{name}"), |part| {
             match self.nearest_tree(&source, options, flavour)? {
                 Some((nearest, _lock)) => self.copy(&source, &nearest, part),
                 None => self.copy(&source, &source.dir, part),
             }
         })?;
+        let tree = artefact.path().to_path_buf();
         self.remove_old(&kind, &name)?;
+        let kept = source.own.then(|| install::Kept::of(&tree)).transpose()?;
         if source.own {
             self.sync_own(&source, &tree)?;
         }
@@ -145,6 +149,9 @@ impl Builder<'_> {
                 _ => install::Series::Leave,
             };
             installer.install(&tree, series)?;
+        }
+        if let Some(kept) = kept {
+            kept.restore()?;
         }
 
         let mut make = Make::new(self, &tree, &name, options.arch, options.profile);
@@ -234,12 +241,14 @@ impl Builder<'_> {
             let kind = kind(source, options, other);
             let name = format!("{kind}-{}", short(self.hash(source, &kind, &fragments)?));
             let tree = self.cache.path(format!("trees/{name}"));
-            if !tree.exists() {
+            let is_built = || tree.join(options.arch.image_path()).exists();
+            // One without an image may be in use by this very run: of `lab symbols`, only objects are built.
+            if !is_built() {
                 continue;
             }
             // Who has the lock may be removing it, or building something that does not compile.
             let lock = self.cache.lock(&format!("tree-{name}"))?;
-            if tree.join(options.arch.image_path()).exists() {
+            if is_built() {
                 return Ok(Some((tree, lock)));
             }
         }
@@ -324,8 +333,12 @@ impl Builder<'_> {
                     rest.chars().all(|c| c.is_ascii_hexdigit()) && rest.len() == 12
                 });
             if same_kind && other != name {
+                // Another checkout may have another configuration, and be at work in its own.
+                let Some(_lock) = self.cache.try_lock(&format!("tree-{other}"))? else {
+                    progress::say(format!("{other} is in use, and stays"));
+                    continue;
+                };
                 progress::say(format!("removing the build {other}, which {name} replaces"));
-                let _lock = self.cache.lock(&format!("tree-{other}"))?;
                 namespace::remove_tree(&entry.path())?;
             }
         }
