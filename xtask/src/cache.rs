@@ -3,16 +3,21 @@
 //! The cache outside of the checkout, in which every artefact appears at once or not at all.
 //!
 //! An artefact `x` is made as `x.part` under the lock `locks/x` and renamed when it is whole. Whatever ended the run that made
-//! it, the next run sees no `x`, removes `x.part` and begins again.
+//! it, the next run sees no `x`, removes `x.part` and begins again. Who uses it shares that lock, and who removes it has it alone.
 
 use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{bail, Context, Result};
 use fs4::fs_std::FileExt;
 
 use crate::progress;
 use crate::root::namespace;
+
+/// The variable that says where it is.
+pub(crate) const VARIABLE: &str = "DPMEM_CACHE";
 
 /// The cache.
 #[derive(Clone, Debug)]
@@ -24,6 +29,20 @@ pub(crate) struct Cache {
 #[derive(Debug)]
 pub(crate) struct Lock(#[allow(dead_code)] File);
 
+/// Something in the cache that is whole, and that nobody removes while it is in use.
+#[derive(Clone, Debug)]
+pub(crate) struct Artefact {
+    path: PathBuf,
+    _lock: Arc<Lock>,
+}
+
+impl Artefact {
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
 impl Cache {
     /// `$DPMEM_CACHE`, or the user's cache folder.
     pub(crate) fn open() -> Result<Self> {
@@ -33,7 +52,7 @@ impl Cache {
                 .map(PathBuf::from)
         };
         let dir = match (
-            variable("DPMEM_CACHE"),
+            variable(VARIABLE),
             variable("XDG_CACHE_HOME"),
             variable("HOME"),
         ) {
@@ -77,6 +96,23 @@ impl Cache {
 
     /// Takes the lock of an artefact; waits for another run that has it.
     pub(crate) fn lock(&self, name: &str) -> Result<Lock> {
+        self.take(name, FileExt::try_lock_exclusive, FileExt::lock_exclusive)
+    }
+
+    /// Takes the lock of an artefact, unless another run has it.
+    pub(crate) fn try_lock(&self, name: &str) -> Result<Option<Lock>> {
+        let (path, file) = self.lock_file(name)?;
+        let is_taken = FileExt::try_lock_exclusive(&file)
+            .with_context(|| format!("cannot lock {}", path.display()))?;
+        Ok(is_taken.then_some(Lock(file)))
+    }
+
+    /// Shares the lock of an artefact with others that use it.
+    fn share(&self, name: &str) -> Result<Lock> {
+        self.take(name, FileExt::try_lock_shared, FileExt::lock_shared)
+    }
+
+    fn lock_file(&self, name: &str) -> Result<(PathBuf, File)> {
         let path = self.path("locks").join(name.replace('/', "-"));
         let file = File::options()
             .create(true)
@@ -84,14 +120,22 @@ impl Cache {
             .write(true)
             .open(&path)
             .with_context(|| format!("cannot open the lock {}", path.display()))?;
-        if !FileExt::try_lock_exclusive(&file)
-            .with_context(|| format!("cannot lock {}", path.display()))?
-        {
+        Ok((path, file))
+    }
+
+    fn take(
+        &self,
+        name: &str,
+        at_once: fn(&File) -> io::Result<bool>,
+        in_time: fn(&File) -> io::Result<()>,
+    ) -> Result<Lock> {
+        let (path, file) = self.lock_file(name)?;
+        let context = || format!("cannot lock {}", path.display());
+        if !at_once(&file).with_context(context)? {
             progress::say(format!(
                 "waiting for another dpmem run that works on {name}"
             ));
-            FileExt::lock_exclusive(&file)
-                .with_context(|| format!("cannot lock {}", path.display()))?;
+            in_time(&file).with_context(context)?;
         }
         Ok(Lock(file))
     }
@@ -101,25 +145,36 @@ impl Cache {
         &self,
         name: &str,
         make: impl FnOnce(&Path) -> Result<()>,
-    ) -> Result<PathBuf> {
+    ) -> Result<Artefact> {
         let path = self.path(name);
-        if path.exists() {
-            return Ok(path);
+        if let Some(artefact) = self.existing(name)? {
+            return Ok(artefact);
         }
-        let _lock = self.lock(name)?;
-        if path.exists() {
-            return Ok(path);
+        let lock = self.lock(name)?;
+        if !path.exists() {
+            let part = self.path(format!("{name}.part"));
+            namespace::remove_tree(&part)?;
+            if let Some(parent) = part.parent() {
+                fs::create_dir_all(parent)
+                    .with_context(|| format!("cannot make {}", parent.display()))?;
+            }
+            make(&part)?;
+            fs::rename(&part, &path)
+                .with_context(|| format!("cannot put {} in its place", path.display()))?;
         }
-        let part = self.path(format!("{name}.part"));
-        namespace::remove_tree(&part)?;
-        if let Some(parent) = part.parent() {
-            fs::create_dir_all(parent)
-                .with_context(|| format!("cannot make {}", parent.display()))?;
+        drop(lock);
+        self.existing(name)?
+            .with_context(|| format!("{} was removed: run the same command again", path.display()))
+    }
+
+    /// The artefact `name`, if it is there.
+    fn existing(&self, name: &str) -> Result<Option<Artefact>> {
+        let path = self.path(name);
+        if !path.exists() {
+            return Ok(None);
         }
-        make(&part)?;
-        fs::rename(&part, &path)
-            .with_context(|| format!("cannot put {} in its place", path.display()))?;
-        Ok(path)
+        let lock = Arc::new(self.share(name)?);
+        Ok(path.exists().then_some(Artefact { path, _lock: lock }))
     }
 }
 
@@ -152,11 +207,24 @@ mod tests {
         let made = cache
             .artefact("things/x", |part| Ok(fs::create_dir(part)?))
             .unwrap();
-        assert!(made.is_dir());
-        assert!(!made.join("half").exists());
+        assert!(made.path().is_dir());
+        assert!(!made.path().join("half").exists());
         cache
             .artefact("things/x", |_| panic!("made twice"))
             .unwrap();
+    }
+
+    #[test]
+    fn what_is_in_use_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = Cache::at(dir.path()).unwrap();
+        let make = |part: &Path| Ok(fs::create_dir(part)?);
+        let first = cache.artefact("z", make).unwrap();
+        let second = cache.artefact("z", make).unwrap();
+        drop(first);
+        assert!(cache.try_lock("z").unwrap().is_none());
+        drop(second);
+        assert!(cache.try_lock("z").unwrap().is_some());
     }
 
     #[test]

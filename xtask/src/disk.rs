@@ -65,16 +65,23 @@ pub(crate) fn require(folder: &Path, need: Need) -> Result<()> {
     Ok(())
 }
 
+/// How it is said that it was a full disk.
+pub(crate) const FULL: &str = "the disk is full";
+
+/// Whether a full disk was the cause of an error.
+pub(crate) fn is_full(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        let io = cause.downcast_ref::<std::io::Error>();
+        io.is_some_and(|io| io.kind() == std::io::ErrorKind::StorageFull)
+            || cause.to_string().starts_with(FULL)
+    })
+}
+
 /// The whole chain of an error in one message, with a word on a full disk if that was the cause.
 pub(crate) fn explain(error: &anyhow::Error) -> String {
     let text = format!("{error:#}");
-    let full = error.chain().any(|cause| {
-        cause
-            .downcast_ref::<std::io::Error>()
-            .is_some_and(|io| io.kind() == std::io::ErrorKind::StorageFull)
-    });
-    if full && !text.contains("disk is full") {
-        format!("the disk is full: {text}\n  {ADVICE}")
+    if is_full(error) && !text.contains(FULL) {
+        format!("{FULL}: {text}\n  {ADVICE}")
     } else {
         text
     }

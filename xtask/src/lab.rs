@@ -67,6 +67,7 @@ fn build(options: &KernelOptions) -> Result<()> {
 }
 
 fn test(options: &LabTestOptions) -> Result<bool> {
+    options.check()?;
     let mut report = Report::new("test")?;
     let outcome = test_into(options, "", &mut report);
     match outcome {
@@ -86,6 +87,7 @@ pub(crate) fn test_into(options: &LabTestOptions, label: &str, report: &mut Repo
             SuiteChoice::Mm => Purpose::Mm,
             _ => Purpose::Lab,
         },
+        driver: Some(options.driver()),
         ..options.kernel.clone()
     };
     with_kernel(
@@ -236,9 +238,9 @@ fn install(options: &InstallOptions) -> Result<()> {
 fn clean(options: &CleanOptions) -> Result<()> {
     let cache = Cache::open()?;
     let folders: &[&str] = if options.all {
-        &["trees", "src", "roots", "ccache", "guest", "logs"]
+        &["trees", "src", "roots", "ccache", programs::FOLDER, "logs"]
     } else {
-        &["trees", "guest"]
+        &["trees", programs::FOLDER]
     };
     if options.old {
         return clean_old(&cache);
@@ -258,10 +260,11 @@ fn remove_in(cache: &Cache, folder: &str, which: impl Fn(&str) -> bool) -> Resul
         let name = entry.file_name().to_string_lossy().into_owned();
         if which(&name) {
             let artefact = name.trim_end_matches(".part");
-            let lock = if folder == "trees" {
-                format!("tree-{artefact}")
-            } else {
-                format!("{folder}/{artefact}")
+            let lock = match folder {
+                "trees" => format!("tree-{artefact}"),
+                // Cargo's, for all.
+                programs::FOLDER => folder.to_owned(),
+                _ => format!("{folder}/{artefact}"),
             };
             let _lock = cache.lock(&lock)?;
             progress::say(format!("removing {folder}/{name}"));

@@ -138,7 +138,7 @@ impl Logged<'_> {
         }
         let full = lines.iter().any(|line| line.contains(disk::NO_SPACE));
         let reason = if full {
-            format!("the disk is full: {}", self.what)
+            format!("{}: {}", disk::FULL, self.what)
         } else {
             self.what.to_owned()
         };

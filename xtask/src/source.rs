@@ -9,7 +9,7 @@ use anyhow::{bail, Context, Result};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::cache::{self, Cache};
+use crate::cache::{self, Artefact, Cache};
 use crate::cli::LinuxChoice;
 use crate::disk;
 use crate::process::Logged;
@@ -32,6 +32,8 @@ pub(crate) struct Source {
     pub(crate) id: String,
     /// True if it is a user's folder, whose files can change.
     pub(crate) own: bool,
+    /// While it is in use, nobody removes it; a user's is the user's affair.
+    _package: Option<Artefact>,
 }
 
 #[derive(Debug, Deserialize, Serialize)]
@@ -65,24 +67,26 @@ impl Source {
             series,
             id: format!("own-{}", short(hash)),
             own: true,
+            _package: None,
         })
     }
 
     fn package(cache: &Cache, root: &Root, series: Series) -> Result<Self> {
-        let dir = cache.artefact(&format!("src/{series}"), |part| {
+        let package = cache.artefact(&format!("src/{series}"), |part| {
             disk::require(cache.dir(), disk::SOURCE)?;
             fetch(root, series, part, &cache.path("logs/source.log"))
         })?;
-        let path = dir.join(STAMP);
+        let path = package.path().join(STAMP);
         let text =
             fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let stamp: Stamp = serde_json::from_str(&text)
             .with_context(|| format!("cannot understand {}", path.display()))?;
         Ok(Self {
-            dir: dir.join("linux"),
+            dir: package.path().join("linux"),
             series,
             id: stamp.version,
             own: false,
+            _package: Some(package),
         })
     }
 }
@@ -125,7 +129,7 @@ fn fetch(root: &Root, series: Series, part: &Path, log: &Path) -> Result<()> {
     // What the root knows may be older than what the mirror has now.
     let stamp = match fetch(false) {
         Ok(stamp) => stamp,
-        Err(error) if format!("{error:#}").contains("disk is full") => return Err(error),
+        Err(error) if disk::is_full(&error) => return Err(error),
         Err(_) => {
             apt.update()?;
             fetch(true)?

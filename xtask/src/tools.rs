@@ -18,7 +18,7 @@ use crate::root::{self, namespace, Root};
 /// Programs a machine must have to do without a root.
 const HOST_PROGRAMS: &[&str] = &[
     "gcc", "ld", "make", "flex", "bison", "bc", "perl", "python3", "rsync", "cpio", "patch",
-    "kmod", "rustc", "cargo", "bindgen",
+    "kmod", "rustc", "cargo", "bindgen", "git",
 ];
 
 /// Programs that must have a version, and the lowest that will do.
@@ -77,6 +77,22 @@ impl Tools {
             Self::Root(root) => root.stamp(),
             Self::Machine => process::output(Command::new("gcc").arg("--version")),
         }
+    }
+
+    /// Fails if one of `programs` is missing, which not every job needs; a root has all of them.
+    pub(crate) fn require(&self, programs: &[String]) -> Result<()> {
+        if self.root().is_some() {
+            return Ok(());
+        }
+        let missing = programs.iter().filter(|name| process::find(name).is_none());
+        let missing: Vec<&str> = missing.map(String::as_str).collect();
+        if !missing.is_empty() {
+            bail!(
+                "without the Debian root, this needs what the machine lacks: {}",
+                missing.join(", ")
+            );
+        }
+        Ok(())
     }
 
     /// The root, for what only works there.

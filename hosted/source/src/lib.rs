@@ -25,6 +25,22 @@ fn env(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
+/// Where `cargo xtask` puts what it fetches.
+fn cache() -> PathBuf {
+    let variables = ["DPMEM_CACHE", "XDG_CACHE_HOME", "HOME"].map(env);
+    let dir = match variables.map(|value| value.map(PathBuf::from)) {
+        [Some(dir), _, _] => dir,
+        [None, Some(dir), _] => dir.join("dpmem"),
+        [None, None, Some(home)] => home.join(".cache/dpmem"),
+        [None, None, None] => fail("no folder for the cache: set DPMEM_CACHE or HOME"),
+    };
+    if !dir.is_absolute() {
+        // This is not the folder that the user is in.
+        fail(&format!("DPMEM_CACHE={} must be absolute for cargo", dir.display()));
+    }
+    dir
+}
+
 /// The kernel's source: `DPMEM_LINUX` says which, as a series or as a folder.
 pub fn linux() -> PathBuf {
     let choice = env("DPMEM_LINUX").unwrap_or_else(|| DEFAULT.to_owned());
@@ -35,14 +51,7 @@ pub fn linux() -> PathBuf {
         }
         return dir;
     }
-    let cache = env("DPMEM_CACHE").map_or_else(
-        || {
-            let home = env("HOME").unwrap_or_else(|| fail("HOME is not set: set DPMEM_CACHE"));
-            Path::new(&home).join(".cache/dpmem")
-        },
-        PathBuf::from,
-    );
-    let dir = cache.join("src").join(&choice).join("linux");
+    let dir = cache().join("src").join(&choice).join("linux");
     if !dir.join("rust/kernel/lib.rs").is_file() {
         fail(&format!(
             "there is no source of Linux {choice} at {}: `cargo xtask lab setup --linux {choice}` gets it",

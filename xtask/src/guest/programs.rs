@@ -2,10 +2,11 @@
 
 //! Our own programs for the guest: built with the tools' Rust, linked statically.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{bail, Context, Result};
+use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 
 use crate::arch::Arch;
@@ -19,7 +20,10 @@ use crate::tools::Tools;
 /// The program that shows what this is all about.
 pub(crate) const DEMO: &str = "dpmem-demo";
 
-/// Builds a program of the workspace for `arch`.
+/// Where cargo builds them, in the cache, under a lock of the same name.
+pub(crate) const FOLDER: &str = "guest";
+
+/// Builds a program of the workspace for `arch`, and puts it beside the logs, where no other checkout replaces it.
 pub(crate) fn build(
     cache: &Cache,
     tools: &Tools,
@@ -43,8 +47,8 @@ pub(crate) fn build(
         |_| {},
     )?;
 
-    let _lock = cache.lock("guest")?;
-    let target = cache.folder("guest")?;
+    let _lock = cache.lock(FOLDER)?;
+    let target = cache.folder(FOLDER)?;
     let mut job = tools.job();
     // Another checkout with older files is not what cargo has built already.
     let mut hash = Sha256::new();
@@ -76,10 +80,10 @@ pub(crate) fn build(
     ]);
     run.run(&mut command, |_| {})?;
     step.finish();
-    let path = target.join(arch.rust_target()).join("release").join(name);
-    if !path.is_file() {
-        bail!("cargo built {name}, but there is no {}", path.display());
-    }
+    let built = target.join(arch.rust_target()).join("release").join(name);
+    let path = logs.join(name);
+    fs::copy(&built, &path)
+        .with_context(|| format!("cannot copy {} to {}", built.display(), path.display()))?;
     Ok(path)
 }
 

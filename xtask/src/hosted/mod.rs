@@ -12,7 +12,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::cache::Cache;
+use crate::cache::{self, Cache};
 use crate::check::cargo_in;
 use crate::cli::{HostedOptions, KernelChoice, LinuxChoice};
 use crate::process;
@@ -35,7 +35,10 @@ pub(crate) fn cargo(linux: &LinuxChoice, kernel: KernelChoice) -> Result<Command
     let folder = repo::top().join("hosted");
     let mut command = cargo_in(&folder);
     command.env_remove("DPMEM_LINUX").env_remove("DPMEM_KERNEL");
-    // As for somebody who calls cargo: another environment is another build.
+    // As for somebody who calls cargo: another environment is another build. A relative path means another folder there.
+    if std::env::var_os(cache::VARIABLE).is_some_and(|dir| !dir.is_empty()) {
+        command.env(cache::VARIABLE, cache.dir());
+    }
     let mut target = folder.join("target");
     if *linux != DEFAULT {
         command.env("DPMEM_LINUX", &source.dir);

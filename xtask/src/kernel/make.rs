@@ -120,6 +120,21 @@ impl<'a> Make<'a> {
         Ok(variables)
     }
 
+    /// The programs that such a build needs besides those that all need.
+    pub(crate) fn programs(arch: Arch, profile: Profile) -> Result<Vec<String>> {
+        let mut programs = Vec::new();
+        if arch != Arch::host()? {
+            programs.extend(["gcc", "ld"].map(|name| format!("{}-{name}", arch.triplet())));
+            programs.push(arch.qemu().to_owned());
+        }
+        if profile == Profile::Debug {
+            programs.extend(
+                ["clang", "ld.lld", "llvm-ar", "llvm-nm", "llvm-objcopy"].map(str::to_owned),
+            );
+        }
+        Ok(programs)
+    }
+
     /// The C compiler of the kernel tree's programs.
     pub(crate) fn cc(&self) -> Result<String> {
         Ok(if self.arch == Arch::host()? {

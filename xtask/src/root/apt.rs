@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 use super::packages::{SOURCE_SUITES, SUITE};
 use super::{command_in, ADVICE};
 use crate::arch::Arch;
+use crate::disk;
 use crate::process::{self, Logged};
 use crate::progress::{self, Step};
 
@@ -122,8 +123,7 @@ impl<'a> Apt<'a> {
             }) {
                 Ok(()) => found.push(suite),
                 Err(error) => {
-                    let full = format!("{error:#}");
-                    if full.starts_with("the disk is full") {
+                    if disk::is_full(&error) {
                         return Err(error);
                     }
                     fs::remove_file(etc.join(&file))

@@ -15,7 +15,7 @@ use anyhow::{bail, Context, Result};
 use sha2::{Digest, Sha256};
 
 use crate::arch::Arch;
-use crate::cache::Cache;
+use crate::cache::{Artefact, Cache};
 use crate::disk;
 use crate::process::{self, Logged};
 use crate::progress::{self, Step};
@@ -33,20 +33,18 @@ const ADVICE: &str = "if the mirror does not answer, try again later; then run t
 
 /// A root that is ready.
 #[derive(Clone, Debug)]
-pub(crate) struct Root {
-    dir: PathBuf,
-}
+pub(crate) struct Root(Artefact);
 
 impl Root {
     /// The root in the cache; made first, if it is not there.
     pub(crate) fn get(cache: &Cache) -> Result<Self> {
         let host = Arch::host()?;
         let name = Self::name(host);
-        let dir = cache.artefact(&name, |part| {
+        let root = cache.artefact(&name, |part| {
             disk::require(cache.dir(), disk::ROOT)?;
             make(cache, part, host)
         })?;
-        Ok(Self { dir })
+        Ok(Self(root))
     }
 
     /// A root that can fetch packages and unpack them: the one with the tools, if it is there.
@@ -54,8 +52,7 @@ impl Root {
         if Self::is_made(cache) {
             return Self::get(cache);
         }
-        let dir = base(cache)?;
-        Ok(Self { dir })
+        base(cache).map(Self)
     }
 
     /// True if the root is in the cache.
@@ -76,12 +73,12 @@ impl Root {
 
     /// Its folder.
     pub(crate) fn dir(&self) -> &Path {
-        &self.dir
+        self.0.path()
     }
 
     /// What says which tools are in it.
     pub(crate) fn stamp(&self) -> Result<String> {
-        let path = self.dir.join(STAMP);
+        let path = self.dir().join(STAMP);
         fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
     }
 }
@@ -154,7 +151,7 @@ pub(crate) fn ensure_debootstrap(log: &Path) -> Result<()> {
 }
 
 /// The root without the tools; made first, if it is not there.
-fn base(cache: &Cache) -> Result<PathBuf> {
+fn base(cache: &Cache) -> Result<Artefact> {
     let mut hash = Sha256::new();
     hash.update(format!("{RECIPE} {}", packages::SUITE));
     let name = format!("roots/{}-base-{}", packages::SUITE, short(hash));
@@ -186,6 +183,20 @@ fn bootstrap(dir: &Path, host: Arch, log: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Gets all packages.
+fn install(apt: &Apt<'_>, host: Arch, step: &mut Step) -> Result<()> {
+    let packages = packages::list(host);
+    apt.install(&packages, |line| step.tick(line.to_owned()))?;
+    for arch in Arch::ALL.into_iter().filter(|&arch| arch != host) {
+        // Its files are where the native package has the same, so it cannot be installed.
+        apt.unpack(
+            &format!("busybox-static:{}", arch.debian()),
+            &format!("/opt/guest/{}", arch.name()),
+        )?;
+    }
+    Ok(())
+}
+
 /// Copies a root, with the owners and modes that it has inside.
 const COPY: &str = "cp -a \"$1/.\" \"$2\"";
 
@@ -198,21 +209,19 @@ fn make(cache: &Cache, dir: &Path, host: Arch) -> Result<()> {
         log,
         advice: ADVICE,
     }
-    .run(namespace::script(COPY).arg(base).arg(dir), |_| {})?;
+    .run(namespace::script(COPY).arg(base.path()).arg(dir), |_| {})?;
 
     let apt = Apt::new(dir, log);
-    let packages = packages::list(host);
     let mut step = Step::start("installing the tools in it", None);
-    apt.install(&packages, |line| step.tick(line.to_owned()))?;
-    step.finish();
-
-    for arch in Arch::ALL.into_iter().filter(|&arch| arch != host) {
-        // Its files are where the native package has the same, so it cannot be installed.
-        apt.unpack(
-            &format!("busybox-static:{}", arch.debian()),
-            &format!("/opt/guest/{}", arch.name()),
-        )?;
+    if let Err(error) = install(&apt, host, &mut step) {
+        if disk::is_full(&error) {
+            return Err(error);
+        }
+        // What the copied root knows may be older than what the mirror has now.
+        apt.update()?;
+        install(&apt, host, &mut step)?;
     }
+    step.finish();
     apt.clean()?;
 
     let mut query = command_in(dir, Path::new("/"), &[]);
