@@ -131,7 +131,7 @@ pub(crate) struct HostedOptions {
 /// Options of `test`.
 #[derive(Debug, Args)]
 pub(crate) struct TestOptions {
-    /// Also what does not fit into an hour: 7.2, the debug profile, the rest of arm64, upstream's mm tests.
+    /// Also what does not fit into an hour: 7.2, arm64, the debug profile, the sanitizer, upstream's mm tests.
     #[arg(long)]
     pub(crate) full: bool,
 }
@@ -264,8 +264,21 @@ pub(crate) enum SuiteChoice {
     Xe,
     /// Bugs of the kernel's core that the series mends: each shows on a stock kernel, and on ours it does not.
     Bugs,
-    /// All of them.
+    /// All that fit the driver, but for the bugs, which a stock kernel may not survive.
     All,
+}
+
+impl SuiteChoice {
+    /// The only driver that it can have, if there is but one.
+    fn driver(self) -> Option<Driver> {
+        match self {
+            // Their tests are in the Rust parts, or are for what those can do; of xe's C code, they would need the hardware.
+            Self::Kunit | Self::Dpmem | Self::Xe => Some(Driver::Rust),
+            // They are about what test_hmm runs into.
+            Self::Bugs => Some(Driver::C),
+            Self::Hmm | Self::Mm | Self::Nouveau | Self::All => None,
+        }
+    }
 }
 
 /// What a kernel is for. Each has a kernel of its own.
@@ -368,8 +381,9 @@ impl std::str::FromStr for MemorySize {
         };
         let number: u64 = digits.parse().map_err(|_| wrong())?;
         let mib = number.checked_mul(factor).ok_or_else(wrong)?;
-        if !(512..=1024 * 1024).contains(&mib) {
-            return Err(format!("{text} is out of bounds: between 512M and 1024G"));
+        // The first GiB is below 4 GiB; what is above begins with the memory that devices share with the CPU.
+        if !(1024..=1024 * 1024).contains(&mib) {
+            return Err(format!("{text} is out of bounds: between 1G and 1024G"));
         }
         Ok(Self(mib))
     }
@@ -388,6 +402,35 @@ pub(crate) struct LabTestOptions {
     pub(crate) filter: Option<String>,
     #[command(flatten)]
     pub(crate) machine: MachineOptions,
+}
+
+impl LabTestOptions {
+    /// The driver that was asked for, or the one that the suite is about, or the kernel's usual one.
+    pub(crate) fn driver(&self) -> Driver {
+        let of_suite = self.suite.driver();
+        let asked = self.kernel.driver.or(of_suite);
+        asked.unwrap_or_else(|| self.kernel.driver())
+    }
+
+    /// Refuses what does not go together, before anything is made that takes minutes.
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
+        let (Some(of_suite), Some(asked)) = (self.suite.driver(), self.kernel.driver) else {
+            return Ok(());
+        };
+        anyhow::ensure!(
+            asked == of_suite,
+            "--suite {} needs --driver {}",
+            value_name(&self.suite),
+            value_name(&of_suite)
+        );
+        Ok(())
+    }
+}
+
+/// What the user says for a value.
+fn value_name(value: &impl ValueEnum) -> String {
+    let possible = value.to_possible_value();
+    possible.map_or_else(String::new, |value| value.get_name().to_owned())
 }
 
 /// Options of `lab shell`.
@@ -463,6 +506,26 @@ mod tests {
         ] {
             assert!(config_symbol(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn the_driver_follows_the_suite() {
+        let parse = |arguments: &[&str]| {
+            let mut line = vec!["xtask", "lab", "test", "--suite"];
+            line.extend_from_slice(arguments);
+            match Options::try_parse_from(line).unwrap().command {
+                Command::Lab(LabCommand::Test(options)) => {
+                    options.check().map(|()| options.driver()).ok()
+                }
+                _ => panic!("not a test"),
+            }
+        };
+        assert_eq!(parse(&["bugs"]), Some(Driver::C));
+        assert_eq!(parse(&["bugs", "--driver", "rust"]), None);
+        assert_eq!(parse(&["kunit", "--kernel", "stock"]), Some(Driver::Rust));
+        assert_eq!(parse(&["xe", "--driver", "c"]), None);
+        assert_eq!(parse(&["hmm", "--kernel", "stock"]), Some(Driver::C));
+        assert_eq!(parse(&["nouveau", "--driver", "c"]), Some(Driver::C));
     }
 
     #[test]

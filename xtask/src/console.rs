@@ -96,13 +96,17 @@ pub(crate) fn reports<'a>(lines: impl IntoIterator<Item = &'a str>) -> Vec<Strin
         if !report.is_empty() && (pause || report.len() >= LONGEST) {
             finish(&mut report);
         }
-        if report.is_empty() {
-            if begin.is_match(text) {
-                // The frame around a report of KASAN or lockdep.
-                report.extend(before.filter(|before| message(before).starts_with("=====")));
-                report.push(line);
+        if begin.is_match(text) {
+            // The frame around a report of KASAN or lockdep.
+            let frame = before.filter(|before| message(before).starts_with("====="));
+            if frame.is_some() && report.last() == frame.as_ref() {
+                report.pop();
             }
-        } else {
+            // Two can follow each other at once, and only one of them be expected.
+            finish(&mut report);
+            report.extend(frame);
+            report.push(line);
+        } else if !report.is_empty() {
             report.push(line);
             if end.is_match(text) && report.len() > 3 {
                 finish(&mut report);
@@ -204,6 +208,21 @@ mod tests {
                 "{text}"
             );
         }
+    }
+
+    #[test]
+    fn one_does_not_hide_another() {
+        let text = "\
+[    1.000000] page: refcount:1 mapcount:0
+[    1.000000] page dumped because: gup_test
+[    1.000001] ==================================================================
+[    1.000001] BUG: KASAN: use-after-free in x+0x1/0x2
+[    1.000002] Call Trace:";
+        let found = reports(text.lines());
+        assert_eq!(found[0], "[    1.000000] page dumped because: gup_test");
+        assert!(found[1].starts_with("[    1.000001] ====="));
+        assert!(found[1].ends_with("Call Trace:"));
+        assert_eq!(found.len(), 2);
     }
 
     #[test]

@@ -41,9 +41,15 @@ pub(crate) fn run(options: &DemoOptions) -> Result<bool> {
     if options.vm {
         return run_vm(options);
     }
-    let machine = &options.machine;
-    if machine.cpu.is_some() || machine.append.is_some() || machine.mem.is_some() {
-        bail!("--cpu, --append and --mem are about a virtual machine: say --vm as well");
+    let MachineOptions {
+        cpu,
+        append,
+        mem,
+        device,
+        cpus: _,
+    } = &options.machine;
+    if cpu.is_some() || append.is_some() || mem.is_some() || !device.is_empty() {
+        bail!("--cpu, --append, --mem and --device are about a virtual machine: say --vm as well");
     }
     let svg = match &options.svg {
         Some(file) => current_dir()?.join(file),

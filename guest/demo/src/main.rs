@@ -127,10 +127,14 @@ fn main() -> ExitCode {
             false
         })
     } else if options.try_it {
-        story::try_it(&options.device).unwrap_or_else(|err| {
-            println!("  {err:#}");
-            false
-        })
+        match story::try_it(&options.device) {
+            Ok(good) => good,
+            Err(err) => {
+                println!("  {err:#}");
+                // That says nothing about the device's memory.
+                return ExitCode::from(2);
+            }
+        }
     } else {
         story::tell(&options.device).unwrap_or_else(|err| {
             println!("  FAILED: {err:#}");

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::boot::Boot;
-use super::Context;
+use super::{Context, Filter};
 use crate::cli::Profile;
 use crate::guest::{programs, Plan};
 use crate::ktap::Status;
@@ -19,6 +19,8 @@ use crate::vm::Machine;
 pub(super) struct Outcome {
     /// Everything that went wrong, if anything did.
     pub(super) trouble: Option<String>,
+    /// Whether the modules were loaded and the program knew what to do: trouble before that shows nothing.
+    pub(super) began: bool,
     /// When it was over, in seconds.
     pub(super) seconds: f64,
 }
@@ -31,6 +33,9 @@ pub(super) fn bound(context: &Context<'_>, timeout_s: u64) -> Duration {
     };
     Duration::from_secs(timeout_s * factor)
 }
+
+/// The program's status if it does not know what it was asked for.
+const UNKNOWN: i32 = 2;
 
 /// A boot with `modules` and the guest's program.
 pub(super) fn machine(context: &Context<'_>, label: &str, modules: Vec<PathBuf>) -> Result<Boot> {
@@ -67,9 +72,13 @@ pub(super) fn boot(
         plan(&mut steps, machine);
         steps
     })?;
+    let known = booted
+        .program(programs::DEMO)
+        .is_some_and(|output| output.status != Some(UNKNOWN));
+    let began = known && booted.loaded();
     let (rest, console) = booted.rest(&label);
     let failed: Vec<String> = booted
-        .tests(&label, programs::DEMO, None)
+        .tests(&label, programs::DEMO, None, &Filter::All)
         .into_iter()
         .chain(rest)
         .filter(|test| test.status == Status::Fail)
@@ -83,6 +92,7 @@ pub(super) fn boot(
     })?;
     Ok(Outcome {
         trouble: (!failed.is_empty()).then(|| failed.join("\n")),
+        began,
         seconds: booted.outcome.results.last().map_or(0.0, |line| line.at),
     })
 }

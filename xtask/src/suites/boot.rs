@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Result;
 use regex::Regex;
 
-use super::Context;
+use super::{Context, Filter};
 use crate::cli::Profile;
 use crate::console;
 use crate::guest::{Initramfs, Plan};
@@ -191,9 +191,25 @@ impl Output {
         }
     }
 
-    /// The results of a program that prints TAP. What its plan promised and did not come is a failure.
-    pub(crate) fn tests(&self, suite: &str, program: &str, expected: Option<usize>) -> Vec<Test> {
+    /// The results of a program that prints TAP, as far as `filter` takes them. What its plan promised and did not come is a
+    /// failure, whatever the filter.
+    pub(crate) fn tests(
+        &self,
+        suite: &str,
+        program: &str,
+        expected: Option<usize>,
+        filter: &Filter,
+    ) -> Vec<Test> {
         let document = ktap::parse(self.lines.iter().map(|line| line.text.as_str()));
+        let mut tests = self.cases(suite, program, &document);
+        let trouble = self.troubles(suite, program, expected, &document, &tests);
+        tests.retain(|test| filter.takes(&test.name));
+        tests.extend(trouble);
+        tests
+    }
+
+    /// What the program reported.
+    fn cases(&self, suite: &str, program: &str, document: &ktap::Document) -> Vec<Test> {
         let mut before = self.lines.first().map_or(0.0, |line| line.at);
         let mut tests: Vec<Test> = Vec::new();
         for case in &document.cases {
@@ -217,6 +233,18 @@ impl Output {
             });
             before = at;
         }
+        tests
+    }
+
+    /// What is wrong with the program itself, which has reported `tests`.
+    fn troubles(
+        &self,
+        suite: &str,
+        program: &str,
+        expected: Option<usize>,
+        document: &ktap::Document,
+        tests: &[Test],
+    ) -> Vec<Test> {
         let after = tests.last().map_or_else(
             || "before any test".to_owned(),
             |test| format!("after {}", test.name),
@@ -225,28 +253,25 @@ impl Output {
         let promised = expected.or(document.plan);
         let missing = promised.map_or(0, |plan| plan.saturating_sub(document.top_level));
         if missing > 0 {
-            let why = trouble
-                .clone()
-                .unwrap_or_else(|| "the program ended early".to_owned());
-            for number in 1..=missing {
-                let name = format!("{program}: missing result {number} of {missing}");
-                let reason = format!("did not report: {why} {after}");
-                tests.push(Test::new(suite, &name, Err(reason), 0.0));
-            }
+            let why = trouble.as_deref().unwrap_or("the program ended early");
+            return (1..=missing)
+                .map(|number| {
+                    let name = format!("{program}: missing result {number} of {missing}");
+                    let reason = format!("did not report: {why} {after}");
+                    Test::new(suite, &name, Err(reason), 0.0)
+                })
+                .collect();
         }
         let failed = tests.iter().any(|test| test.status == Status::Fail);
-        let verdict = match (&trouble, self.status) {
-            (Some(trouble), _) if missing == 0 => Err(format!("{trouble} {after}")),
+        let why = match (trouble, self.status) {
+            (Some(trouble), _) => format!("{trouble} {after}"),
             (None, Some(1)) if !failed => {
-                Err("the program ended with status 1, though no test failed".to_owned())
+                "the program ended with status 1, though no test failed".to_owned()
             }
-            _ if tests.is_empty() => Err("the program ran no test".to_owned()),
-            _ => Ok(()),
+            (None, _) if tests.is_empty() => "the program ran no test".to_owned(),
+            (None, _) => return Vec::new(),
         };
-        if verdict.is_err() {
-            tests.push(Test::new(suite, program, verdict, 0.0));
-        }
-        tests
+        vec![Test::new(suite, program, Err(why), 0.0)]
     }
 
     /// What a test said before the line in which it failed.
@@ -281,10 +306,16 @@ impl Booted {
             .map(|(_, output)| output)
     }
 
-    /// The results of a program that prints TAP; a failure if it never began.
-    pub(crate) fn tests(&self, suite: &str, program: &str, expected: Option<usize>) -> Vec<Test> {
+    /// The results of a program that prints TAP, as far as `filter` takes them; a failure if it never began.
+    pub(crate) fn tests(
+        &self,
+        suite: &str,
+        program: &str,
+        expected: Option<usize>,
+        filter: &Filter,
+    ) -> Vec<Test> {
         match self.program(program) {
-            Some(output) => output.tests(suite, program, expected),
+            Some(output) => output.tests(suite, program, expected, filter),
             None => vec![Test::new(
                 suite,
                 program,
@@ -340,6 +371,14 @@ impl Booted {
                 Test::new(suite, program, Err(format!("{trouble}\n{said}")), seconds)
             }
         }
+    }
+
+    /// Whether all modules were loaded that were to be.
+    pub(crate) fn loaded(&self) -> bool {
+        let notes = self.outcome.results.iter();
+        notes
+            .filter_map(|line| Note::parse(&line.text))
+            .all(|note| !matches!(note, Note::Load(_, status) if status != 0))
     }
 
     /// What every boot has: how modules came and went, what the console said, how the machine ended; and the reports on the
@@ -436,14 +475,21 @@ mod tests {
         Output { lines, status }
     }
 
+    fn chosen(output: &Output, expected: Option<usize>, filter: Option<&str>) -> Vec<Test> {
+        output.tests("s", "p", expected, &Filter::new(filter).unwrap())
+    }
+
     fn statuses(tests: &[Test]) -> Vec<Status> {
         tests.iter().map(|test| test.status).collect()
     }
 
     #[test]
     fn a_killed_program_fails_for_what_it_did_not_report() {
-        let tests =
-            output("TAP version 13\n1..3\nok 1 a\n#  RUN  b ...", Some(137)).tests("s", "p", None);
+        let tests = chosen(
+            &output("TAP version 13\n1..3\nok 1 a\n#  RUN  b ...", Some(137)),
+            None,
+            None,
+        );
         assert_eq!(statuses(&tests), [Status::Pass, Status::Fail, Status::Fail]);
         assert_eq!(
             tests[1].reason.as_deref(),
@@ -452,17 +498,32 @@ mod tests {
     }
 
     #[test]
+    fn a_filter_hides_no_trouble() {
+        let text = "TAP version 13\n1..3\nok 1 a\nok 2 b";
+        let killed = chosen(&output(text, Some(139)), None, Some("c"));
+        assert_eq!(statuses(&killed), [Status::Fail]);
+        let killed = chosen(&output(text, Some(139)), None, Some("b"));
+        assert_eq!(statuses(&killed), [Status::Pass, Status::Fail]);
+        let text = "1..2\nok 1 a\nok 2 b";
+        assert!(chosen(&output(text, Some(0)), None, Some("c")).is_empty());
+    }
+
+    #[test]
     fn nothing_is_not_a_pass() {
         assert_eq!(
-            statuses(&output("", Some(0)).tests("s", "p", None)),
+            statuses(&chosen(&output("", Some(0)), None, None)),
             [Status::Fail]
         );
         assert_eq!(
-            statuses(&output("TAP version 13\n1..0", Some(0)).tests("s", "p", None)),
+            statuses(&chosen(
+                &output("TAP version 13\n1..0", Some(0)),
+                None,
+                None
+            )),
             [Status::Fail]
         );
         assert_eq!(
-            statuses(&output("ok 1 a", Some(0)).tests("s", "p", Some(2))),
+            statuses(&chosen(&output("ok 1 a", Some(0)), Some(2), None)),
             [Status::Pass, Status::Fail]
         );
     }
@@ -470,7 +531,7 @@ mod tests {
     #[test]
     fn a_bad_status_is_a_failure_even_if_all_lines_are_good() {
         for status in [Some(1), Some(139), Some(3), None] {
-            let tests = output("1..1\nok 1 a", status).tests("s", "p", None);
+            let tests = chosen(&output("1..1\nok 1 a", status), None, None);
             assert_eq!(statuses(&tests), [Status::Pass, Status::Fail], "{status:?}");
         }
     }
@@ -478,7 +539,7 @@ mod tests {
     #[test]
     fn a_failure_comes_with_what_was_said() {
         let text = "1..1\n#  RUN  a ...\n# x.c:12:a:Expected 1 == 2\n# a: Test terminated by assertion\nnot ok 1 a";
-        let tests = output(text, Some(1)).tests("s", "p", None);
+        let tests = chosen(&output(text, Some(1)), None, None);
         assert_eq!(
             tests[0].reason.as_deref(),
             Some("x.c:12:a:Expected 1 == 2\na: Test terminated by assertion")

@@ -6,7 +6,8 @@
 
 use std::fs;
 
-use anyhow::{bail, Context as _, Result};
+use anyhow::{bail, ensure, Context as _, Result};
+use regex::Regex;
 use serde::Deserialize;
 
 use super::{alone, driver, Context};
@@ -34,6 +35,8 @@ struct Bug {
     name: String,
     /// What goes wrong, for people.
     what: String,
+    /// What is found in the words of the program or of the kernel where it does.
+    sign: String,
     /// The only profile that shows it, if it takes one.
     profile: Option<String>,
     /// The only architecture that has it, if it is not all.
@@ -59,11 +62,10 @@ pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
     let list: List =
         toml::from_str(&text).with_context(|| format!("{LIST} is not as it should be"))?;
     let suite = context.suite("bugs");
-    for bug in list
-        .bug
-        .iter()
-        .filter(|bug| context.filter.takes(&bug.name))
-    {
+    let mut bugs = list.bug;
+    bugs.retain(|bug| context.filter.takes(&bug.name));
+    ensure!(!bugs.is_empty(), "no bug of {LIST} matches the filter");
+    for bug in &bugs {
         let test = one(context, &suite, bug, report)?;
         report.add(test)?;
     }
@@ -108,7 +110,14 @@ fn one(context: &Context<'_>, suite: &str, bug: &Bug, report: &mut Report) -> Re
             driver::unload(plan, context.driver);
         }
     })?;
+    let sign = Regex::new(&bug.sign)
+        .with_context(|| format!("{LIST}: the sign of {} is no pattern", bug.name))?;
     let verdict = match (shows, outcome.trouble) {
+        (_, Some(trouble)) if !outcome.began => Err(trouble),
+        (true, Some(trouble)) if !sign.is_match(&trouble) => Err(format!(
+            "something else went wrong than {}:\n{trouble}",
+            bug.what
+        )),
         (true, Some(trouble)) => {
             report.comment(&format!("{}: {trouble}", bug.name))?;
             Ok(())

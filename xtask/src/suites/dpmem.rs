@@ -108,12 +108,11 @@ pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
         runs.retain(|run| run.name.contains(WALK));
     }
     let booted = demo::boot(context, &suite, &runs, report)?;
+    let mut tests = Vec::new();
     for run in &runs {
         if run.name.contains(WALK) {
             let peers = run.name == WALK_PEERS;
-            for test in walk::tests(context, &suite, &booted, run.name, peers)? {
-                report.add(test)?;
-            }
+            tests.extend(walk::tests(context, &suite, &booted, run.name, peers)?);
             continue;
         }
         // The same tests as in the first run.
@@ -121,11 +120,8 @@ pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
             BUDDY => format!("{suite}/{BUDDY}"),
             _ => suite.clone(),
         };
-        for test in booted.tests(&suite, run.name, None) {
-            if context.filter.takes(&test.name) {
-                report.add(test)?;
-            }
-        }
+        tests.extend(booted.tests(&suite, run.name, None, context.filter));
     }
+    context.add(tests, &suite, report)?;
     booted.finish(context, &suite, report)
 }

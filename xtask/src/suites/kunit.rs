@@ -37,10 +37,7 @@ pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
         modules.iter().rev().for_each(|name| plan.unload(name));
         plan
     })?;
-    for test in booted.tests(&suite, "kunit", None) {
-        if context.filter.takes(&test.name) {
-            report.add(test)?;
-        }
-    }
+    let tests = booted.tests(&suite, "kunit", None, context.filter);
+    context.add(tests, &suite, report)?;
     booted.finish(context, &suite, report)
 }

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::boot::{Boot, Booted};
-use super::Context;
+use super::{Context, Filter};
 use crate::arch::Arch;
 use crate::cache;
 use crate::cli::{Driver, KernelChoice, KernelOptions, MachineOptions, Profile, Purpose};
@@ -26,6 +26,7 @@ use crate::repo;
 use crate::report::{Report, Test};
 use crate::root::short;
 use crate::version::Series;
+use crate::vm::Ending;
 
 /// The list.
 const LIST: &str = "xtask/suites/mm.toml";
@@ -271,8 +272,8 @@ fn run_on(context: &Context<'_>, report: &mut Report) -> Result<()> {
     let stock = context.options.kernel == KernelChoice::Stock;
     let (booted, results) = boot(context, &suite, &list, &entries, context.kernel, report)?;
     let baseline = if stock {
-        if context.filter.is_all() && context.machine_is_usual() {
-            save(context.kernel, &text, &results)?;
+        if context.filter.is_all() {
+            save(context, &text, &booted, &results)?;
         }
         None
     } else {
@@ -367,7 +368,7 @@ fn boot(
         .iter()
         .map(|entry| {
             let tests = match entry.output {
-                Format::Tap => booted.tests(suite, &entry.name, None),
+                Format::Tap => booted.tests(suite, &entry.name, None, &Filter::All),
                 Format::Exit => vec![booted.verdict(suite, &entry.name)],
             };
             let prefix = |test: Test| match test.name == entry.name {
@@ -389,7 +390,17 @@ fn key(kernel: &Kernel, text: &str) -> String {
     short(hash)
 }
 
-fn save(kernel: &Kernel, text: &str, results: &BTreeMap<String, Vec<Test>>) -> Result<()> {
+/// Keeps the results of a stock kernel, if they are those of a usual machine that has run all of the programs.
+fn save(
+    context: &Context<'_>,
+    text: &str,
+    booted: &Booted,
+    results: &BTreeMap<String, Vec<Test>>,
+) -> Result<()> {
+    if !context.machine_is_usual() || booted.outcome.ending != Ending::Finished {
+        return Ok(());
+    }
+    let kernel = context.kernel;
     let baseline = Baseline {
         key: key(kernel, text),
         programs: results.clone(),
@@ -421,17 +432,22 @@ fn baseline(
         return Ok(known.programs);
     }
     report.comment("the stock kernel's results are needed first")?;
-    let (_, results) = boot(
-        context,
-        &format!("{suite}-stock"),
-        list,
-        &list.of(series),
-        &stock,
-        report,
-    )?;
-    if context.machine_is_usual() {
-        save(&stock, text, &results)?;
+    let context = Context {
+        options: &options,
+        kernel: &stock,
+        ..*context
+    };
+    let suite = format!("{suite}-stock");
+    let entries = list.of(series);
+    let (booted, results) = boot(&context, &suite, list, &entries, &stock, report)?;
+    // What is wrong on that kernel is to be known as well, and not only what is different on the other.
+    for entry in entries {
+        for test in results.get(&entry.name).into_iter().flatten() {
+            report.add(on_stock(list, entry, test))?;
+        }
     }
+    booted.finish(&context, &suite, report)?;
+    save(&context, text, &booted, &results)?;
     Ok(results)
 }
 

@@ -17,11 +17,11 @@ mod nouveau;
 mod walk;
 mod xe;
 
-use anyhow::Result;
+use anyhow::{ensure, Result};
 
 use crate::cli::{Driver, KernelOptions, MachineOptions, SuiteChoice};
 use crate::kernel::{Builder, Kernel};
-use crate::report::Report;
+use crate::report::{Report, Test};
 
 pub(crate) use boot::Boot;
 pub(crate) use filter::Filter;
@@ -57,6 +57,15 @@ impl Context<'_> {
             cpus: _,
         } = self.machine;
         cpu.is_none() && append.is_none() && mem.is_none() && device.is_empty()
+    }
+
+    /// Adds the tests of a suite that the filter takes; none is an error, and not a run in which all was well.
+    fn add(&self, tests: Vec<Test>, suite: &str, report: &mut Report) -> Result<()> {
+        ensure!(
+            !tests.is_empty(),
+            "no test of {suite} matches the filter, or none ran"
+        );
+        tests.into_iter().try_for_each(|test| report.add(test))
     }
 
     /// A suite's name in the report.

@@ -8,7 +8,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result};
+use anyhow::{ensure, Context as _, Result};
 use serde::Deserialize;
 
 use super::{alone, driver, Context};
@@ -92,6 +92,10 @@ pub(super) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
     let suite = context.suite("nouveau");
     let mut scenarios = List::load()?.scenario;
     scenarios.retain(|scenario| context.filter.takes(&scenario.name));
+    ensure!(
+        !scenarios.is_empty(),
+        "no scenario of {LIST} matches the filter"
+    );
     match context.driver {
         Driver::Rust => together(context, &suite, &scenarios, report),
         Driver::C => {
@@ -125,7 +129,7 @@ fn together(
         unload(&mut plan, context.driver);
         plan
     })?;
-    let tests = booted.tests(suite, programs::DEMO, None);
+    let tests = booted.tests(suite, programs::DEMO, None, context.filter);
     for scenario in scenarios {
         // One that the program does not know has not passed.
         if tests.iter().all(|test| test.name != scenario.name) {
@@ -134,9 +138,6 @@ fn together(
         }
     }
     for mut test in tests {
-        if !context.filter.takes(&test.name) {
-            continue;
-        }
         let known = scenarios.iter().find(|known| known.name == test.name);
         let why = known.and_then(|known| known.stock.clone());
         let stock = context.options.kernel == KernelChoice::Stock;
@@ -173,6 +174,7 @@ fn one(
         }
     })?;
     let verdict = match (wrong, outcome.trouble) {
+        (_, Some(trouble)) if !outcome.began => Err(trouble),
         (Some(_), Some(trouble)) => {
             report.comment(&format!("{name}: {trouble}"))?;
             Ok(())

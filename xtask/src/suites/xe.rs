@@ -36,10 +36,7 @@ pub(super) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
         modules.iter().rev().for_each(|name| plan.unload(name));
         plan
     })?;
-    for test in booted.tests(&suite, programs::DEMO, None) {
-        if context.filter.takes(&test.name) {
-            report.add(test)?;
-        }
-    }
+    let tests = booted.tests(&suite, programs::DEMO, None, context.filter);
+    context.add(tests, &suite, report)?;
     booted.finish(context, &suite, report)
 }
