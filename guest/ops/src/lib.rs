@@ -38,7 +38,7 @@ pub const HUGE: usize = 512;
 pub const NR: usize = 2 * HUGE + 16;
 
 /// The numbers that walks are made from in the tests.
-pub const SEEDS: std::ops::Range<u64> = 1..33;
+pub const SEEDS: std::ops::Range<u64> = 1..17;
 
 /// How many steps each of them has.
 pub const STEPS: usize = 50;

@@ -48,7 +48,7 @@ impl Pages {
         self.first + self.nr
     }
 
-    /// `nr` of them, from the one on that is called `first` here.
+    /// `nr` of them, from the one on that is called `first` here; fewer, if they end before.
     #[must_use]
     pub fn part(self, first: usize, nr: usize) -> Self {
         let first = self.first + first;

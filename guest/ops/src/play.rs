@@ -75,7 +75,7 @@ impl Line {
         self
     }
 
-    /// It must fail, and nothing be done.
+    /// It must fail with `errno`, and before anything was done.
     pub fn fails(&mut self, errno: i32) -> &mut Self {
         self.says(format!("error {errno} after 0, 0"))
     }
