@@ -408,6 +408,27 @@ impl<'a, E: CopyEngine> Batch<'a, E> {
         self.device
     }
 
+    /// Brings zeroes home instead of what is on a device that is gone, for an engine whose driver has given that up. The kernel
+    /// cannot take a page away from a process without giving it another, so that this is what lets the pages, and the pagemap,
+    /// come to an end.
+    ///
+    /// # Context
+    ///
+    /// Does not sleep.
+    ///
+    /// # Errors
+    ///
+    /// [`ENODEV`] if there is a transfer that is not on its way to system memory.
+    pub fn bring_zeroes(&mut self) -> Result {
+        for transfer in self {
+            match transfer {
+                Transfer::ToRam { dst, .. } => dst.pages().for_each(|page| page.clear()),
+                _ => return Err(ENODEV),
+            }
+        }
+        Ok(())
+    }
+
     /// How many pages the transfers that are left have.
     pub fn nr_pages(&self) -> NrPages {
         self.flight.nr_filled_from(self.next)
@@ -550,6 +571,13 @@ pub trait Fence {
     /// An error says that the copies are not to be used, and that nothing is going on any more. They are those of
     /// [`CopyEngine::submit`].
     fn wait(self) -> Result;
+}
+
+/// The fence of an engine that has, or has not, anything going on when [`CopyEngine::submit`] returns.
+impl<F: Fence> Fence for Option<F> {
+    fn wait(self) -> Result {
+        self.map_or(Ok(()), F::wait)
+    }
 }
 
 /// The fence of an engine that has copied everything when [`CopyEngine::submit`] returns.

@@ -110,17 +110,6 @@ impl Vram {
         self.lost.store(true, Release);
     }
 
-    /// Brings home pages of a card that was given up.
-    fn bring_zeroes(batch: &mut Batch<'_, Self>) -> Result {
-        for transfer in batch {
-            match transfer {
-                Transfer::ToRam { dst, .. } => dst.pages().for_each(|page| page.clear()),
-                _ => return Err(ENODEV),
-            }
-        }
-        Ok(())
-    }
-
     fn power(&self) -> &Power {
         &self.offsets.source().power
     }
@@ -201,7 +190,7 @@ impl CopyEngine for Vram {
 
     fn submit<'a>(&'a self, batch: &mut Batch<'a, Self>) -> Result<Copying<'a>> {
         if self.lost.load(Acquire) {
-            Self::bring_zeroes(batch)?;
+            batch.bring_zeroes()?;
             return Ok(Copying(None));
         }
         let awake = self.offsets.source().awake()?;

@@ -374,9 +374,12 @@ fn pulled_out_with_memory_there() {
         let device = Device::open(&process).unwrap();
         assert_eq!(device.to_ram(memory, 1), Err(Errno(ENODEV)));
         assert!(is_there(&process, memory));
-        // It cannot come home, and so unbinding would wait for it.
-        process.munmap(memory, PAGE_SIZE);
         edu.unbind().unwrap();
+        assert!(has_printed("pulled out: 1 pages of processes are lost"));
+        assert_eq!(process.mapped(memory), Mapped::Ram(true));
+        let mut page = [1; PAGE_SIZE];
+        process.read(memory, &mut page).unwrap();
+        assert_eq!(page, [0; PAGE_SIZE]);
     });
 }
 

@@ -146,8 +146,20 @@ impl pci::Driver for EduDriver {
         })
     }
 
-    fn unbind<'bound>(_pdev: &'bound pci::Device<Core<'_>>, this: Pin<&Self::Data<'bound>>) {
-        // The device can still copy.
-        this.edu.memory().close();
+    fn unbind<'bound>(pdev: &'bound pci::Device<Core<'_>>, this: Pin<&Self::Data<'bound>>) {
+        let memory = this.edu.memory();
+        if let Some(pagemap) = memory.access() {
+            // Nobody can copy what was on it any more, and unbinding would wait for that.
+            if pagemap.ops().engine.give_up_if_gone(pdev.as_ref()) == Ok(true) {
+                let lost = pagemap.nr_out().get();
+                dev_warn!(
+                    pdev,
+                    "it was pulled out: {} pages of processes are lost\n",
+                    lost
+                );
+            }
+        }
+        // Otherwise the device can still copy.
+        memory.close();
     }
 }

@@ -23,6 +23,11 @@ use kernel::{
     pci,
     prelude::*,
     sync::{
+        atomic::{
+            Acquire,
+            Atomic,
+            Release, //
+        },
         Mutex,
         MutexGuard, //
     },
@@ -86,6 +91,8 @@ pub(crate) struct Engine {
     // Who has it, may start a copy, and waits for its end.
     #[pin]
     idle: Mutex<()>,
+    // The device was pulled out, and what was on it is given up.
+    lost: Atomic<bool>,
 }
 
 impl Engine {
@@ -97,7 +104,18 @@ impl Engine {
             bar,
             zeroes,
             idle <- new_mutex!((), "edu::idle"),
+            lost: Atomic::new(false),
         }))
+    }
+
+    /// If the device was pulled out, gives up what is on it: zeroes come home from now on. Returns whether it was. Does not
+    /// sleep.
+    pub(crate) fn give_up_if_gone(&self, device: &kernel::device::Device<Bound>) -> Result<bool> {
+        let gone = self.bar.access(device)?.read32(COMMAND) == GONE;
+        if gone {
+            self.lost.store(true, Release);
+        }
+        Ok(gone)
     }
 }
 
@@ -168,10 +186,14 @@ impl Fence for Copying<'_> {
 }
 
 impl CopyEngine for Engine {
-    type Fence<'a> = Copying<'a>;
+    type Fence<'a> = Option<Copying<'a>>;
     type Data = ();
 
-    fn submit<'a>(&'a self, batch: &mut Batch<'a, Self>) -> Result<Copying<'a>> {
+    fn submit<'a>(&'a self, batch: &mut Batch<'a, Self>) -> Result<Option<Copying<'a>>> {
+        if self.lost.load(Acquire) {
+            batch.bring_zeroes()?;
+            return Ok(None);
+        }
         let device = batch.device().ok_or(ENODEV)?;
         let bar = self.bar.access(device)?;
         let nr = batch.nr_pages();
@@ -221,12 +243,12 @@ impl CopyEngine for Engine {
             wait_until_idle(bar, device)?;
             descriptor.start(bar);
         }
-        Ok(Copying {
+        Ok(Some(Copying {
             bar,
             device,
             _to_device: to_device,
             _to_ram: to_ram,
             _idle: idle,
-        })
+        }))
     }
 }
