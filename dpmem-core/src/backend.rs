@@ -9,6 +9,7 @@
 //! Coherent memory lies in physical address space. Private memory needs none where the kernel has an
 //! index space for it, for which `Kbuild.rust` sets `dpmem_offset`; elsewhere it must take some.
 
+mod claims;
 #[cfg(dpmem_offset)]
 mod offset;
 mod region;
