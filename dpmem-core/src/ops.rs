@@ -126,7 +126,7 @@ impl<T: DevPagemapOps> PagemapVTable<T> {
         let data = NonNull::new(page).and_then(|page| unsafe { data::take::<T::Data>(page) });
         if let Some(offset) = offset {
             // SAFETY: Every folio of the pagemap comes from its backend, and the caller promises that
-            // the last reference is gone.
+            // the last reference is gone. All that is to be known of it was asked above.
             unsafe { pagemap.backend().release(offset, order) };
             pagemap.ops().offsets().free(offset, order);
             pagemap.counters().freed(offset, order);

@@ -466,8 +466,7 @@ impl<T: DevPagemapOps> DevPagemap<T> {
     /// The first page at `from` or above that is out.
     #[inline]
     pub(crate) fn next_out(&self, from: PageOffset) -> Option<PageOffset> {
-        // SAFETY: The pagemap is registered, by the type invariants.
-        unsafe { self.backend.next_out(from) }
+        self.backend.next_out(from)
     }
 }
 

@@ -312,7 +312,7 @@ impl Backend {
     /// # Safety
     ///
     /// The folio must have come from [`Backend::request_folio`], or be a part of one that was split,
-    /// and the last reference to it must be gone.
+    /// the last reference to it must be gone, and nobody may look at it any more.
     pub(crate) unsafe fn release(&self, offset: PageOffset, order: Order) {
         // OVERFLOW: The folio lies in the pagemap.
         let end = offset.get() + order.nr_pages().get();
@@ -325,11 +325,7 @@ impl Backend {
     }
 
     /// The first page at `from` or above that is out.
-    ///
-    /// # Safety
-    ///
-    /// The pagemap must be registered.
-    pub(crate) unsafe fn next_out(&self, from: PageOffset) -> Option<PageOffset> {
+    pub(crate) fn next_out(&self, from: PageOffset) -> Option<PageOffset> {
         self.claims.next_out(from.get()).map(PageOffset::new)
     }
 
