@@ -217,12 +217,19 @@ impl<'q> Question<'q> {
     }
 }
 
+/// What the lock of a mirror protects.
+struct Locked {
+    table: Table,
+    /// How often the notifier was called, but for a page that the mirror itself takes from all CPUs.
+    changes: usize,
+}
+
 /// The address space of a process as a device sees it: a page table, kept in software.
 ///
 /// # Invariants
 ///
 /// - `notifier` is registered for all of `mm`.
-/// - Each translation in `table` was made from what the kernel said of a page while nothing had
+/// - Each translation in the table was made from what the kernel said of a page while nothing had
 ///   been invalidated since, and is removed by the notifier. Hence the page it leads to is not
 ///   freed while the table is locked.
 #[pin_data(PinnedDrop)]
@@ -230,7 +237,7 @@ pub struct Mirror {
     #[pin]
     notifier: Opaque<bindings::mmu_interval_notifier>,
     #[pin]
-    table: Mutex<Table>,
+    locked: Mutex<Locked>,
     mm: ARef<Mm>,
     // The driver's module may have no other reference while its file is open: see `ModuleRef`.
     _module: ModuleRef,
@@ -258,7 +265,14 @@ impl Mirror {
         try_pin_init!(Self {
             _module: ModuleRef::new(module)?,
             mm: ARef::from(&**mm),
-            table <- Mutex::new(Table::new(), LOCK_NAME, static_lock_class!()),
+            locked <- Mutex::new(
+                Locked {
+                    table: Table::new(),
+                    changes: 0,
+                },
+                LOCK_NAME,
+                static_lock_class!()
+            ),
             // INVARIANT: The notifier is inserted when everything that it uses is initialised.
             notifier <- Opaque::try_ffi_init(|slot| {
                 let all = c_ulong::MAX & !(kernel::page::PAGE_SIZE - 1);
@@ -387,8 +401,12 @@ impl Mirror {
             if current!().signal_pending() {
                 return Err(EINTR);
             }
+            let changes = self.locked.lock().changes;
+            // The number says nothing here, because taking the page changes it. But a change that is counted and
+            // not over is waited for.
+            //
             // SAFETY: The notifier is registered, by the type invariants.
-            let seq = unsafe { bindings::mmu_interval_read_begin(self.notifier.get()) };
+            unsafe { bindings::mmu_interval_read_begin(self.notifier.get()) };
             let mmap = mm.mmap_read_lock();
             let mut folio = null_mut();
             // SAFETY: The mmap lock is held, and the address is that of a page. The owner is only
@@ -400,12 +418,10 @@ impl Mirror {
             // SAFETY: The function gives a locked folio with a reference, which are ours.
             let folio = unsafe { LockedFolio::from_raw(NonNull::new(folio).ok_or(EFAULT)?) };
 
-            let mut table = self.table.lock();
-            // SAFETY: The notifier is registered, and this is its sequence number. The lock is the
-            // one under which the notifier sets a new one.
-            let stale = unsafe { bindings::mmu_interval_read_retry(self.notifier.get(), seq) };
-            if !stale {
-                // INVARIANT: Nothing but our own call has invalidated the page since, and whoever does
+            let mut locked = self.locked.lock();
+            if locked.changes == changes {
+                let table = &mut locked.table;
+                // INVARIANT: Nothing but the mirror itself has invalidated the page since, and whoever does
                 // so from now on waits for the lock of the table. Not for that of the folio: an
                 // exclusive entry is zapped without it.
                 table.forget(addr.get(), addr.get().saturating_add(PAGE_SIZE));
@@ -417,7 +433,7 @@ impl Mirror {
                 table.insert(room, addr, NrPages::new(1), translation);
                 return Ok(());
             }
-            drop(table);
+            drop(locked);
             drop(folio);
             drop(mmap);
             if started.elapsed() > FAULT_BUDGET {
@@ -446,7 +462,7 @@ impl Mirror {
 
     /// Whether no page of `range` is the device's alone.
     pub fn is_shared(&self, range: UserRange) -> bool {
-        !self.table.lock().any_exclusive(range)
+        !self.locked.lock().table.any_exclusive(range)
     }
 
     /// The device reads: calls `visit` for the pages of `range`, in order, up to one that has no
@@ -540,9 +556,10 @@ impl Mirror {
         device: Option<&DevPagemap<T>>,
         mut visit: impl FnMut(UserAddr, Target) -> Result,
     ) -> Result<Visited> {
-        let table = self.table.lock();
+        let locked = self.locked.lock();
         for addr in (0..range.nr_pages().get()).filter_map(|i| range.page(i)) {
-            let found = table
+            let found = locked
+                .table
                 .get(addr)
                 .filter(|t| t.writable || access == Access::Read)
                 .filter(|t| match t.target {
@@ -640,14 +657,14 @@ impl Mirror {
                         // The lock of the table is one that is taken while memory is reclaimed.
                         buffer.reserve()?;
                     }
-                    let mut table = self.table.lock();
+                    let mut locked = self.locked.lock();
                     // SAFETY: The notifier is registered, and this is its sequence number. The
                     // lock is the one under which the notifier sets a new one.
                     let stale = unsafe {
                         bindings::mmu_interval_read_retry(self.notifier.get(), hmm.notifier_seq)
                     };
                     if !stale {
-                        return then(&mut table, buffer);
+                        return then(&mut locked.table, buffer);
                     }
                 }
                 Err(EBUSY) => {}
@@ -672,26 +689,27 @@ impl Mirror {
         let this = unsafe { &*notifier.byte_sub(offset_of!(Self, notifier)).cast::<Self>() };
         // SAFETY: The caller promises a valid range.
         let blockable = unsafe { bindings::mmu_notifier_range_blockable(range) };
-        let mut table = if blockable {
-            this.table.lock()
-        } else if let Some(table) = this.table.try_lock() {
-            table
+        let mut locked = if blockable {
+            this.locked.lock()
+        } else if let Some(locked) = this.locked.try_lock() {
+            locked
         } else {
             return false;
         };
+        // SAFETY: We are in the callback of this notifier, and hold the lock under which
+        // `mmu_interval_read_retry()` is called.
+        unsafe { bindings::mmu_interval_set_seq(notifier, cur_seq) };
         // SAFETY: The caller promises a valid range.
         let (event, owner) = unsafe { ((*range).event, (*range).owner) };
-        // Our own taking of a page: it is not in the table, and about to be put there.
+        // Our own taking of a page: it is about to be put into the table.
         let ours =
             event == bindings::mmu_notifier_event_MMU_NOTIFY_EXCLUSIVE && owner == this.owner();
         if !ours {
-            // SAFETY: We are in the callback of this notifier, and hold the lock under which
-            // `mmu_interval_read_retry()` is called.
-            unsafe { bindings::mmu_interval_set_seq(notifier, cur_seq) };
+            locked.changes = locked.changes.wrapping_add(1);
         }
         // SAFETY: The caller promises a valid range.
         let (start, end) = unsafe { ((*range).start, (*range).end) };
-        table.forget(start, end);
+        locked.table.forget(start, end);
         true
     }
 }

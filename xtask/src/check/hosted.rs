@@ -56,7 +56,7 @@ pub(super) fn run(series: Series, kernel: KernelChoice, report: &mut Report) -> 
         command.arg(report.folder().join("timeline.svg"));
         cargo::step(&name("demo"), None, &mut command, report, |_| {})?;
 
-        for package in ["bindings", "dmirror", "edu", "nouveau", "xe"] {
+        for package in ["bindings", "dmirror", "dpmem", "edu", "nouveau", "xe"] {
             let mut command = hosted::cargo(&linux, kernel)?;
             command.args(["test", "--locked", "--package", package]);
             command.args(["--features", "shuttle", "--test", "interleavings"]);
