@@ -61,6 +61,10 @@ use crate::{
         nth_page,
         LockedFolio, //
     },
+    hmm_pfn::{
+        HmmPfn,
+        HmmRequest, //
+    },
     module::ModuleRef,
     number::{
         NrPages,
@@ -152,7 +156,7 @@ static LOCK_NAME: &CStr = c"dpmem::Mirror";
 /// Room for what the kernel says of a range, and for the translations that are made of it, to be
 /// used again and again.
 pub struct HmmBuffer {
-    pfns: KVVec<c_ulong>,
+    pfns: KVVec<HmmPfn>,
     rooms: KVVec<Room>,
 }
 
@@ -167,7 +171,7 @@ impl HmmBuffer {
             return Err(EINVAL);
         }
         Ok(Self {
-            pfns: KVVec::from_elem(0, nr.get(), GFP_KERNEL)?,
+            pfns: KVVec::from_elem(HmmPfn::NONE, nr.get(), GFP_KERNEL)?,
             rooms: KVVec::new(),
         })
     }
@@ -192,7 +196,7 @@ impl HmmBuffer {
 struct Question<'q> {
     mm: &'q MmWithUser,
     /// What is to be done for each page.
-    flags: c_ulong,
+    request: HmmRequest,
     /// Whose pages stay where they are.
     owner: *mut c_void,
     /// Whether translations will be made of the answer.
@@ -204,12 +208,12 @@ struct Question<'q> {
 impl<'q> Question<'q> {
     fn new<T: DevPagemapOps>(
         mm: &'q MmWithUser,
-        flags: c_ulong,
+        request: HmmRequest,
         device: Option<&DevPagemap<T>>,
     ) -> Self {
         Self {
             mm,
-            flags,
+            request,
             owner: device.map_or(null_mut(), |device| device.owner()),
             translate: true,
             started: Instant::now(),
@@ -311,14 +315,11 @@ impl Mirror {
         device: Option<&DevPagemap<T>>,
         buffer: &mut HmmBuffer,
     ) -> Result {
-        let flags = match access {
-            Access::Read => bindings::hmm_pfn_flags_HMM_PFN_REQ_FAULT,
-            Access::Write => {
-                bindings::hmm_pfn_flags_HMM_PFN_REQ_FAULT
-                    | bindings::hmm_pfn_flags_HMM_PFN_REQ_WRITE
-            }
+        let request = match access {
+            Access::Read => HmmRequest::Fault,
+            Access::Write => HmmRequest::FaultWrite,
         };
-        self.populate(range, flags, device, buffer)
+        self.populate(range, request, device, buffer)
     }
 
     /// Brings into the mirror what of `range` is there already, without faulting anything in.
@@ -331,7 +332,7 @@ impl Mirror {
         device: Option<&DevPagemap<T>>,
         buffer: &mut HmmBuffer,
     ) -> Result {
-        self.populate(range, 0, device, buffer)
+        self.populate(range, HmmRequest::Snapshot, device, buffer)
     }
 
     /// Tells what the kernel knows of each page of `range`, without faulting anything in, nor changing
@@ -357,7 +358,7 @@ impl Mirror {
         for window in range.windows(buffer.capacity()) {
             let question = Question {
                 translate: false,
-                ..Question::new(&mm, 0, device)
+                ..Question::new(&mm, HmmRequest::Snapshot, device)
             };
             self.ask(&question, window, buffer, |_, buffer| {
                 for (i, pfn) in buffer.pfns.iter().copied().enumerate() {
@@ -443,8 +444,7 @@ impl Mirror {
             // home. So it is made a page that the process can write to, which the next attempt finds unchanged.
             let question = Question {
                 mm,
-                flags: bindings::hmm_pfn_flags_HMM_PFN_REQ_FAULT
-                    | bindings::hmm_pfn_flags_HMM_PFN_REQ_WRITE,
+                request: HmmRequest::FaultWrite,
                 owner: null_mut(),
                 translate: false,
                 started,
@@ -581,20 +581,21 @@ impl Mirror {
     fn populate<T: DevPagemapOps>(
         &self,
         range: UserRange,
-        flags: c_ulong,
+        request: HmmRequest,
         device: Option<&DevPagemap<T>>,
         buffer: &mut HmmBuffer,
     ) -> Result {
         let mm = self.mm.mmget_not_zero().ok_or(EFAULT)?;
         for window in range.windows(buffer.capacity()) {
-            let question = Question::new(&mm, flags, device);
+            let question = Question::new(&mm, request, device);
             self.populate_window(&question, window, device, buffer)?;
             // The kernel leaves pages of the owner as they are, even read-only ones that are to be
             // written to. As a page of nobody's, it comes home, and is copied or refused.
-            let asked = flags & bindings::hmm_pfn_flags_HMM_PFN_REQ_WRITE != 0;
+            if request != HmmRequest::FaultWrite {
+                continue;
+            }
             for i in 0..window.nr_pages().get() {
-                let pfn = buffer.pfns.get(i).copied().unwrap_or(0);
-                if !asked || pfn & bindings::hmm_pfn_flags_HMM_PFN_WRITE != 0 {
+                if buffer.pfns.get(i).is_some_and(|pfn| pfn.is_writable()) {
                     continue;
                 }
                 let addr = window.page(i).ok_or(EINVAL)?;
@@ -637,15 +638,15 @@ impl Mirror {
             if current!().signal_pending() {
                 return Err(EINTR);
             }
-            buffer.pfns.fill(0);
+            buffer.pfns.fill(HmmPfn::NONE);
             let mut hmm = bindings::hmm_range {
                 notifier: self.notifier.get(),
                 // SAFETY: The notifier is registered, by the type invariants.
                 notifier_seq: unsafe { bindings::mmu_interval_read_begin(self.notifier.get()) },
                 start: window.start().get(),
                 end: window.end().get(),
-                hmm_pfns: buffer.pfns.as_mut_ptr(),
-                default_flags: question.flags,
+                hmm_pfns: HmmPfn::as_raw_mut(&mut buffer.pfns),
+                default_flags: question.request.into_raw(),
                 pfn_flags_mask: 0,
                 dev_private_owner: question.owner,
             };
@@ -755,15 +756,12 @@ unsafe fn range_fault(mm: &MmWithUser, hmm: &mut bindings::hmm_range) -> Result 
 ///
 /// `pfn` must have been given by `hmm_range_fault()`, and nothing may have been invalidated since, nor
 /// be until this returns.
-unsafe fn state_of<T: DevPagemapOps>(pfn: c_ulong, device: Option<&DevPagemap<T>>) -> PageState {
-    if pfn & bindings::hmm_pfn_flags_HMM_PFN_ERROR != 0 {
+unsafe fn state_of<T: DevPagemapOps>(pfn: HmmPfn, device: Option<&DevPagemap<T>>) -> PageState {
+    if pfn.is_error() {
         return PageState::Error;
     }
-    if pfn & bindings::hmm_pfn_flags_HMM_PFN_VALID == 0 {
-        return PageState::None;
-    }
-    // SAFETY: The entry is valid, as the caller promises.
-    let Some(page) = NonNull::new(unsafe { bindings::hmm_pfn_to_page(pfn) }) else {
+    // SAFETY: The caller promises it.
+    let Some(page) = (unsafe { pfn.page() }) else {
         return PageState::None;
     };
     // SAFETY: The page is mapped, as the caller promises, and so is not freed.
@@ -781,26 +779,23 @@ unsafe fn state_of<T: DevPagemapOps>(pfn: c_ulong, device: Option<&DevPagemap<T>
     } else {
         Place::Ram
     };
-    // SAFETY: Arithmetic on a number.
-    let order = unsafe { bindings::hmm_pfn_to_map_order(pfn) };
     PageState::Present {
         place,
-        writable: pfn & bindings::hmm_pfn_flags_HMM_PFN_WRITE != 0,
-        order: Order::new(order).unwrap_or(Order::ZERO),
+        writable: pfn.is_writable(),
+        order: pfn.order(),
     }
 }
 
 /// The runs among the entries `pfns`: the index of the first and how many there are, of entries that have
 /// a page, and that differ in nothing but their numbers, which follow each other.
-fn runs(pfns: &[c_ulong]) -> impl Iterator<Item = (usize, NrPages)> + '_ {
+fn runs(pfns: &[HmmPfn]) -> impl Iterator<Item = (usize, NrPages)> + '_ {
     let mut next = 0usize;
     core::iter::from_fn(move || {
-        let valid = |pfn: &c_ulong| pfn & bindings::hmm_pfn_flags_HMM_PFN_VALID != 0;
-        let skip = pfns.get(next..)?.iter().position(valid)?;
+        let skip = pfns.get(next..)?.iter().position(|pfn| pfn.is_valid())?;
         let first = next.checked_add(skip)?;
         let rest = pfns.get(first..)?;
         let follows = rest.iter().zip(rest.get(1..)?);
-        let more = follows.take_while(|(a, b)| a.wrapping_add(1) == **b);
+        let more = follows.take_while(|(a, b)| a.is_followed_by(**b));
         let nr = more.count().checked_add(1)?;
         next = first.checked_add(nr)?;
         Some((first, NrPages::new(nr)))
@@ -835,9 +830,9 @@ fn update<T: DevPagemapOps>(
         let (Some(addr), Some(pfn)) = (window.page(i), pfns.get(i).copied()) else {
             break;
         };
-        // SAFETY: The entry is valid, and we hold the lock, after a successful check of the
+        // SAFETY: The kernel filled in the entry, and we hold the lock, after a successful check of the
         // sequence number.
-        let Some(page) = NonNull::new(unsafe { bindings::hmm_pfn_to_page(pfn) }) else {
+        let Some(page) = (unsafe { pfn.page() }) else {
             continue;
         };
         // SAFETY: The page is not freed while we hold the lock.
@@ -873,7 +868,7 @@ fn update<T: DevPagemapOps>(
         };
         let translation = Translation {
             target,
-            writable: pfn & bindings::hmm_pfn_flags_HMM_PFN_WRITE != 0,
+            writable: pfn.is_writable(),
             exclusive: false,
         };
         let room = rooms.pop().ok_or(ENOMEM)?;
