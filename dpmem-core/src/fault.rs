@@ -244,7 +244,10 @@ impl<'f, T: DevPagemapOps> Fault<'f, T> {
             self.pagemap.counters().failed(Failure::PageBusy);
             return Ok(());
         }
-        let (filled, large) = Collected::new(self.pagemap, flight, Way::ToRam).fill_whole();
+        // SAFETY: What was selected are private pages whose owner is that of the pagemap, and they have no destinations
+        // yet.
+        let collected = unsafe { Collected::new(self.pagemap, flight, Way::ToRam) };
+        let (filled, large) = collected.fill_whole();
         if !filled.is_filled(touched) {
             drop(filled);
             return match large {

@@ -431,7 +431,8 @@ impl<T: DevPagemapOps> DevPagemap<T> {
                 self.counters.requested(offset, order);
                 // SAFETY: The folio, which begins with its first page, is locked, and nobody knows it yet.
                 unsafe { data::init::<T::Data>(folio.cast()) };
-                // SAFETY: The folio was just requested, and it is ours.
+                // SAFETY: The folio was just requested: it is locked, and lock and reference are ours. Nobody knows it,
+                // and its data was initialised above.
                 Ok(unsafe { RequestedFolio::from_raw(self, folio) })
             }
             Err(err @ (EINVAL | EBUSY)) => {

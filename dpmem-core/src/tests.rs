@@ -21,6 +21,7 @@ use kernel::{
 };
 
 use crate::{
+    flight::Flight,
     folio::large_order,
     migrate_pfn::MigratePfn,
     Batch,
@@ -29,6 +30,7 @@ use crate::{
     DevPagemap,
     DevPagemapOps,
     FolioData,
+    MigrateBuffer,
     NrPages,
     NumaNode,
     OffsetAllocator,
@@ -258,6 +260,20 @@ mod pagemap_life {
         assert!(pagemap.request_folio(Order::ZERO).err() == Some(EINVAL));
         let pagemap = always(NrPages::new(512), usize::MAX)?;
         assert!(pagemap.request_folio(Order::ZERO).err() == Some(EINVAL));
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_not_there_is_not_collected() -> Result {
+        let pagemap = pagemap(NrPages::new(512))?;
+        let mut buffer = MigrateBuffer::new(NrPages::new(2))?;
+        for offset in [511, usize::MAX] {
+            let pieces = [(PageOffset::new(offset), NrPages::new(2))].into_iter();
+            // SAFETY: The pagemap is registered for as long as it lives.
+            let flight =
+                unsafe { Flight::from_device(pagemap.backend(), pieces, buffer.entries()) };
+            assert!(flight.err() == Some(EINVAL));
+        }
         Ok(())
     }
 
