@@ -75,7 +75,7 @@ pub trait DevPagemapOps: Sized + Send + Sync + 'static {
     /// Process context, with the mmap lock of the faulting process held for reading and the page
     /// locked. May sleep. A lock that is held while memory of a process is touched, or while
     /// another migration waits for a page, must not be taken.
-    fn migrate_to_ram(fault: Fault<'_, Self>) -> FaultAnswer {
+    fn migrate_to_ram(fault: Fault<'_, Self>) -> FaultAnswer<'_> {
         fault.migrate()
     }
 }
