@@ -564,6 +564,12 @@ impl Mirror {
                 .filter(|t| t.writable || access == Access::Read)
                 .filter(|t| match t.target {
                     Target::Ram(_) => true,
+                    // Where CPUs can address a peer's memory, it is to be asked for as what they see.
+                    Target::Device {
+                        pgmap,
+                        mapped: Some(_),
+                        ..
+                    } => device.is_some_and(|d| d.as_raw() == pgmap.as_ptr()),
                     // SAFETY: The page is not freed while the table is locked, by the type invariants, and
                     // so its pagemap is there.
                     Target::Device { pgmap, .. } => {

@@ -224,12 +224,41 @@ impl<T: DevPagemapOps> DevPagemap<T> {
     where
         Error: From<E>,
     {
+        Self::on_region(Owner::Itself, name, region, node, ops)
+    }
+
+    /// As [`DevPagemap::coherent`], for a device that belongs to `group`. What its peers see of the memory is what
+    /// CPUs do: pages that can be read and written where they are, and have no place that they know of.
+    pub fn coherent_in<E>(
+        group: Arc<PeerGroup<T>>,
+        name: &'static CStr,
+        region: Region,
+        node: NumaNode,
+        ops: impl PinInit<T, E>,
+    ) -> impl PinInit<Self, Error>
+    where
+        Error: From<E>,
+    {
+        Self::on_region(Owner::Group(group), name, region, node, ops)
+    }
+
+    /// Registers coherent memory.
+    fn on_region<E>(
+        owner: Owner<T>,
+        name: &'static CStr,
+        region: Region,
+        node: NumaNode,
+        ops: impl PinInit<T, E>,
+    ) -> impl PinInit<Self, Error>
+    where
+        Error: From<E>,
+    {
         // Where these are no pages, the backend says so.
         let nr = PhysRange::of(&region).map_or(NrPages::ZERO, PhysRange::nr_pages);
-        // SAFETY: As in `new()`.
+        // SAFETY: As in `private()`.
         let backend = move |pgmap| unsafe { Backend::coherent(region, pgmap) };
         let kind = bindings::memory_type_MEMORY_DEVICE_COHERENT;
-        Self::init(name, nr, kind, node, Owner::Itself, backend, ops)
+        Self::init(name, nr, kind, node, owner, backend, ops)
     }
 
     /// Registers what the backend that `backend` makes for a pagemap has, which is `nr` pages.
