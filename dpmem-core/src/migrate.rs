@@ -125,6 +125,15 @@ impl MigrateVma {
     /// As [`MigrateVma::to_device`], for a driver that is partly in C, and is called from there with the lock held.
     /// `vma` is the mapping that the range lies in.
     ///
+    /// # Context
+    ///
+    /// May sleep. Notifiers of the range are called, so no lock may be held that they take.
+    ///
+    /// # Errors
+    ///
+    /// [`EINVAL`] if the range is longer than the buffer, does not lie in `vma`, or if pages of this mapping cannot be
+    /// migrated.
+    ///
     /// # Safety
     ///
     /// The mmap lock of `vma`'s process must be held, for reading at least, for as long as the result lives. A lock
@@ -337,11 +346,19 @@ impl<'m, T: DevPagemapOps> Collected<'m, T> {
 
     /// As [`Collected::fill`], but large folios are split in any case: for a device that has no use for
     /// them just now.
+    ///
+    /// # Context
+    ///
+    /// May sleep. The notifiers of the range are called again, so no lock may be held that they take.
     pub fn fill_split(self) -> Filled<'m, T> {
         self.fill_split_from(&mut |_| None)
     }
 
     /// As [`Collected::fill_split`], with data as [`Collected::fill_with`] has it.
+    ///
+    /// # Context
+    ///
+    /// That of [`Collected::fill_split`]. `data` may sleep, with the mmap lock of the process and the locks of folios held.
     pub fn fill_split_with(
         self,
         mut data: impl FnMut(&RequestedFolio<'_, T>) -> T::Data,

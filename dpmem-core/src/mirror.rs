@@ -230,6 +230,11 @@ struct Locked {
 
 /// The address space of a process as a device sees it: a page table, kept in software.
 ///
+/// # Context
+///
+/// Dropping it sleeps: it waits for what the kernel is telling the notifier. So no lock may be held that is held around
+/// that, such as the mmap lock, or that a notifier takes.
+///
 /// # Invariants
 ///
 /// - `notifier` is registered for all of `mm`.
@@ -461,6 +466,10 @@ impl Mirror {
     }
 
     /// Whether no page of `range` is the device's alone.
+    ///
+    /// # Context
+    ///
+    /// May sleep. Takes the lock of the mirror.
     pub fn is_shared(&self, range: UserRange) -> bool {
         !self.locked.lock().table.any_exclusive(range)
     }
