@@ -419,7 +419,8 @@ impl<'a, E: CopyEngine> Batch<'a, E> {
         }
     }
 
-    /// The device that the memory belongs to: see [`DevPagemap::device`].
+    /// The device that the memory belongs to: see [`DevPagemap::device`]. It may be on its way to be unbound: what the
+    /// driver got from it after it registered the memory may be gone.
     #[inline]
     pub fn device(&self) -> Option<&'a Device<Bound>> {
         self.device

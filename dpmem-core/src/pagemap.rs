@@ -388,7 +388,8 @@ impl<T: DevPagemapOps> DevPagemap<T> {
     }
 
     /// The device that the memory belongs to, which keeps its driver for as long as the pagemap lives; `None` unless
-    /// the pagemap is in a [`BoundPagemap`](crate::BoundPagemap).
+    /// the pagemap is in a [`BoundPagemap`](crate::BoundPagemap). What was got from the device after that may be gone: see
+    /// [`BoundPagemap::new`](crate::BoundPagemap::new).
     #[inline]
     pub fn device(&self) -> Option<&Device<Bound>> {
         let device = self.device.as_ref()?;
