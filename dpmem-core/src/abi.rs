@@ -133,7 +133,6 @@ functions! {
     fn node_online(c_int) -> bool;
     fn page_folio(*mut bindings::page) -> *mut bindings::folio;
     fn page_pgmap(*const bindings::page) -> *mut bindings::dev_pagemap;
-    fn page_ref_count(*const bindings::page) -> c_int;
     fn page_to_pfn(*const bindings::page) -> c_ulong;
     fn page_to_phys(*const bindings::page) -> bindings::phys_addr_t;
     fn page_zone_device_data(*const bindings::page) -> *mut c_void;

@@ -9,6 +9,7 @@
 //! Coherent memory lies in physical address space. Private memory needs none where the kernel has an
 //! index space for it, for which `Kbuild.rust` sets `dpmem_offset`; elsewhere it must take some.
 
+mod claims;
 #[cfg(dpmem_offset)]
 mod offset;
 mod region;
@@ -31,7 +32,7 @@ use crate::number::{
 /// The `struct page`s of one pagemap.
 pub(crate) enum Backend {
     #[cfg(dpmem_offset)]
-    Offset(offset::Backend),
+    Offset(Pin<KBox<offset::Backend>>),
     Region(Pin<KBox<region::Backend>>),
 }
 
@@ -65,7 +66,8 @@ impl Backend {
         {
             let _ = name;
             // SAFETY: The caller promises it.
-            Ok(Self::Offset(unsafe { offset::Backend::new(nr, pgmap) }?))
+            let backend = unsafe { offset::Backend::new(nr, pgmap) };
+            Ok(Self::Offset(KBox::pin_init(backend, GFP_KERNEL)?))
         }
         #[cfg(not(dpmem_offset))]
         {
@@ -160,7 +162,7 @@ impl Backend {
     /// # Safety
     ///
     /// The folio must have come from [`Backend::request_folio`], or be a part of one that was split,
-    /// and the last reference to it must be gone.
+    /// the last reference to it must be gone, and nobody may look at it any more.
     pub(crate) unsafe fn release(&self, offset: PageOffset, order: Order) {
         // SAFETY: The caller promises it.
         dispatch!(self, backend => unsafe { backend.release(offset, order) })
@@ -172,13 +174,8 @@ impl Backend {
     }
 
     /// The first page at `from` or above that is out.
-    ///
-    /// # Safety
-    ///
-    /// The pagemap must be registered.
-    pub(crate) unsafe fn next_out(&self, from: PageOffset) -> Option<PageOffset> {
-        // SAFETY: The caller promises it.
-        dispatch!(self, backend => unsafe { backend.next_out(from) })
+    pub(crate) fn next_out(&self, from: PageOffset) -> Option<PageOffset> {
+        dispatch!(self, backend => backend.next_out(from))
     }
 
     /// The first page of the large folio in service that begins at `offset`, as it is at this moment.

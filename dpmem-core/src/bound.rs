@@ -84,6 +84,9 @@ impl<T: DevPagemapOps> BoundPagemap<T> {
     /// Registers `pagemap` until the driver is unbound from `device`, or what is returned is dropped. May sleep, as
     /// may dropping it: see [`DevPagemap`].
     ///
+    /// What its copy engine gets from the device must have been got before: what is got later goes earlier, and
+    /// [`Devres::access`] does not notice, if only [`DevPagemap::device`] is shown to it.
+    ///
     /// # Errors
     ///
     /// [`ENOMEM`]; those of `pagemap`.
@@ -126,8 +129,13 @@ impl<T: DevPagemapOps> BoundPagemap<T> {
         self.slot.close();
     }
 
-    /// The pagemap, or `None` if the driver is being unbound. Unbinding waits for what is returned to be dropped. Does
-    /// not sleep.
+    /// The pagemap, or `None` if the driver is being unbound. Unbinding waits for what is returned to be dropped, so it
+    /// is to be had for a piece of work of some size, and not for all that a process may ask for.
+    ///
+    /// # Context
+    ///
+    /// Does not sleep. Not in an interrupt, nor with a lock held that interrupts take: the lock of the slot does not keep
+    /// them out.
     pub fn access(&self) -> Option<PagemapGuard<'_, T>> {
         let mut state = self.slot.state.lock();
         let pagemap = state.pagemap.clone()?;
@@ -140,6 +148,10 @@ impl<T: DevPagemapOps> BoundPagemap<T> {
 }
 
 /// A pagemap that is used just now. Its device keeps its driver for as long as this lives.
+///
+/// # Context
+///
+/// It is dropped in the contexts in which [`BoundPagemap::access`] may be called.
 pub struct PagemapGuard<'a, T: DevPagemapOps> {
     // Dropped before the use ends, so that this is never the last reference.
     pagemap: Arc<DevPagemap<T>>,

@@ -344,6 +344,16 @@ pub enum Transfer<'a, E: CopyEngine> {
 }
 
 /// The transfers of one migration, in the order of their addresses or offsets, for the copy engine `E`.
+///
+/// # Invariants
+///
+/// There is a `DevPagemap<T>`, of a `T` whose engine is `E`, such that
+///
+/// - `find` is for this `T`;
+/// - each destination of `flight` is a folio as large as its source;
+/// - on the way to the device, the destinations are folios of this pagemap, and the sources that have one are system memory,
+///   holes, or private pages whose owner is that of the pagemap;
+/// - on the way home, the destinations are system memory, and the sources that have one are pages of this pagemap.
 pub struct Batch<'a, E> {
     flight: &'a Flight<'a>,
     way: Way,
@@ -388,11 +398,18 @@ unsafe fn find_pages<'a, T: DevPagemapOps>(
 
 impl<'a, E: CopyEngine> Batch<'a, E> {
     /// All transfers of `flight`, whose destinations are set, from or to the pagemap of a `T`.
-    pub(crate) fn new<T: DevPagemapOps<Engine = E>>(
+    ///
+    /// # Safety
+    ///
+    /// Each destination must be a folio as large as its source. On the way to the device, the destinations must be folios
+    /// of `pagemap`, and the sources that have one system memory, holes, or private pages whose owner is that of `pagemap`.
+    /// On the way home, the destinations must be system memory, and the sources that have one pages of `pagemap`.
+    pub(crate) unsafe fn new<T: DevPagemapOps<Engine = E>>(
         flight: &'a Flight<'a>,
         pagemap: &'a DevPagemap<T>,
         way: Way,
     ) -> Self {
+        // INVARIANT: The caller promises it.
         Self {
             flight,
             way,
@@ -402,7 +419,8 @@ impl<'a, E: CopyEngine> Batch<'a, E> {
         }
     }
 
-    /// The device that the memory belongs to: see [`DevPagemap::device`].
+    /// The device that the memory belongs to: see [`DevPagemap::device`]. It may be on its way to be unbound: what the
+    /// driver got from it after it registered the memory may be gone.
     #[inline]
     pub fn device(&self) -> Option<&'a Device<Bound>> {
         self.device
@@ -442,24 +460,24 @@ impl<'a, E: CopyEngine> Batch<'a, E> {
         let nr = self.flight.order(i).nr_pages();
         if self.way == Way::ToRam {
             return Some(Transfer::ToRam {
-                // SAFETY: The flight holds a reference to its source, a folio of so many pages. Only pages of this
-                // pagemap are given a place to come home to.
+                // SAFETY: The flight holds a reference to its source, which has a destination, and so is a folio of so
+                // many pages of the pagemap, by the type invariants.
                 src: unsafe { self.device_pages(src?, nr) }?.2,
                 // INVARIANT: Nobody has the pages yet.
-                // SAFETY: The flight holds a reference to its destination, which was allocated as
-                // system memory, as a folio of so many pages.
+                // SAFETY: The flight holds a reference to its destination, which is system memory, and a folio of so
+                // many pages, by the type invariants.
                 dst: RamPagesMut(unsafe { RamPages::from_raw(dst, nr) }),
             });
         }
-        // SAFETY: The flight holds a reference to its destination, a folio of so many pages, which was requested from
-        // this pagemap.
+        // SAFETY: The flight holds a reference to its destination, a folio of so many pages of the pagemap, by the type
+        // invariants.
         let dst = DevicePagesMut(unsafe { self.device_pages(dst, nr) }?.2);
         let Some(src) = src else {
             return Some(Transfer::Zero { dst });
         };
         // SAFETY: The flight holds a reference to its source.
         if unsafe { bindings::is_device_private_page(src.as_ptr()) } {
-            // SAFETY: As above. It was selected because its owner is that of the destination.
+            // SAFETY: As above. Its owner is that of the destination, by the type invariants.
             let (peer, peer_device, src) = unsafe { self.device_pages(src, nr) }?;
             return Some(Transfer::FromPeer {
                 peer,
@@ -469,8 +487,8 @@ impl<'a, E: CopyEngine> Batch<'a, E> {
             });
         }
         Some(Transfer::ToDevice {
-            // SAFETY: The flight holds a reference to its source, which lasts as long as the flight. What
-            // else was selected is system memory.
+            // SAFETY: The flight holds a reference to its source, which lasts as long as the flight. What is not a hole
+            // and not private is system memory, by the type invariants.
             src: unsafe { RamPages::from_raw(src, nr) },
             dst,
         })
@@ -487,13 +505,14 @@ impl<'a, E: CopyEngine> Batch<'a, E> {
         first: NonNull<bindings::page>,
         nr: NrPages,
     ) -> Option<FoundPages<'a, E>> {
-        // SAFETY: The caller promises a reference, and the owner.
+        // SAFETY: The caller promises a reference, and an owner whose pagemaps are of the `T` that `find` is for, by the
+        // type invariants.
         let (engine, device, offset, coherent) = unsafe { (self.find)(first) }?;
         let mapped = coherent.then(|| {
             // SAFETY: As above, and a CPU can address them.
             unsafe { RamPages::from_raw(first, nr) }
         });
-        // INVARIANT: As above. The data of the pagemap is that of its engine.
+        // INVARIANT: As above. The data of the pagemap is that of its engine, for which `find` is, by the type invariants.
         let pages = DevicePages {
             offset,
             nr,

@@ -25,7 +25,8 @@ use kernel::{
 /// # Context
 ///
 /// Cloned with interrupts off, and dropped when the last reference to a folio goes away, with any lock of
-/// the kernel held: neither may sleep. What has to sleep to go away must leave that to a work item.
+/// the kernel held, and for coherent memory also in an interrupt: neither may sleep. What has to sleep to go
+/// away must leave that to a work item.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be kept with a folio",
     label = "a folio has room for a pointer, which is cloned and dropped anywhere",

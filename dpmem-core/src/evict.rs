@@ -139,7 +139,7 @@ impl<T: DevPagemapOps> DevPagemap<T> {
     /// [`EINVAL`] if the pages are not all in the pagemap.
     pub fn invalidate(&self, offset: PageOffset, nr: NrPages) -> Result {
         self.for_pieces([(offset, nr)], |pieces, buffer| {
-            // SAFETY: The pages lie in this pagemap, which this backend has registered.
+            // SAFETY: The pagemap is registered, by its type invariants.
             let flight =
                 unsafe { Flight::from_device(self.backend(), pieces.runs(), buffer.entries()) };
             // Collecting them has told the notifiers, and now they go back.
@@ -243,9 +243,11 @@ impl<T: DevPagemapOps> DevPagemap<T> {
     /// As [`DevPagemap::evict_pieces`], but a large folio stays if there is no memory as large: tells
     /// whether that was so.
     fn evict_once(&self, pieces: &Pieces, entries: Entries<'_>) -> Result<(NrPages, Large)> {
-        // SAFETY: The pages lie in this pagemap, which this backend has registered.
+        // SAFETY: The pagemap is registered, by its type invariants.
         let flight = unsafe { Flight::from_device(self.backend(), pieces.runs(), entries) }?;
-        let (filled, large) = Collected::new(self, flight, Way::ToRam).fill_whole();
+        // SAFETY: These are pages of this pagemap, and have no destinations yet.
+        let collected = unsafe { Collected::new(self, flight, Way::ToRam) };
+        let (filled, large) = collected.fill_whole();
         let moved = filled.copy()?.commit().nr_moved();
         if let Some((start, _)) = pieces.iter().next() {
             self.counters()

@@ -4,7 +4,10 @@
 //!
 //! C header: [`include/linux/mm.h`](srctree/include/linux/mm.h)
 
-use core::ptr::NonNull;
+use core::{
+    marker::PhantomData,
+    ptr::NonNull, //
+};
 
 use kernel::{
     bindings,
@@ -41,14 +44,17 @@ use crate::{
     pagemap::DevPagemap, //
 };
 
-/// How a fault ends: `vm_fault_t`. Only the fault itself can tell: see [`Fault::migrate`] and
-/// [`Fault::fail`].
-#[must_use = "the kernel waits for the answer to a fault: return it from `migrate_to_ram()`"]
-pub struct FaultAnswer(bindings::vm_fault_t);
+/// The lifetime of a fault, and no longer or shorter one.
+type OfFault<'f> = PhantomData<fn(&'f ()) -> &'f ()>;
 
-impl FaultAnswer {
+/// How a fault ends: `vm_fault_t`. Only the fault itself can tell: see [`Fault::migrate`] and
+/// [`Fault::fail`]. It is the answer to no other one: each has a lifetime of its own.
+#[must_use = "the kernel waits for the answer to a fault: return it from `migrate_to_ram()`"]
+pub struct FaultAnswer<'f>(bindings::vm_fault_t, OfFault<'f>);
+
+impl FaultAnswer<'_> {
     /// The page has come home, or is about to: the CPU tries again.
-    const RETRY: Self = Self(0);
+    const RETRY: Self = Self(0, PhantomData);
 
     /// The value that C knows.
     pub(crate) fn into_raw(self) -> bindings::vm_fault_t {
@@ -74,6 +80,7 @@ pub enum FaultError {
 pub struct Fault<'f, T: DevPagemapOps> {
     vmf: NonNull<bindings::vm_fault>,
     pagemap: &'f DevPagemap<T>,
+    _life: OfFault<'f>,
 }
 
 impl<'f, T: DevPagemapOps> Fault<'f, T> {
@@ -92,6 +99,7 @@ impl<'f, T: DevPagemapOps> Fault<'f, T> {
             // SAFETY: The caller promises a valid pointer.
             vmf: unsafe { NonNull::new_unchecked(vmf) },
             pagemap,
+            _life: PhantomData,
         }
     }
 
@@ -123,7 +131,7 @@ impl<'f, T: DevPagemapOps> Fault<'f, T> {
     /// # Context
     ///
     /// May sleep.
-    pub fn migrate(self) -> FaultAnswer {
+    pub fn migrate(self) -> FaultAnswer<'f> {
         self.migrate_around(NrPages::new(1))
     }
 
@@ -134,7 +142,7 @@ impl<'f, T: DevPagemapOps> Fault<'f, T> {
     /// # Context
     ///
     /// May sleep.
-    pub fn migrate_around(self, nr: NrPages) -> FaultAnswer {
+    pub fn migrate_around(self, nr: NrPages) -> FaultAnswer<'f> {
         let one = NrPages::new(1);
         let result = match self.try_migrate(nr.max(one)) {
             // That a neighbour cannot come home is none of this process's business.
@@ -150,11 +158,12 @@ impl<'f, T: DevPagemapOps> Fault<'f, T> {
     }
 
     /// Leaves the page where it is.
-    pub fn fail(self, error: FaultError) -> FaultAnswer {
-        FaultAnswer(match error {
+    pub fn fail(self, error: FaultError) -> FaultAnswer<'f> {
+        let answer = match error {
             FaultError::OutOfMemory => bindings::vm_fault_reason_VM_FAULT_OOM,
             FaultError::Bus => bindings::vm_fault_reason_VM_FAULT_SIGBUS,
-        })
+        };
+        FaultAnswer(answer, PhantomData)
     }
 
     /// The order of the folio that was touched.
@@ -244,7 +253,10 @@ impl<'f, T: DevPagemapOps> Fault<'f, T> {
             self.pagemap.counters().failed(Failure::PageBusy);
             return Ok(());
         }
-        let (filled, large) = Collected::new(self.pagemap, flight, Way::ToRam).fill_whole();
+        // SAFETY: What was selected are private pages whose owner is that of the pagemap, and they have no destinations
+        // yet.
+        let collected = unsafe { Collected::new(self.pagemap, flight, Way::ToRam) };
+        let (filled, large) = collected.fill_whole();
         if !filled.is_filled(touched) {
             drop(filled);
             return match large {

@@ -187,11 +187,12 @@ impl<'m> Flight<'m> {
     ///
     /// # Errors
     ///
-    /// [`EINVAL`] if there are more pages than the arrays have room for. Those before are put back.
+    /// [`EINVAL`] if there are more pages than the arrays have room for, or if they do not lie in the pagemap. Those
+    /// before are put back.
     ///
     /// # Safety
     ///
-    /// The pages must lie in the pagemap that `backend` has registered.
+    /// The pagemap of `backend` must be registered, during `'m`.
     pub(crate) unsafe fn from_device(
         backend: &Backend,
         pieces: impl Iterator<Item = (PageOffset, NrPages)>,
@@ -211,9 +212,14 @@ impl<'m> Flight<'m> {
         for (offset, nr) in pieces {
             let end = flight.nr.checked_add(nr.get()).filter(|end| *end <= room);
             let end = end.ok_or(EINVAL)?;
+            let last = offset.checked_add(nr).ok_or(EINVAL)?;
+            if last.get() > backend.nr_pages().get() {
+                return Err(EINVAL);
+            }
             // SAFETY: The array has room up to `end`, which was checked.
             let src = unsafe { flight.src.add(flight.nr) };
-            // SAFETY: As above, and these entries are empty. The caller promises that the pages exist.
+            // SAFETY: As above, and these entries are empty. The pagemap has the pages, which was checked, and is
+            // registered, as the caller promises.
             unsafe { backend.migrate_device_range(src.as_ptr(), offset, nr) };
             // INVARIANT: The function wrote these sources.
             flight.nr = end;

@@ -209,6 +209,10 @@ pub(crate) unsafe fn drop_destination(entry: MigratePfn) {
 /// A folio of device memory that was requested, and is not in service yet.
 ///
 /// Dropping it gives it back to the allocator of its pagemap.
+///
+/// # Invariants
+///
+/// `folio` is a folio of `pagemap`, whose data was initialised, and nobody uses it but through this value.
 #[must_use = "the folio goes back to its allocator when this is dropped"]
 pub struct RequestedFolio<'p, T: DevPagemapOps> {
     pagemap: &'p DevPagemap<T>,
@@ -220,15 +224,16 @@ impl<'p, T: DevPagemapOps> RequestedFolio<'p, T> {
     ///
     /// # Safety
     ///
-    /// `folio` must be a locked folio of `pagemap`, and the lock and a reference to it must be the
-    /// caller's, who gives them away.
+    /// `folio` must be a locked folio of `pagemap` that nobody else knows, and on which [`data::init`] was called. The
+    /// lock and the reference to it must be the caller's, who gives them away.
     pub(crate) unsafe fn from_raw(
         pagemap: &'p DevPagemap<T>,
         folio: NonNull<bindings::folio>,
     ) -> Self {
+        // INVARIANT: The caller promises it.
         Self {
             pagemap,
-            // INVARIANT: The caller promises it.
+            // INVARIANT: As above.
             folio: LockedFolio(folio),
         }
     }
@@ -236,7 +241,7 @@ impl<'p, T: DevPagemapOps> RequestedFolio<'p, T> {
     /// Where the folio begins.
     pub fn offset(&self) -> Option<PageOffset> {
         let page = self.folio.page()?;
-        // SAFETY: The reference to the folio is ours.
+        // SAFETY: The reference to the folio is that of `self.folio`, by its type invariants.
         unsafe { self.pagemap.offset_of(page) }
     }
 
@@ -247,15 +252,16 @@ impl<'p, T: DevPagemapOps> RequestedFolio<'p, T> {
 
     /// What is kept with the folio, if anything.
     pub fn data(&self) -> Option<<T::Data as ForeignOwnable>::Borrowed<'_>> {
-        // SAFETY: It is a folio of the pagemap, and the reference to it is ours.
+        // SAFETY: It is a folio of the pagemap, by the type invariants, and `self.folio`, which is borrowed, has a
+        // reference to it.
         unsafe { data::borrow::<T::Data>(self.folio.0.cast()) }
     }
 
     /// Keeps `data` with the folio; what it had is dropped.
     pub fn set_data(&mut self, data: T::Data) {
         let folio = self.folio.0.cast();
-        // SAFETY: A folio begins with its first page. It was initialised when it was requested, is locked,
-        // and nobody uses it but us.
+        // SAFETY: A folio begins with its first page. It is one of the pagemap, its data was initialised, and nobody
+        // uses it but us, by the type invariants.
         drop(unsafe { data::take::<T::Data>(folio) });
         // SAFETY: As above.
         unsafe { data::put(folio, data) };

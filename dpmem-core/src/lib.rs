@@ -42,6 +42,7 @@ mod fault;
 mod flight;
 mod folio;
 mod foreign;
+mod hmm_pfn;
 mod lock;
 mod memory;
 mod migrate;

@@ -125,6 +125,15 @@ impl MigrateVma {
     /// As [`MigrateVma::to_device`], for a driver that is partly in C, and is called from there with the lock held.
     /// `vma` is the mapping that the range lies in.
     ///
+    /// # Context
+    ///
+    /// May sleep. Notifiers of the range are called, so no lock may be held that they take.
+    ///
+    /// # Errors
+    ///
+    /// [`EINVAL`] if the range is longer than the buffer, does not lie in `vma`, or if pages of this mapping cannot be
+    /// migrated.
+    ///
     /// # Safety
     ///
     /// The mmap lock of `vma`'s process must be held, for reading at least, for as long as the result lives. A lock
@@ -183,11 +192,19 @@ impl MigrateVma {
                 buffer.entries(),
             )
         }?;
-        Ok(Collected::new(pagemap, flight, way))
+        // SAFETY: This is what was selected, for this owner, and there are no destinations yet.
+        Ok(unsafe { Collected::new(pagemap, flight, way) })
     }
 }
 
 /// A step of a migration.
+///
+/// # Invariants
+///
+/// - The sources of `flight` are, on the way to the device, system memory, holes, and private pages whose owner is that of
+///   `pagemap`; on the way home, device memory of that owner.
+/// - Each destination is a folio as large as its source. On the way to the device it was requested from `pagemap`. On the
+///   way home it was allocated as system memory, and the source is a page of `pagemap`.
 struct Step<'m, T: DevPagemapOps> {
     pagemap: &'m DevPagemap<T>,
     flight: Flight<'m>,
@@ -208,7 +225,7 @@ impl<T: DevPagemapOps> Step<'_, T> {
         src.is_migrating() && (self.way == Way::ToRam) == ours().is_some()
     }
 
-    /// Finds a folio of `order` for entry `i`.
+    /// Finds a folio of `order`, which is that of the source, for entry `i`, which may move.
     fn fill_one(&mut self, i: usize, order: Order, data: &mut NewData<'_, T>) -> Result {
         let dst = match self.way {
             Way::ToDevice => {
@@ -224,7 +241,8 @@ impl<T: DevPagemapOps> Step<'_, T> {
                     .into_migrate_pfn()
             }
         };
-        // SAFETY: The folio that became `dst` gave it its lock and its reference.
+        // INVARIANT: It was requested, or allocated, above, and on the way home what may move is a page of the pagemap.
+        // SAFETY: The folio that became `dst` gave it its lock and its reference, and is as large as the source.
         unsafe { self.flight.set_destination(i, dst) };
         Ok(())
     }
@@ -282,7 +300,13 @@ pub struct Collected<'m, T: DevPagemapOps>(Step<'m, T>);
 
 impl<'m, T: DevPagemapOps> Collected<'m, T> {
     /// The pages of `flight`.
-    pub(crate) fn new(pagemap: &'m DevPagemap<T>, flight: Flight<'m>, way: Way) -> Self {
+    ///
+    /// # Safety
+    ///
+    /// `flight` must have no destinations. On the way to the device, its sources must be system memory, holes, or private
+    /// pages whose owner is that of `pagemap`; on the way home, device memory of that owner.
+    pub(crate) unsafe fn new(pagemap: &'m DevPagemap<T>, flight: Flight<'m>, way: Way) -> Self {
+        // INVARIANT: The caller promises it.
         Self(Step {
             pagemap,
             flight,
@@ -322,11 +346,19 @@ impl<'m, T: DevPagemapOps> Collected<'m, T> {
 
     /// As [`Collected::fill`], but large folios are split in any case: for a device that has no use for
     /// them just now.
+    ///
+    /// # Context
+    ///
+    /// May sleep. The notifiers of the range are called again, so no lock may be held that they take.
     pub fn fill_split(self) -> Filled<'m, T> {
         self.fill_split_from(&mut |_| None)
     }
 
     /// As [`Collected::fill_split`], with data as [`Collected::fill_with`] has it.
+    ///
+    /// # Context
+    ///
+    /// That of [`Collected::fill_split`]. `data` may sleep, with the mmap lock of the process and the locks of folios held.
     pub fn fill_split_with(
         self,
         mut data: impl FnMut(&RequestedFolio<'_, T>) -> T::Data,
@@ -396,7 +428,8 @@ impl<'m, T: DevPagemapOps> Filled<'m, T> {
             // Nothing to do for an engine, which may be asleep.
             return Ok(Copied(step));
         }
-        let mut batch = Batch::new(&step.flight, step.pagemap, step.way);
+        // SAFETY: By the type invariants of the step.
+        let mut batch = unsafe { Batch::new(&step.flight, step.pagemap, step.way) };
         let fence = step.pagemap.ops().engine().submit(&mut batch);
         let copied = fence
             .and_then(Fence::wait)

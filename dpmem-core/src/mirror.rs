@@ -61,6 +61,10 @@ use crate::{
         nth_page,
         LockedFolio, //
     },
+    hmm_pfn::{
+        HmmPfn,
+        HmmRequest, //
+    },
     module::ModuleRef,
     number::{
         NrPages,
@@ -152,7 +156,7 @@ static LOCK_NAME: &CStr = c"dpmem::Mirror";
 /// Room for what the kernel says of a range, and for the translations that are made of it, to be
 /// used again and again.
 pub struct HmmBuffer {
-    pfns: KVVec<c_ulong>,
+    pfns: KVVec<HmmPfn>,
     rooms: KVVec<Room>,
 }
 
@@ -167,7 +171,7 @@ impl HmmBuffer {
             return Err(EINVAL);
         }
         Ok(Self {
-            pfns: KVVec::from_elem(0, nr.get(), GFP_KERNEL)?,
+            pfns: KVVec::from_elem(HmmPfn::NONE, nr.get(), GFP_KERNEL)?,
             rooms: KVVec::new(),
         })
     }
@@ -192,7 +196,7 @@ impl HmmBuffer {
 struct Question<'q> {
     mm: &'q MmWithUser,
     /// What is to be done for each page.
-    flags: c_ulong,
+    request: HmmRequest,
     /// Whose pages stay where they are.
     owner: *mut c_void,
     /// Whether translations will be made of the answer.
@@ -204,12 +208,12 @@ struct Question<'q> {
 impl<'q> Question<'q> {
     fn new<T: DevPagemapOps>(
         mm: &'q MmWithUser,
-        flags: c_ulong,
+        request: HmmRequest,
         device: Option<&DevPagemap<T>>,
     ) -> Self {
         Self {
             mm,
-            flags,
+            request,
             owner: device.map_or(null_mut(), |device| device.owner()),
             translate: true,
             started: Instant::now(),
@@ -217,12 +221,24 @@ impl<'q> Question<'q> {
     }
 }
 
+/// What the lock of a mirror protects.
+struct Locked {
+    table: Table,
+    /// How often the notifier was called, but for a page that the mirror itself takes from all CPUs.
+    changes: usize,
+}
+
 /// The address space of a process as a device sees it: a page table, kept in software.
+///
+/// # Context
+///
+/// Dropping it sleeps: it waits for what the kernel is telling the notifier. So no lock may be held that is held around
+/// that, such as the mmap lock, or that a notifier takes.
 ///
 /// # Invariants
 ///
 /// - `notifier` is registered for all of `mm`.
-/// - Each translation in `table` was made from what the kernel said of a page while nothing had
+/// - Each translation in the table was made from what the kernel said of a page while nothing had
 ///   been invalidated since, and is removed by the notifier. Hence the page it leads to is not
 ///   freed while the table is locked.
 #[pin_data(PinnedDrop)]
@@ -230,7 +246,7 @@ pub struct Mirror {
     #[pin]
     notifier: Opaque<bindings::mmu_interval_notifier>,
     #[pin]
-    table: Mutex<Table>,
+    locked: Mutex<Locked>,
     mm: ARef<Mm>,
     // The driver's module may have no other reference while its file is open: see `ModuleRef`.
     _module: ModuleRef,
@@ -258,7 +274,14 @@ impl Mirror {
         try_pin_init!(Self {
             _module: ModuleRef::new(module)?,
             mm: ARef::from(&**mm),
-            table <- Mutex::new(Table::new(), LOCK_NAME, static_lock_class!()),
+            locked <- Mutex::new(
+                Locked {
+                    table: Table::new(),
+                    changes: 0,
+                },
+                LOCK_NAME,
+                static_lock_class!()
+            ),
             // INVARIANT: The notifier is inserted when everything that it uses is initialised.
             notifier <- Opaque::try_ffi_init(|slot| {
                 let all = c_ulong::MAX & !(kernel::page::PAGE_SIZE - 1);
@@ -297,14 +320,11 @@ impl Mirror {
         device: Option<&DevPagemap<T>>,
         buffer: &mut HmmBuffer,
     ) -> Result {
-        let flags = match access {
-            Access::Read => bindings::hmm_pfn_flags_HMM_PFN_REQ_FAULT,
-            Access::Write => {
-                bindings::hmm_pfn_flags_HMM_PFN_REQ_FAULT
-                    | bindings::hmm_pfn_flags_HMM_PFN_REQ_WRITE
-            }
+        let request = match access {
+            Access::Read => HmmRequest::Fault,
+            Access::Write => HmmRequest::FaultWrite,
         };
-        self.populate(range, flags, device, buffer)
+        self.populate(range, request, device, buffer)
     }
 
     /// Brings into the mirror what of `range` is there already, without faulting anything in.
@@ -317,7 +337,7 @@ impl Mirror {
         device: Option<&DevPagemap<T>>,
         buffer: &mut HmmBuffer,
     ) -> Result {
-        self.populate(range, 0, device, buffer)
+        self.populate(range, HmmRequest::Snapshot, device, buffer)
     }
 
     /// Tells what the kernel knows of each page of `range`, without faulting anything in, nor changing
@@ -343,7 +363,7 @@ impl Mirror {
         for window in range.windows(buffer.capacity()) {
             let question = Question {
                 translate: false,
-                ..Question::new(&mm, 0, device)
+                ..Question::new(&mm, HmmRequest::Snapshot, device)
             };
             self.ask(&question, window, buffer, |_, buffer| {
                 for (i, pfn) in buffer.pfns.iter().copied().enumerate() {
@@ -387,8 +407,12 @@ impl Mirror {
             if current!().signal_pending() {
                 return Err(EINTR);
             }
+            let changes = self.locked.lock().changes;
+            // The number says nothing here, because taking the page changes it. But a change that is counted and
+            // not over is waited for.
+            //
             // SAFETY: The notifier is registered, by the type invariants.
-            let seq = unsafe { bindings::mmu_interval_read_begin(self.notifier.get()) };
+            unsafe { bindings::mmu_interval_read_begin(self.notifier.get()) };
             let mmap = mm.mmap_read_lock();
             let mut folio = null_mut();
             // SAFETY: The mmap lock is held, and the address is that of a page. The owner is only
@@ -400,12 +424,10 @@ impl Mirror {
             // SAFETY: The function gives a locked folio with a reference, which are ours.
             let folio = unsafe { LockedFolio::from_raw(NonNull::new(folio).ok_or(EFAULT)?) };
 
-            let mut table = self.table.lock();
-            // SAFETY: The notifier is registered, and this is its sequence number. The lock is the
-            // one under which the notifier sets a new one.
-            let stale = unsafe { bindings::mmu_interval_read_retry(self.notifier.get(), seq) };
-            if !stale {
-                // INVARIANT: Nothing but our own call has invalidated the page since, and whoever does
+            let mut locked = self.locked.lock();
+            if locked.changes == changes {
+                let table = &mut locked.table;
+                // INVARIANT: Nothing but the mirror itself has invalidated the page since, and whoever does
                 // so from now on waits for the lock of the table. Not for that of the folio: an
                 // exclusive entry is zapped without it.
                 table.forget(addr.get(), addr.get().saturating_add(PAGE_SIZE));
@@ -417,7 +439,7 @@ impl Mirror {
                 table.insert(room, addr, NrPages::new(1), translation);
                 return Ok(());
             }
-            drop(table);
+            drop(locked);
             drop(folio);
             drop(mmap);
             if started.elapsed() > FAULT_BUDGET {
@@ -427,8 +449,7 @@ impl Mirror {
             // home. So it is made a page that the process can write to, which the next attempt finds unchanged.
             let question = Question {
                 mm,
-                flags: bindings::hmm_pfn_flags_HMM_PFN_REQ_FAULT
-                    | bindings::hmm_pfn_flags_HMM_PFN_REQ_WRITE,
+                request: HmmRequest::FaultWrite,
                 owner: null_mut(),
                 translate: false,
                 started,
@@ -445,8 +466,12 @@ impl Mirror {
     }
 
     /// Whether no page of `range` is the device's alone.
+    ///
+    /// # Context
+    ///
+    /// May sleep. Takes the lock of the mirror.
     pub fn is_shared(&self, range: UserRange) -> bool {
-        !self.table.lock().any_exclusive(range)
+        !self.locked.lock().table.any_exclusive(range)
     }
 
     /// The device reads: calls `visit` for the pages of `range`, in order, up to one that has no
@@ -540,13 +565,20 @@ impl Mirror {
         device: Option<&DevPagemap<T>>,
         mut visit: impl FnMut(UserAddr, Target) -> Result,
     ) -> Result<Visited> {
-        let table = self.table.lock();
+        let locked = self.locked.lock();
         for addr in (0..range.nr_pages().get()).filter_map(|i| range.page(i)) {
-            let found = table
+            let found = locked
+                .table
                 .get(addr)
                 .filter(|t| t.writable || access == Access::Read)
                 .filter(|t| match t.target {
                     Target::Ram(_) => true,
+                    // Where CPUs can address a peer's memory, it is to be asked for as what they see.
+                    Target::Device {
+                        pgmap,
+                        mapped: Some(_),
+                        ..
+                    } => device.is_some_and(|d| d.as_raw() == pgmap.as_ptr()),
                     // SAFETY: The page is not freed while the table is locked, by the type invariants, and
                     // so its pagemap is there.
                     Target::Device { pgmap, .. } => {
@@ -564,20 +596,21 @@ impl Mirror {
     fn populate<T: DevPagemapOps>(
         &self,
         range: UserRange,
-        flags: c_ulong,
+        request: HmmRequest,
         device: Option<&DevPagemap<T>>,
         buffer: &mut HmmBuffer,
     ) -> Result {
         let mm = self.mm.mmget_not_zero().ok_or(EFAULT)?;
         for window in range.windows(buffer.capacity()) {
-            let question = Question::new(&mm, flags, device);
+            let question = Question::new(&mm, request, device);
             self.populate_window(&question, window, device, buffer)?;
             // The kernel leaves pages of the owner as they are, even read-only ones that are to be
             // written to. As a page of nobody's, it comes home, and is copied or refused.
-            let asked = flags & bindings::hmm_pfn_flags_HMM_PFN_REQ_WRITE != 0;
+            if request != HmmRequest::FaultWrite {
+                continue;
+            }
             for i in 0..window.nr_pages().get() {
-                let pfn = buffer.pfns.get(i).copied().unwrap_or(0);
-                if !asked || pfn & bindings::hmm_pfn_flags_HMM_PFN_WRITE != 0 {
+                if buffer.pfns.get(i).is_some_and(|pfn| pfn.is_writable()) {
                     continue;
                 }
                 let addr = window.page(i).ok_or(EINVAL)?;
@@ -620,15 +653,15 @@ impl Mirror {
             if current!().signal_pending() {
                 return Err(EINTR);
             }
-            buffer.pfns.fill(0);
+            buffer.pfns.fill(HmmPfn::NONE);
             let mut hmm = bindings::hmm_range {
                 notifier: self.notifier.get(),
                 // SAFETY: The notifier is registered, by the type invariants.
                 notifier_seq: unsafe { bindings::mmu_interval_read_begin(self.notifier.get()) },
                 start: window.start().get(),
                 end: window.end().get(),
-                hmm_pfns: buffer.pfns.as_mut_ptr(),
-                default_flags: question.flags,
+                hmm_pfns: HmmPfn::as_raw_mut(&mut buffer.pfns),
+                default_flags: question.request.into_raw(),
                 pfn_flags_mask: 0,
                 dev_private_owner: question.owner,
             };
@@ -640,14 +673,14 @@ impl Mirror {
                         // The lock of the table is one that is taken while memory is reclaimed.
                         buffer.reserve()?;
                     }
-                    let mut table = self.table.lock();
+                    let mut locked = self.locked.lock();
                     // SAFETY: The notifier is registered, and this is its sequence number. The
                     // lock is the one under which the notifier sets a new one.
                     let stale = unsafe {
                         bindings::mmu_interval_read_retry(self.notifier.get(), hmm.notifier_seq)
                     };
                     if !stale {
-                        return then(&mut table, buffer);
+                        return then(&mut locked.table, buffer);
                     }
                 }
                 Err(EBUSY) => {}
@@ -672,26 +705,27 @@ impl Mirror {
         let this = unsafe { &*notifier.byte_sub(offset_of!(Self, notifier)).cast::<Self>() };
         // SAFETY: The caller promises a valid range.
         let blockable = unsafe { bindings::mmu_notifier_range_blockable(range) };
-        let mut table = if blockable {
-            this.table.lock()
-        } else if let Some(table) = this.table.try_lock() {
-            table
+        let mut locked = if blockable {
+            this.locked.lock()
+        } else if let Some(locked) = this.locked.try_lock() {
+            locked
         } else {
             return false;
         };
+        // SAFETY: We are in the callback of this notifier, and hold the lock under which
+        // `mmu_interval_read_retry()` is called.
+        unsafe { bindings::mmu_interval_set_seq(notifier, cur_seq) };
         // SAFETY: The caller promises a valid range.
         let (event, owner) = unsafe { ((*range).event, (*range).owner) };
-        // Our own taking of a page: it is not in the table, and about to be put there.
+        // Our own taking of a page: it is about to be put into the table.
         let ours =
             event == bindings::mmu_notifier_event_MMU_NOTIFY_EXCLUSIVE && owner == this.owner();
         if !ours {
-            // SAFETY: We are in the callback of this notifier, and hold the lock under which
-            // `mmu_interval_read_retry()` is called.
-            unsafe { bindings::mmu_interval_set_seq(notifier, cur_seq) };
+            locked.changes = locked.changes.wrapping_add(1);
         }
         // SAFETY: The caller promises a valid range.
         let (start, end) = unsafe { ((*range).start, (*range).end) };
-        table.forget(start, end);
+        locked.table.forget(start, end);
         true
     }
 }
@@ -737,15 +771,12 @@ unsafe fn range_fault(mm: &MmWithUser, hmm: &mut bindings::hmm_range) -> Result 
 ///
 /// `pfn` must have been given by `hmm_range_fault()`, and nothing may have been invalidated since, nor
 /// be until this returns.
-unsafe fn state_of<T: DevPagemapOps>(pfn: c_ulong, device: Option<&DevPagemap<T>>) -> PageState {
-    if pfn & bindings::hmm_pfn_flags_HMM_PFN_ERROR != 0 {
+unsafe fn state_of<T: DevPagemapOps>(pfn: HmmPfn, device: Option<&DevPagemap<T>>) -> PageState {
+    if pfn.is_error() {
         return PageState::Error;
     }
-    if pfn & bindings::hmm_pfn_flags_HMM_PFN_VALID == 0 {
-        return PageState::None;
-    }
-    // SAFETY: The entry is valid, as the caller promises.
-    let Some(page) = NonNull::new(unsafe { bindings::hmm_pfn_to_page(pfn) }) else {
+    // SAFETY: The caller promises it.
+    let Some(page) = (unsafe { pfn.page() }) else {
         return PageState::None;
     };
     // SAFETY: The page is mapped, as the caller promises, and so is not freed.
@@ -763,26 +794,23 @@ unsafe fn state_of<T: DevPagemapOps>(pfn: c_ulong, device: Option<&DevPagemap<T>
     } else {
         Place::Ram
     };
-    // SAFETY: Arithmetic on a number.
-    let order = unsafe { bindings::hmm_pfn_to_map_order(pfn) };
     PageState::Present {
         place,
-        writable: pfn & bindings::hmm_pfn_flags_HMM_PFN_WRITE != 0,
-        order: Order::new(order).unwrap_or(Order::ZERO),
+        writable: pfn.is_writable(),
+        order: pfn.order(),
     }
 }
 
 /// The runs among the entries `pfns`: the index of the first and how many there are, of entries that have
 /// a page, and that differ in nothing but their numbers, which follow each other.
-fn runs(pfns: &[c_ulong]) -> impl Iterator<Item = (usize, NrPages)> + '_ {
+fn runs(pfns: &[HmmPfn]) -> impl Iterator<Item = (usize, NrPages)> + '_ {
     let mut next = 0usize;
     core::iter::from_fn(move || {
-        let valid = |pfn: &c_ulong| pfn & bindings::hmm_pfn_flags_HMM_PFN_VALID != 0;
-        let skip = pfns.get(next..)?.iter().position(valid)?;
+        let skip = pfns.get(next..)?.iter().position(|pfn| pfn.is_valid())?;
         let first = next.checked_add(skip)?;
         let rest = pfns.get(first..)?;
         let follows = rest.iter().zip(rest.get(1..)?);
-        let more = follows.take_while(|(a, b)| a.wrapping_add(1) == **b);
+        let more = follows.take_while(|(a, b)| a.is_followed_by(**b));
         let nr = more.count().checked_add(1)?;
         next = first.checked_add(nr)?;
         Some((first, NrPages::new(nr)))
@@ -817,9 +845,9 @@ fn update<T: DevPagemapOps>(
         let (Some(addr), Some(pfn)) = (window.page(i), pfns.get(i).copied()) else {
             break;
         };
-        // SAFETY: The entry is valid, and we hold the lock, after a successful check of the
+        // SAFETY: The kernel filled in the entry, and we hold the lock, after a successful check of the
         // sequence number.
-        let Some(page) = NonNull::new(unsafe { bindings::hmm_pfn_to_page(pfn) }) else {
+        let Some(page) = (unsafe { pfn.page() }) else {
             continue;
         };
         // SAFETY: The page is not freed while we hold the lock.
@@ -855,7 +883,7 @@ fn update<T: DevPagemapOps>(
         };
         let translation = Translation {
             target,
-            writable: pfn & bindings::hmm_pfn_flags_HMM_PFN_WRITE != 0,
+            writable: pfn.is_writable(),
             exclusive: false,
         };
         let room = rooms.pop().ok_or(ENOMEM)?;

@@ -53,8 +53,8 @@ pub trait OffsetAllocator: Send + Sync + 'static {
     ///
     /// # Context
     ///
-    /// Called when the last reference to a folio goes away, with any lock of the kernel held:
-    /// must not sleep, nor allocate. Who has to sleep to give memory back keeps a note, and a work item for it, as
-    /// [`ChunkOffsets`] does.
+    /// Called when the last reference to a folio goes away, with any lock of the kernel held, and for coherent
+    /// memory also in an interrupt: must not sleep, nor allocate. Who has to sleep to give memory back keeps a
+    /// note, and a work item for it, as [`ChunkOffsets`] does.
     fn free(&self, offset: PageOffset, order: Order);
 }

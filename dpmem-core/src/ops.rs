@@ -75,7 +75,7 @@ pub trait DevPagemapOps: Sized + Send + Sync + 'static {
     /// Process context, with the mmap lock of the faulting process held for reading and the page
     /// locked. May sleep. A lock that is held while memory of a process is touched, or while
     /// another migration waits for a page, must not be taken.
-    fn migrate_to_ram(fault: Fault<'_, Self>) -> FaultAnswer {
+    fn migrate_to_ram(fault: Fault<'_, Self>) -> FaultAnswer<'_> {
         fault.migrate()
     }
 }
@@ -126,7 +126,7 @@ impl<T: DevPagemapOps> PagemapVTable<T> {
         let data = NonNull::new(page).and_then(|page| unsafe { data::take::<T::Data>(page) });
         if let Some(offset) = offset {
             // SAFETY: Every folio of the pagemap comes from its backend, and the caller promises that
-            // the last reference is gone.
+            // the last reference is gone. All that is to be known of it was asked above.
             unsafe { pagemap.backend().release(offset, order) };
             pagemap.ops().offsets().free(offset, order);
             pagemap.counters().freed(offset, order);

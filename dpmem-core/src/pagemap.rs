@@ -224,12 +224,41 @@ impl<T: DevPagemapOps> DevPagemap<T> {
     where
         Error: From<E>,
     {
+        Self::on_region(Owner::Itself, name, region, node, ops)
+    }
+
+    /// As [`DevPagemap::coherent`], for a device that belongs to `group`. What its peers see of the memory is what
+    /// CPUs do: pages that can be read and written where they are, and have no place that they know of.
+    pub fn coherent_in<E>(
+        group: Arc<PeerGroup<T>>,
+        name: &'static CStr,
+        region: Region,
+        node: NumaNode,
+        ops: impl PinInit<T, E>,
+    ) -> impl PinInit<Self, Error>
+    where
+        Error: From<E>,
+    {
+        Self::on_region(Owner::Group(group), name, region, node, ops)
+    }
+
+    /// Registers coherent memory.
+    fn on_region<E>(
+        owner: Owner<T>,
+        name: &'static CStr,
+        region: Region,
+        node: NumaNode,
+        ops: impl PinInit<T, E>,
+    ) -> impl PinInit<Self, Error>
+    where
+        Error: From<E>,
+    {
         // Where these are no pages, the backend says so.
         let nr = PhysRange::of(&region).map_or(NrPages::ZERO, PhysRange::nr_pages);
-        // SAFETY: As in `new()`.
+        // SAFETY: As in `private()`.
         let backend = move |pgmap| unsafe { Backend::coherent(region, pgmap) };
         let kind = bindings::memory_type_MEMORY_DEVICE_COHERENT;
-        Self::init(name, nr, kind, node, Owner::Itself, backend, ops)
+        Self::init(name, nr, kind, node, owner, backend, ops)
     }
 
     /// Registers what the backend that `backend` makes for a pagemap has, which is `nr` pages.
@@ -359,7 +388,8 @@ impl<T: DevPagemapOps> DevPagemap<T> {
     }
 
     /// The device that the memory belongs to, which keeps its driver for as long as the pagemap lives; `None` unless
-    /// the pagemap is in a [`BoundPagemap`](crate::BoundPagemap).
+    /// the pagemap is in a [`BoundPagemap`](crate::BoundPagemap). What was got from the device after that may be gone: see
+    /// [`BoundPagemap::new`](crate::BoundPagemap::new).
     #[inline]
     pub fn device(&self) -> Option<&Device<Bound>> {
         let device = self.device.as_ref()?;
@@ -431,7 +461,8 @@ impl<T: DevPagemapOps> DevPagemap<T> {
                 self.counters.requested(offset, order);
                 // SAFETY: The folio, which begins with its first page, is locked, and nobody knows it yet.
                 unsafe { data::init::<T::Data>(folio.cast()) };
-                // SAFETY: The folio was just requested, and it is ours.
+                // SAFETY: The folio was just requested: it is locked, and lock and reference are ours. Nobody knows it,
+                // and its data was initialised above.
                 Ok(unsafe { RequestedFolio::from_raw(self, folio) })
             }
             Err(err @ (EINVAL | EBUSY)) => {
@@ -466,8 +497,7 @@ impl<T: DevPagemapOps> DevPagemap<T> {
     /// The first page at `from` or above that is out.
     #[inline]
     pub(crate) fn next_out(&self, from: PageOffset) -> Option<PageOffset> {
-        // SAFETY: The pagemap is registered, by the type invariants.
-        unsafe { self.backend.next_out(from) }
+        self.backend.next_out(from)
     }
 }
 

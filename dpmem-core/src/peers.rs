@@ -27,8 +27,8 @@ use crate::{
 /// Devices of one driver that reach each other's private memory, over a link or a bus: memory that one of
 /// them has migrates to another directly, and each reads and writes what the others have where it is.
 ///
-/// A group is the owner of its pagemaps: see [`DevPagemap::new_in`]. It knows nothing about them, and is
-/// there for as long as one of them is.
+/// A group is the owner of its pagemaps: see [`DevPagemap::new_in`] and [`DevPagemap::coherent_in`]. It knows
+/// nothing about them, and is there for as long as one of them is.
 ///
 /// # Invariants
 ///

@@ -34,8 +34,9 @@ impl PhysRange {
     ///
     /// # Errors
     ///
-    /// [`EBUSY`] if they belong to somebody else, if only in part.
+    /// [`EBUSY`] if they belong to somebody else, if only in part, or if there is no memory to take note of it.
     pub fn request(self, name: CString) -> Result<Region> {
+        // It can be expressed, by the type invariants.
         let bytes = self.nr_pages().to_bytes().ok_or(EINVAL)?;
         let root = (&raw mut bindings::iomem_resource).cast::<Resource>();
         // SAFETY: The root of all resources is always there, and `Resource` is transparent. It has no method that

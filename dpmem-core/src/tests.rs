@@ -14,11 +14,14 @@ use kernel::{
             Atomic,
             Relaxed, //
         },
-        Arc, //
-    }, //
+        Arc,
+        ArcBorrow, //
+    },
+    types::ForeignOwnable, //
 };
 
 use crate::{
+    flight::Flight,
     folio::large_order,
     migrate_pfn::MigratePfn,
     Batch,
@@ -26,6 +29,8 @@ use crate::{
     CopyEngine,
     DevPagemap,
     DevPagemapOps,
+    FolioData,
+    MigrateBuffer,
     NrPages,
     NumaNode,
     OffsetAllocator,
@@ -259,6 +264,20 @@ mod pagemap_life {
     }
 
     #[test]
+    fn what_is_not_there_is_not_collected() -> Result {
+        let pagemap = pagemap(NrPages::new(512))?;
+        let mut buffer = MigrateBuffer::new(NrPages::new(2))?;
+        for offset in [511, usize::MAX] {
+            let pieces = [(PageOffset::new(offset), NrPages::new(2))].into_iter();
+            // SAFETY: The pagemap is registered for as long as it lives.
+            let flight =
+                unsafe { Flight::from_device(pagemap.backend(), pieces, buffer.entries()) };
+            assert!(flight.err() == Some(EINVAL));
+        }
+        Ok(())
+    }
+
+    #[test]
     fn a_large_folio_comes_and_goes() -> Result {
         let Some(large) = large_order() else {
             return Ok(());
@@ -408,6 +427,84 @@ mod data {
         let two = pagemap.request_folio(Order::ZERO)?;
         assert!(one.data().is_none());
         assert!(two.data().is_none());
+        Ok(())
+    }
+
+    /// An engine whose folios have something that asks for one.
+    struct Asking;
+
+    impl CopyEngine for Asking {
+        type Fence<'a> = ();
+        type Data = Eager;
+
+        fn submit(&self, _batch: &mut Batch<'_, Self>) -> Result {
+            Err(EIO)
+        }
+    }
+
+    /// What asks for a folio when it is taken out of one, which is while that is being freed.
+    #[derive(Clone)]
+    struct Eager(Arc<Wish>);
+
+    struct Wish {
+        pagemap: Arc<DevPagemap<Device<Always, Asking>>>,
+        /// The error that came of it.
+        answer: Atomic<i32>,
+    }
+
+    // SAFETY: All is done as `Arc` does it.
+    unsafe impl ForeignOwnable for Eager {
+        const FOREIGN_ALIGN: usize = <Arc<Wish> as ForeignOwnable>::FOREIGN_ALIGN;
+
+        type Borrowed<'a> = ArcBorrow<'a, Wish>;
+        type BorrowedMut<'a> = ArcBorrow<'a, Wish>;
+
+        fn into_foreign(self) -> *mut c_void {
+            self.0.into_foreign()
+        }
+
+        unsafe fn from_foreign(ptr: *mut c_void) -> Self {
+            // SAFETY: The caller promises that it comes from `into_foreign()`.
+            let wish = unsafe { Arc::<Wish>::from_foreign(ptr) };
+            let answer = wish.pagemap.request_folio(Order::ZERO);
+            let answer = answer.map_or_else(Error::to_errno, |_| 0);
+            wish.answer.store(answer, Relaxed);
+            Self(wish)
+        }
+
+        unsafe fn borrow<'a>(ptr: *mut c_void) -> ArcBorrow<'a, Wish> {
+            // SAFETY: As above, and the caller promises the lifetime.
+            unsafe { Arc::<Wish>::borrow(ptr) }
+        }
+
+        unsafe fn borrow_mut<'a>(ptr: *mut c_void) -> ArcBorrow<'a, Wish> {
+            // SAFETY: As above.
+            unsafe { Arc::<Wish>::borrow_mut(ptr) }
+        }
+    }
+
+    impl FolioData for Eager {}
+
+    #[test]
+    fn a_page_is_out_until_it_has_been_freed() -> Result {
+        let nr = NrPages::new(4);
+        let device = try_pin_init!(Device {
+            offsets: Always(PageOffset::ZERO),
+            engine: Asking,
+        }? Error);
+        let pagemap = DevPagemap::new(c"dpmem-kunit", nr, NumaNode::LOCAL, device);
+        let pagemap = Arc::pin_init(pagemap, GFP_KERNEL)?;
+        let wish = Wish {
+            pagemap: pagemap.clone(),
+            answer: Atomic::new(0),
+        };
+        let wish = Arc::new(wish, GFP_KERNEL)?;
+        let mut folio = pagemap.request_folio(Order::ZERO)?;
+        folio.set_data(Eager(wish.clone()));
+        drop(folio);
+        assert_eq!(wish.answer.load(Relaxed), EBUSY.to_errno());
+        assert_eq!(pagemap.nr_out().get(), 0);
+        assert!(pagemap.request_folio(Order::ZERO).is_ok());
         Ok(())
     }
 }

@@ -124,7 +124,7 @@ pub(crate) fn derive(input: DeriveInput) -> Result<TokenStream> {
         let call = quote_spanned!(path.span()=> #path(fault));
         quote! {
             #[inline]
-            fn migrate_to_ram(fault: ::dpmem::Fault<'_, Self>) -> ::dpmem::FaultAnswer {
+            fn migrate_to_ram(fault: ::dpmem::Fault<'_, Self>) -> ::dpmem::FaultAnswer<'_> {
                 #call
             }
         }

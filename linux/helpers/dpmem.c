@@ -97,11 +97,6 @@ __rust_helper unsigned long rust_helper_page_to_pfn(const struct page *page)
 	return page_to_pfn(page);
 }
 
-__rust_helper int rust_helper_page_ref_count(const struct page *page)
-{
-	return page_ref_count(page);
-}
-
 __rust_helper bool rust_helper_get_page_unless_zero(struct page *page)
 {
 	return get_page_unless_zero(page);

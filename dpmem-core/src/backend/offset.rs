@@ -15,13 +15,10 @@ use kernel::{
         from_err_ptr,
         to_result, //
     },
-    prelude::*,
-    sync::atomic::{
-        Atomic,
-        Relaxed, //
-    }, //
+    prelude::*, //
 };
 
+use super::claims::Claims;
 use crate::{
     folio::begins_large,
     number::{
@@ -31,47 +28,50 @@ use crate::{
     }, //
 };
 
-/// Where there is no `struct page`, there is none up to the next multiple of this: the kernel makes
-/// them in runs that are no smaller than this on any architecture, and aligned to their size.
-const HOLE: usize = 256;
-
 /// The `struct page`s of one pagemap.
 ///
 /// # Invariants
 ///
 /// `pgmap` is the C structure beside which this backend lies, pinned with it. Between
 /// [`Backend::register`] and [`Backend::unregister`] it is registered.
+#[pin_data]
 pub(crate) struct Backend {
     pgmap: NonNull<bindings::dev_pagemap>,
     nr: NrPages,
-    /// How many pages are out: requested, or in service.
-    out: Atomic<usize>,
+    #[pin]
+    claims: Claims,
 }
 
-// SAFETY: The pagemap is not bound to a thread.
+// SAFETY: The pagemap is not bound to a thread, and the rest is `Send` itself.
 unsafe impl Send for Backend {}
-// SAFETY: The C functions that take the pagemap lock what they change.
+// SAFETY: The C functions that take the pagemap lock what they change; the rest is `Sync` itself.
 unsafe impl Sync for Backend {}
 
 impl Backend {
-    /// A backend for `nr` pages.
+    /// A backend for `nr` pages. May sleep.
     ///
     /// # Errors
     ///
-    /// [`EINVAL`] for no page.
+    /// [`EINVAL`] for no page; [`ERANGE`] for 2^31 or more; [`ENOMEM`].
     ///
     /// # Safety
     ///
     /// `pgmap` must be pinned beside this backend, and live as long.
-    pub(crate) unsafe fn new(nr: NrPages, pgmap: NonNull<bindings::dev_pagemap>) -> Result<Self> {
-        if nr == NrPages::ZERO {
-            return Err(EINVAL);
-        }
-        // INVARIANT: The caller promises the first half; it is not registered yet.
-        Ok(Self {
-            pgmap,
-            nr,
-            out: Atomic::new(0),
+    pub(super) unsafe fn new(
+        nr: NrPages,
+        pgmap: NonNull<bindings::dev_pagemap>,
+    ) -> impl PinInit<Self, Error> {
+        pin_init::pin_init_scope(move || {
+            // A machine has no room for so many.
+            if nr >= Claims::LIMIT {
+                return Err(ERANGE);
+            }
+            // INVARIANT: The caller promises the first half; it is not registered yet.
+            Ok(try_pin_init!(Self {
+                pgmap,
+                claims <- Claims::new(nr),
+                nr,
+            }))
         })
     }
 
@@ -129,11 +129,16 @@ impl Backend {
         order: Order,
     ) -> Result<NonNull<bindings::folio>> {
         let pgmap = self.pgmap.as_ptr();
-        // SAFETY: The caller promises a registered pagemap; the function checks the rest.
+        let end = offset.checked_add(order.nr_pages()).ok_or(EINVAL)?;
+        let pages = offset.get()..end.get();
+        // The function knows a page that is in service, and not one that is being freed.
+        self.claims.claim(pages.clone())?;
+        // SAFETY: The caller promises a registered pagemap. Nobody looks at the pages as a folio of the past: nobody had
+        // claimed them, and a claim is given back when `folio_free()` is done. The function checks the rest.
         let folio = unsafe { bindings::pgmap_request_folio(pgmap, offset.get(), order.get()) };
-        let folio = NonNull::new(from_err_ptr(folio)?).ok_or(ENOMEM)?;
-        self.out.add(order.nr_pages().get(), Relaxed);
-        Ok(folio)
+        from_err_ptr(folio)
+            .and_then(|folio| NonNull::new(folio).ok_or(ENOMEM))
+            .inspect_err(|_| self.claims.unclaim(pages))
     }
 
     /// Notes that the pages of a folio are idle again. Does not sleep.
@@ -141,39 +146,21 @@ impl Backend {
     /// # Safety
     ///
     /// The folio must have come from [`Backend::request_folio`], or be a part of one that was split,
-    /// and the last reference to it must be gone.
-    pub(crate) unsafe fn release(&self, _offset: PageOffset, order: Order) {
-        self.out.fetch_sub(order.nr_pages().get(), Relaxed);
+    /// the last reference to it must be gone, and nobody may look at it any more.
+    pub(crate) unsafe fn release(&self, offset: PageOffset, order: Order) {
+        // OVERFLOW: The folio lies in the pagemap.
+        let end = offset.get() + order.nr_pages().get();
+        self.claims.unclaim(offset.get()..end);
     }
 
     /// How many pages are out.
     pub(crate) fn nr_out(&self) -> NrPages {
-        NrPages::new(self.out.load(Relaxed))
+        self.claims.nr_out()
     }
 
     /// The first page at `from` or above that is out.
-    ///
-    /// # Safety
-    ///
-    /// The pagemap must be registered.
-    pub(crate) unsafe fn next_out(&self, from: PageOffset) -> Option<PageOffset> {
-        if self.nr_out() == NrPages::ZERO {
-            return None;
-        }
-        let mut next = from.get();
-        while next < self.nr.get() {
-            // SAFETY: The caller promises a registered pagemap.
-            let page = unsafe { self.page(PageOffset::new(next)) };
-            match NonNull::new(page) {
-                // SAFETY: A `struct page` that is there stays until the pagemap is unregistered.
-                Some(page) if unsafe { bindings::page_ref_count(page.as_ptr()) } != 0 => {
-                    return Some(PageOffset::new(next));
-                }
-                Some(_) => next = next.checked_add(1)?,
-                None => next = next.checked_add(1)?.checked_next_multiple_of(HOLE)?,
-            }
-        }
-        None
+    pub(crate) fn next_out(&self, from: PageOffset) -> Option<PageOffset> {
+        self.claims.next_out(from.get()).map(PageOffset::new)
     }
 
     /// The first page of the large folio in service that begins at `offset`, as it is at this moment.

@@ -16,21 +16,21 @@ use core::{
 
 use kernel::{
     bindings,
-    bitmap::BitmapVec,
     error::from_err_ptr,
     io::resource,
     page::PAGE_SHIFT,
-    prelude::*,
-    static_lock_class,
-    str::CStr, //
+    prelude::*, //
 };
 
+#[cfg(not(dpmem_offset))]
+use kernel::str::CStr;
+
+use super::claims::Claims;
 use crate::{
     folio::{
         begins_large,
         large_order, //
     },
-    lock::SpinLockIrqSave,
     number::{
         NrPages,
         Order,
@@ -110,60 +110,6 @@ type Ours = Option<Region>;
 #[cfg(dpmem_offset)]
 type Ours = ();
 
-/// Which pages are out: requested, or in service.
-struct Claims {
-    pages: BitmapVec,
-    /// How many there are.
-    len: usize,
-    /// How many are out.
-    nr: usize,
-}
-
-impl Claims {
-    /// Claims for `nr` pages, of which none is out. May sleep.
-    fn new(nr: NrPages) -> Result<Self> {
-        if nr == NrPages::ZERO || nr.get() > BitmapVec::MAX_LEN {
-            return Err(EINVAL);
-        }
-        Ok(Self {
-            pages: BitmapVec::new(nr.get(), GFP_KERNEL)?,
-            len: nr.get(),
-            nr: 0,
-        })
-    }
-
-    /// Claims `pages`; [`EBUSY`] if one of them is out already.
-    fn claim(&mut self, pages: Range<usize>) -> Result {
-        let taken = self.pages.next_bit(pages.start);
-        if taken.is_some_and(|page| page < pages.end) {
-            return Err(EBUSY);
-        }
-        self.nr = self.nr.saturating_add(pages.len());
-        pages.for_each(|page| self.pages.set_bit(page));
-        Ok(())
-    }
-
-    /// Takes back what [`Claims::claim`] gave.
-    fn unclaim(&mut self, pages: Range<usize>) {
-        self.nr = self.nr.saturating_sub(pages.len());
-        pages.for_each(|page| self.pages.clear_bit(page));
-    }
-
-    /// The first run of pages that are out and lie in `pages`.
-    fn next_run(&self, pages: Range<usize>) -> Option<Range<usize>> {
-        let first = |page: &usize| *page < pages.end;
-        if pages.is_empty() || pages.start >= self.len {
-            return None;
-        }
-        let start = self.pages.next_bit(pages.start).filter(first)?;
-        let end = self.pages.next_zero_bit(start).filter(first);
-        Some(start..end.unwrap_or(pages.end))
-    }
-}
-
-/// The name of the lock of the claims; a static for the reason that is in `offsets/bitmap.rs`.
-static LOCK_NAME: &CStr = c"dpmem::claims";
-
 /// The `struct page`s of one pagemap.
 ///
 /// # Invariants
@@ -177,7 +123,7 @@ pub(crate) struct Backend {
     nr: NrPages,
     coherent: bool,
     #[pin]
-    claims: SpinLockIrqSave<Claims>,
+    claims: Claims,
     _ours: Ours,
     _requested: Option<resource::Region>,
 }
@@ -204,7 +150,9 @@ impl Backend {
         pgmap: NonNull<bindings::dev_pagemap>,
     ) -> impl PinInit<Self, Error> {
         pin_init::pin_init_scope(move || {
-            let claims = Claims::new(nr)?;
+            if nr == NrPages::ZERO || nr >= Claims::LIMIT {
+                return Err(EINVAL);
+            }
             let bytes = nr.to_bytes().ok_or(EINVAL)?;
             let size = bytes
                 .checked_next_multiple_of(SUBSECTION_SIZE)
@@ -214,9 +162,9 @@ impl Backend {
             Ok(try_pin_init!(Self {
                 pgmap,
                 start: region.start(),
+                claims <- Claims::new(nr),
                 nr,
                 coherent: false,
-                claims <- SpinLockIrqSave::new(claims, LOCK_NAME, static_lock_class!()),
                 _ours: Some(region),
                 _requested: None,
             }))
@@ -245,14 +193,13 @@ impl Backend {
             if range.start() % SUBSECTION_SIZE as u64 != 0 || bytes % SUBSECTION_SIZE != 0 {
                 return Err(EINVAL);
             }
-            let claims = Claims::new(nr)?;
             // INVARIANT: The caller promises the first half; it is not registered yet.
             Ok(try_pin_init!(Self {
                 pgmap,
                 start: range.start(),
+                claims <- Claims::new(nr),
                 nr,
                 coherent: true,
-                claims <- SpinLockIrqSave::new(claims, LOCK_NAME, static_lock_class!()),
                 _ours: Ours::default(),
                 _requested: Some(region),
             }))
@@ -319,7 +266,8 @@ impl Backend {
     /// # Errors
     ///
     /// [`EINVAL`] if there are no such pages in the pagemap, or if a folio cannot begin there, or be
-    /// so large; [`EBUSY`] if one of them is out; [`ENODEV`] if the pagemap is going away.
+    /// so large; [`EBUSY`] if one of them is out; [`ENODEV`] if the pagemap is going away;
+    /// [`ENOMEM`].
     ///
     /// # Safety
     ///
@@ -342,13 +290,13 @@ impl Backend {
         if !unsafe { bindings::percpu_ref_tryget_live(live) } {
             return Err(ENODEV);
         }
-        let claimed = self.claims.lock().claim(offset.get()..end.get());
+        let claimed = self.claims.claim(offset.get()..end.get());
         // CAST: An idle page is the beginning of nothing but itself, whatever it was when it was
         // last in service. Hence not `page_folio()`, which would believe what is left of that.
         let folio = self.page(offset).cast::<bindings::folio>();
         if claimed.is_ok() {
             // SAFETY: The pages belong to `pgmap`. They are idle: nobody had claimed them, and a
-            // claim is given back when the last reference to the folio is gone. We hold a
+            // claim is given back when `folio_free()` is done with the folio. We hold a
             // reference to the pagemap, so it is not being unmapped. That a folio of this order may
             // begin here was checked.
             unsafe { bindings::zone_device_folio_init(folio, pgmap, order.get()) };
@@ -364,29 +312,21 @@ impl Backend {
     /// # Safety
     ///
     /// The folio must have come from [`Backend::request_folio`], or be a part of one that was split,
-    /// and the last reference to it must be gone.
+    /// the last reference to it must be gone, and nobody may look at it any more.
     pub(crate) unsafe fn release(&self, offset: PageOffset, order: Order) {
         // OVERFLOW: The folio lies in the pagemap.
         let end = offset.get() + order.nr_pages().get();
-        self.claims.lock().unclaim(offset.get()..end);
+        self.claims.unclaim(offset.get()..end);
     }
 
     /// How many pages are out.
     pub(crate) fn nr_out(&self) -> NrPages {
-        NrPages::new(self.claims.lock().nr)
+        self.claims.nr_out()
     }
 
     /// The first page at `from` or above that is out.
-    ///
-    /// # Safety
-    ///
-    /// The pagemap must be registered.
-    pub(crate) unsafe fn next_out(&self, from: PageOffset) -> Option<PageOffset> {
-        let claims = self.claims.lock();
-        if from.get() >= claims.len {
-            return None;
-        }
-        claims.pages.next_bit(from.get()).map(PageOffset::new)
+    pub(crate) fn next_out(&self, from: PageOffset) -> Option<PageOffset> {
+        self.claims.next_out(from.get()).map(PageOffset::new)
     }
 
     /// The first page of the large folio in service that begins at `offset`, as it is at this moment.
@@ -454,9 +394,7 @@ impl Backend {
         let mut next = offset.get();
         // Only what is out: an idle page looks like what it last was, for instance the beginning of
         // a large folio, and the function would skip all that is in service behind it.
-        loop {
-            let run = self.claims.lock().next_run(next..end);
-            let Some(run) = run else { break };
+        while let Some(run) = self.claims.next_run(next..end) {
             // SAFETY: The run begins in the range, for which there is room.
             let src = unsafe { src.add(run.start - offset.get()) };
             // SAFETY: The caller promises that the pages exist and that there is room.

@@ -60,10 +60,11 @@ impl Dmem {
     ///
     /// [`ENODEV`]; those of the migration. What was moved before stays moved.
     pub(crate) fn migrate(&self, vma: &LockedVma<'_>, range: UserRange) -> Result {
-        let vram = self.vram()?;
         let window = WINDOW.max(Order::of_pmd().nr_pages());
         let mut buffer = MigrateBuffer::new(window.min(range.nr_pages()))?;
         for range in range.windows(buffer.capacity()) {
+            // For a window, and not for all of a process's range: the card may be about to go.
+            let vram = self.vram()?;
             vma.to_device(&vram, range, &mut buffer)?.migrate()?;
         }
         Ok(())

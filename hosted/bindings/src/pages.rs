@@ -512,10 +512,6 @@ pub unsafe extern "C" fn folio_order(folio: *const folio) -> c_uint {
     ))
 }
 
-pub unsafe extern "C" fn page_ref_count(page: *const page) -> c_int {
-    with(|m| unsafe { page_info(m, page.cast_mut()) }.refs)
-}
-
 pub unsafe extern "C" fn get_page_unless_zero(page: *mut page) -> bool {
     with(|m| {
         // Only the first page of a folio has references of its own.

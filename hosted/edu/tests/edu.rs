@@ -310,6 +310,39 @@ fn unbound_while_it_copies() {
     });
 }
 
+/// Unbinding does not wait for all that a process has asked for.
+#[test]
+fn unbound_while_much_is_to_move() {
+    /// So much that it is not done at once.
+    const NR: usize = 1000;
+
+    run(|| {
+        let (edu, _driver) = bound();
+        let edu = Arc::new(edu);
+        let process = Arc::new(Process::new());
+        let memory = filled(&process, NR, 20);
+        let held = edu.hold();
+        let mover = {
+            let process = process.clone();
+            spawn(move || Device::open(&process).unwrap().to_device(memory, NR))
+        };
+        edu.wait_until_busy();
+        let other = Process::new();
+        let page = filled(&other, 1, 21);
+        let device = Device::open(&other).unwrap();
+        let unbinder = {
+            let edu = edu.clone();
+            spawn(move || edu.unbind())
+        };
+        // Until it has begun, there is no room.
+        while device.to_device(page, 1) == Ok(0) {}
+        drop(held);
+        assert_eq!(unbinder.join(), Ok(()));
+        assert_eq!(mover.join(), Err(Errno(ENODEV)));
+        check(&process, memory, NR, 20);
+    });
+}
+
 /// A copy that takes longer than it may is worth a message, and is waited for all the same.
 #[test]
 fn a_copy_that_takes_its_time() {

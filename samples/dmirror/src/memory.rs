@@ -71,7 +71,7 @@ impl Memory {
     }
 
     /// A CPU has touched a page: its owner takes note, and the page comes home.
-    fn fault(fault: Fault<'_, Self>) -> FaultAnswer {
+    fn fault(fault: Fault<'_, Self>) -> FaultAnswer<'_> {
         if let Some(client) = fault.data() {
             client.faulted();
         }

@@ -54,14 +54,14 @@ impl MiscDevice for EduFile {
     }
 
     fn ioctl(this: &Self, _file: &File, cmd: u32, arg: usize) -> Result<isize> {
-        // Unbinding waits until this is dropped.
-        let pagemap = this.0.memory().access().ok_or(ENODEV)?;
         let current = current!();
         let mm = current.mm().ok_or(EINVAL)?;
         let mut buffer = MigrateBuffer::new(WINDOW)?;
         let mut moved = 0usize;
         let mut migrate = |to_device| {
             read_range(arg)?.for_each_vma(mm, WINDOW, |mmap, _, window| {
+                // Unbinding waits until this is dropped: for a window, and not for all that a process asks for.
+                let pagemap = this.0.memory().access().ok_or(ENODEV)?;
                 let pages = match to_device {
                     true => MigrateVma::to_device(&pagemap, mmap, window, &mut buffer),
                     false => MigrateVma::to_ram(&pagemap, mmap, window, &mut buffer),

@@ -37,7 +37,7 @@ const OURS: [&str; 22] = [
 ];
 
 /// Those that have threads in many orders.
-const INTERLEAVED: [&str; 5] = ["bindings", "dmirror", "edu", "nouveau", "xe"];
+const INTERLEAVED: [&str; 6] = ["bindings", "dmirror", "dpmem", "edu", "nouveau", "xe"];
 
 /// Lints and tests over the Rust files of `series` and a simulated `kernel`, and with the default of both also the format, the
 /// demo, and threads in many orders. If `full`, the tests run with a sanitizer as well, for which everything is compiled again.

@@ -37,7 +37,7 @@ impl DevPagemapOps for Vram {
         &self.ring
     }
 
-    fn migrate_to_ram(fault: Fault<'_, Self>) -> FaultAnswer {
+    fn migrate_to_ram(fault: Fault<'_, Self>) -> FaultAnswer<'_> {
         fault.migrate();
         loop {}
     }

@@ -35,7 +35,7 @@ impl DevPagemapOps for Vram {
         &self.ring
     }
 
-    fn migrate_to_ram(_fault: Fault<'_, Self>) -> FaultAnswer {
+    fn migrate_to_ram(_fault: Fault<'_, Self>) -> FaultAnswer<'_> {
         FaultAnswer(0)
     }
 }

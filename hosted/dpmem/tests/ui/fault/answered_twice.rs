@@ -35,7 +35,7 @@ impl DevPagemapOps for Vram {
         &self.ring
     }
 
-    fn migrate_to_ram(fault: Fault<'_, Self>) -> FaultAnswer {
+    fn migrate_to_ram(fault: Fault<'_, Self>) -> FaultAnswer<'_> {
         let answer = fault.migrate();
         let _ = fault.fail(FaultError::Bus);
         answer
