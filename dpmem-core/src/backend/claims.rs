@@ -23,7 +23,7 @@ use crate::{
 
 /// How many pages have their bits in one piece, which is there from when the first of them is requested. No large folio is
 /// in two of them.
-const PIECE: usize = 1 << 15;
+const PIECE: usize = 1 << 17;
 
 /// The name of the lock; a static for the reason that is in `offsets/bitmap.rs`.
 static LOCK_NAME: &CStr = c"dpmem::claims";
@@ -107,7 +107,7 @@ fn next_piece(page: usize) -> Option<usize> {
 
 impl Claims {
     /// There are not as many pages.
-    pub(super) const LIMIT: NrPages = NrPages::new(1 << 31);
+    pub(super) const LIMIT: NrPages = NrPages::new(1 << 34);
 
     /// Claims for `nr` pages, less than [`Claims::LIMIT`], of which none is out. May sleep.
     ///

@@ -52,7 +52,7 @@ impl Backend {
     ///
     /// # Errors
     ///
-    /// [`EINVAL`] for no page; [`ERANGE`] for 2^31 or more; [`ENOMEM`].
+    /// [`EINVAL`] for no page; [`ERANGE`] for 2^34 or more; [`ENOMEM`].
     ///
     /// # Safety
     ///

@@ -138,7 +138,7 @@ impl Backend {
     ///
     /// # Errors
     ///
-    /// [`EINVAL`] for no page, or 2^31 or more; [`ERANGE`] if the machine has no room; [`ENOMEM`].
+    /// [`EINVAL`] for no page, or 2^34 or more; [`ERANGE`] if the machine has no room; [`ENOMEM`].
     ///
     /// # Safety
     ///
@@ -175,7 +175,7 @@ impl Backend {
     ///
     /// # Errors
     ///
-    /// [`EINVAL`] for 2^31 pages or more, or if the range does not begin and end at a subsection;
+    /// [`EINVAL`] for 2^34 pages or more, or if the range does not begin and end at a subsection;
     /// [`ENOMEM`].
     ///
     /// # Safety
