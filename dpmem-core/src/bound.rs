@@ -84,8 +84,8 @@ impl<T: DevPagemapOps> BoundPagemap<T> {
     /// Registers `pagemap` until the driver is unbound from `device`, or what is returned is dropped. May sleep, as
     /// may dropping it: see [`DevPagemap`].
     ///
-    /// What its copy engine gets from the device must have been got before: what is got later goes earlier, and
-    /// [`Devres::access`] does not notice, if only [`DevPagemap::device`] is shown to it.
+    /// What its copy engine gets from the device is to be got before: what is got later goes earlier, when pages may be on
+    /// the device still.
     ///
     /// # Errors
     ///

@@ -10,10 +10,6 @@ use core::{
 
 use kernel::{
     bindings,
-    device::{
-        Bound,
-        Device, //
-    },
     page::{
         Page,
         PAGE_SIZE, //
@@ -26,6 +22,7 @@ use crate::{
         self,
         FolioData, //
     },
+    dma::DmaDevice,
     flight::Flight,
     folio::nth_page,
     migrate::Way,
@@ -328,7 +325,7 @@ pub enum Transfer<'a, E: CopyEngine> {
         /// taken: the other device may be copying from this one.
         peer: &'a E,
         /// The other device: see [`Batch::device`].
-        peer_device: Option<&'a Device<Bound>>,
+        peer_device: Option<DmaDevice<'a>>,
         /// What to copy, in the memory of the other device.
         src: DevicePages<'a, E::Data>,
         /// Where to. All of it must be written.
@@ -357,7 +354,7 @@ pub enum Transfer<'a, E: CopyEngine> {
 pub struct Batch<'a, E> {
     flight: &'a Flight<'a>,
     way: Way,
-    device: Option<&'a Device<Bound>>,
+    device: Option<DmaDevice<'a>>,
     find: FindPages<'a, E>,
     next: usize,
 }
@@ -365,7 +362,7 @@ pub struct Batch<'a, E> {
 /// Pages of device memory, and whose they are.
 type FoundPages<'a, E> = (
     &'a E,
-    Option<&'a Device<Bound>>,
+    Option<DmaDevice<'a>>,
     DevicePages<'a, <E as CopyEngine>::Data>,
 );
 
@@ -378,7 +375,7 @@ type FoundPages<'a, E> = (
 type FindPages<'a, E> = unsafe fn(NonNull<bindings::page>) -> Option<Found<'a, E>>;
 
 /// What is found.
-type Found<'a, E> = (&'a E, Option<&'a Device<Bound>>, PageOffset, bool);
+type Found<'a, E> = (&'a E, Option<DmaDevice<'a>>, PageOffset, bool);
 
 /// # Safety
 ///
@@ -422,7 +419,7 @@ impl<'a, E: CopyEngine> Batch<'a, E> {
     /// The device that the memory belongs to: see [`DevPagemap::device`]. It may be on its way to be unbound: what the
     /// driver got from it after it registered the memory may be gone.
     #[inline]
-    pub fn device(&self) -> Option<&'a Device<Bound>> {
+    pub fn device(&self) -> Option<DmaDevice<'a>> {
         self.device
     }
 

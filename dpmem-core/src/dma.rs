@@ -8,7 +8,10 @@
 //!
 //! C header: [`include/linux/dma-mapping.h`](srctree/include/linux/dma-mapping.h)
 
-use core::marker::PhantomData;
+use core::{
+    marker::PhantomData,
+    ops::Deref, //
+};
 
 use kernel::{
     bindings,
@@ -32,10 +35,49 @@ use crate::{
     number::NrPages, //
 };
 
-/// The C structure of `device`.
-fn raw(device: &Device<Bound>) -> *mut bindings::device {
-    // CAST: A `Device` is a transparent wrapper of the C structure, which C may change at any time.
-    core::ptr::from_ref(device).cast_mut().cast()
+/// A device that memory can be mapped for: one that is bound to its driver, or is just being unbound from it.
+///
+/// That is less than `Device<Bound>` says. When a driver is unbound, what it got from the device goes, the last first, and
+/// the pages of a [`BoundPagemap`](crate::BoundPagemap) come home in the middle of that. What a copy engine needs
+/// of it, it asks for with `Devres::try_access()`. Who has a device that is bound makes it one of these with `into()`.
+///
+/// # Invariants
+///
+/// The device has its driver during `'a`, which may be about to be unbound.
+#[derive(Clone, Copy)]
+pub struct DmaDevice<'a>(&'a Device);
+
+impl<'a> DmaDevice<'a> {
+    /// The device `device`.
+    ///
+    /// # Safety
+    ///
+    /// The device must have its driver during `'a`. What the driver got from it may go meanwhile.
+    pub(crate) unsafe fn new(device: &'a Device) -> Self {
+        // INVARIANT: The caller promises it.
+        Self(device)
+    }
+
+    /// The C structure.
+    fn as_raw(self) -> *mut bindings::device {
+        // CAST: A `Device` is a transparent wrapper of the C structure, which C may change at any time.
+        core::ptr::from_ref(self.0).cast_mut().cast()
+    }
+}
+
+impl<'a> From<&'a Device<Bound>> for DmaDevice<'a> {
+    fn from(device: &'a Device<Bound>) -> Self {
+        // INVARIANT: It is bound for as long as it is borrowed so.
+        Self(device)
+    }
+}
+
+impl Deref for DmaDevice<'_> {
+    type Target = Device;
+
+    fn deref(&self) -> &Device {
+        self.0
+    }
 }
 
 mod sealed {
@@ -85,7 +127,7 @@ impl<'a> DmaPages<'a> for RamPagesMut<'a> {
 ///   mapped for `device` in the direction of `P`.
 /// - What is mapped is not freed during `'a`.
 pub struct DmaMap<'a, P: DmaPages<'a>> {
-    device: &'a Device<Bound>,
+    device: DmaDevice<'a>,
     iova: bindings::dma_iova_state,
     // How many bytes are to have addresses that follow each other, until that has been tried.
     untried: Option<usize>,
@@ -109,11 +151,11 @@ impl<'a, P: DmaPages<'a>> DmaMap<'a, P> {
     /// [`EINVAL`] if there are more pages than can be.
     ///
     /// [`Batch::nr_pages`]: crate::Batch::nr_pages
-    pub fn new(device: &'a Device<Bound>, nr: NrPages) -> Result<Self> {
+    pub fn new(device: impl Into<DmaDevice<'a>>, nr: NrPages) -> Result<Self> {
         let size = nr.to_bytes().ok_or(EINVAL)?;
         // INVARIANT: Nothing is linked nor mapped.
         Ok(Self {
-            device,
+            device: device.into(),
             iova: pin_init::zeroed(),
             untried: Some(size),
             room: size,
@@ -141,8 +183,8 @@ impl<'a, P: DmaPages<'a>> DmaMap<'a, P> {
         if let Some(size) = self.untried.take() {
             // That there is no range is no error: pages are then mapped one by one.
             //
-            // SAFETY: The device is bound, the state is all zeroes, and the size is not zero, as that of `pages` is not.
-            unsafe { bindings::dma_iova_try_alloc(raw(self.device), &mut self.iova, 0, size) };
+            // SAFETY: The device has its driver, the state is all zeroes, and the size is not zero, as that of `pages` is not.
+            unsafe { bindings::dma_iova_try_alloc(self.device.as_raw(), &mut self.iova, 0, size) };
         }
         // SAFETY: Reads the state.
         let address = if unsafe { bindings::dma_use_iova(&mut self.iova) } {
@@ -166,7 +208,7 @@ impl<'a, P: DmaPages<'a>> DmaMap<'a, P> {
         // yet. The pages follow each other, and are not freed before they are unlinked.
         to_result(unsafe {
             bindings::dma_iova_link(
-                raw(self.device),
+                self.device.as_raw(),
                 &mut self.iova,
                 phys,
                 self.linked,
@@ -186,10 +228,10 @@ impl<'a, P: DmaPages<'a>> DmaMap<'a, P> {
     /// Maps `pages`, which are so many bytes, by themselves.
     fn map_page(&mut self, pages: RamPages<'a>, size: usize) -> Result<DmaAddress> {
         self.mapped.reserve(1, GFP_KERNEL)?;
-        // SAFETY: The device is bound, and the pages follow each other and are not freed before they are unmapped.
+        // SAFETY: The device has its driver, and the pages follow each other and are not freed before they are unmapped.
         let address = unsafe {
             bindings::dma_map_page_attrs(
-                raw(self.device),
+                self.device.as_raw(),
                 pages.first_page().as_ptr(),
                 0,
                 size,
@@ -198,7 +240,7 @@ impl<'a, P: DmaPages<'a>> DmaMap<'a, P> {
             )
         };
         // SAFETY: The address is what the function above has returned.
-        to_result(unsafe { bindings::dma_mapping_error(raw(self.device), address) })?;
+        to_result(unsafe { bindings::dma_mapping_error(self.device.as_raw(), address) })?;
         // INVARIANT: Just mapped. There is room, so this does not fail.
         self.mapped.push_within_capacity((address, size))?;
         Ok(address)
@@ -217,7 +259,7 @@ impl<'a, P: DmaPages<'a>> DmaMap<'a, P> {
         if self.linked > 0 {
             // SAFETY: So much is linked, by the type invariants.
             to_result(unsafe {
-                bindings::dma_iova_sync(raw(self.device), &mut self.iova, 0, self.linked)
+                bindings::dma_iova_sync(self.device.as_raw(), &mut self.iova, 0, self.linked)
             })?;
         }
         Ok(DmaMapped(self))
@@ -226,7 +268,7 @@ impl<'a, P: DmaPages<'a>> DmaMap<'a, P> {
 
 impl<'a, P: DmaPages<'a>> Drop for DmaMap<'a, P> {
     fn drop(&mut self) {
-        let device = raw(self.device);
+        let device = self.device.as_raw();
         for (address, size) in &self.mapped {
             // SAFETY: It is mapped so, by the type invariants, and nobody uses the address any more.
             unsafe {

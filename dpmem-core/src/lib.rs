@@ -80,6 +80,7 @@ pub use copy::{
 pub use counters::DebugfsRoot;
 pub use data::FolioData;
 pub use dma::{
+    DmaDevice,
     DmaMap,
     DmaMapped,
     DmaPages, //

@@ -39,6 +39,7 @@ use crate::{
         Failure, //
     },
     data,
+    dma::DmaDevice,
     folio::{
         large_order,
         RequestedFolio, //
@@ -388,13 +389,13 @@ impl<T: DevPagemapOps> DevPagemap<T> {
     }
 
     /// The device that the memory belongs to, which keeps its driver for as long as the pagemap lives; `None` unless
-    /// the pagemap is in a [`BoundPagemap`](crate::BoundPagemap). What was got from the device after that may be gone: see
-    /// [`BoundPagemap::new`](crate::BoundPagemap::new).
+    /// the pagemap is in a [`BoundPagemap`](crate::BoundPagemap). What the driver got from the device after that may be
+    /// gone.
     #[inline]
-    pub fn device(&self) -> Option<&Device<Bound>> {
+    pub fn device(&self) -> Option<DmaDevice<'_>> {
         let device = self.device.as_ref()?;
         // SAFETY: The device has its driver for as long as `self` lives, by the type invariants.
-        Some(unsafe { device.as_bound() })
+        Some(unsafe { DmaDevice::new(device) })
     }
 
     /// Says whose memory it is.

@@ -136,7 +136,7 @@ mod cases {
         {
             let pagemap = bound.access().ok_or(ENODEV)?;
             let its_device = pagemap.device().ok_or(ENODEV)?;
-            assert!(core::ptr::eq(its_device, device(&faux)));
+            assert!(core::ptr::eq(&*its_device, &**device(&faux)));
             let folio = pagemap.request_folio(Order::ZERO)?;
             assert_eq!(pagemap.nr_out().get(), 1);
             drop(folio);

@@ -150,7 +150,7 @@ impl pci::Driver for EduDriver {
         let memory = this.edu.memory();
         if let Some(pagemap) = memory.access() {
             // Nobody can copy what was on it any more, and unbinding would wait for that.
-            if pagemap.ops().engine.give_up_if_gone(pdev.as_ref()) == Ok(true) {
+            if pagemap.ops().engine.give_up_if_gone() == Ok(true) {
                 let lost = pagemap.nr_out().get();
                 dev_warn!(
                     pdev,

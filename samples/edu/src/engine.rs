@@ -7,8 +7,8 @@
 
 use kernel::{
     device::{
-        Bound,
-        Core, //
+        Core,
+        Device, //
     },
     dma::{
         Coherent,
@@ -37,6 +37,7 @@ use kernel::{
 use dpmem::{
     Batch,
     CopyEngine,
+    DmaDevice,
     DmaMap,
     DmaMapped,
     Fence,
@@ -110,12 +111,44 @@ impl Engine {
 
     /// If the device was pulled out, gives up what is on it: zeroes come home from now on. Returns whether it was. Does not
     /// sleep.
-    pub(crate) fn give_up_if_gone(&self, device: &kernel::device::Device<Bound>) -> Result<bool> {
-        let gone = self.bar.access(device)?.read32(COMMAND) == GONE;
+    ///
+    /// # Errors
+    ///
+    /// [`ENODEV`] if the driver has its registers no more.
+    pub(crate) fn give_up_if_gone(&self) -> Result<bool> {
+        let gone = self.with_bar(|bar| bar.read32(COMMAND))? == GONE;
         if gone {
             self.lost.store(true, Release);
         }
         Ok(gone)
+    }
+
+    /// Calls `f`, which must not sleep, with the registers.
+    ///
+    /// # Errors
+    ///
+    /// [`ENODEV`] if the driver has them no more, because it has been unbound.
+    fn with_bar<R>(&self, f: impl FnOnce(&Bar<'_>) -> R) -> Result<R> {
+        self.bar.try_access_with(f).ok_or(ENODEV)
+    }
+
+    /// Waits until the device is idle. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// [`ENODEV`] if it was pulled out.
+    fn wait_until_idle(&self, device: &Device) -> Result {
+        let command = || self.with_bar(|bar| bar.read32(COMMAND));
+        loop {
+            let done = |command: &u32| *command == GONE || command & RUN == 0;
+            match read_poll_timeout(command, done, POLL, SLOW) {
+                Ok(GONE) => return Err(ENODEV),
+                Ok(_) => return Ok(()),
+                // It may still write to memory, and cannot be told to stop.
+                Err(ETIMEDOUT) => dev_warn!(device, "a copy takes its time\n"),
+                Err(err) => return Err(err),
+            }
+        }
     }
 }
 
@@ -152,28 +185,10 @@ fn bus(address: DmaAddress) -> Result<u32> {
     Ok(address.try_into()?)
 }
 
-/// Waits until the device is idle. May sleep.
-///
-/// # Errors
-///
-/// [`ENODEV`] if it was pulled out.
-fn wait_until_idle(bar: &Bar<'_>, device: &kernel::device::Device) -> Result {
-    loop {
-        let done = |command: &u32| *command == GONE || command & RUN == 0;
-        match read_poll_timeout(|| Ok(bar.read32(COMMAND)), done, POLL, SLOW) {
-            Ok(GONE) => return Err(ENODEV),
-            Ok(_) => return Ok(()),
-            // It may still write to memory, and cannot be told to stop.
-            Err(ETIMEDOUT) => dev_warn!(device, "a copy takes its time\n"),
-            Err(err) => return Err(err),
-        }
-    }
-}
-
 /// The last copy of a batch. The device may be at it for as long as nobody has waited.
 pub(crate) struct Copying<'a> {
-    bar: &'a Bar<'a>,
-    device: &'a kernel::device::Device<Bound>,
+    engine: &'a Engine,
+    device: DmaDevice<'a>,
     _to_device: DmaMapped<'a, RamPages<'a>>,
     _to_ram: DmaMapped<'a, RamPagesMut<'a>>,
     _idle: MutexGuard<'a, ()>,
@@ -181,7 +196,7 @@ pub(crate) struct Copying<'a> {
 
 impl Fence for Copying<'_> {
     fn wait(self) -> Result {
-        wait_until_idle(self.bar, self.device)
+        self.engine.wait_until_idle(&self.device)
     }
 }
 
@@ -195,7 +210,6 @@ impl CopyEngine for Engine {
             return Ok(None);
         }
         let device = batch.device().ok_or(ENODEV)?;
-        let bar = self.bar.access(device)?;
         let nr = batch.nr_pages();
 
         // All that can fail comes before the first copy.
@@ -240,11 +254,11 @@ impl CopyEngine for Engine {
         let idle = self.idle.lock();
         for descriptor in &descriptors {
             // For the one before it.
-            wait_until_idle(bar, device)?;
-            descriptor.start(bar);
+            self.wait_until_idle(&device)?;
+            self.with_bar(|bar| descriptor.start(bar))?;
         }
         Ok(Some(Copying {
-            bar,
+            engine: self,
             device,
             _to_device: to_device,
             _to_ram: to_ram,
