@@ -366,6 +366,20 @@ pub(crate) struct MachineOptions {
     pub(crate) device: Vec<String>,
 }
 
+impl MachineOptions {
+    /// True if the user has said nothing about the machine.
+    pub(crate) fn is_usual(&self) -> bool {
+        let Self {
+            cpu,
+            append,
+            mem,
+            device,
+            cpus: _,
+        } = self;
+        cpu.is_none() && append.is_none() && mem.is_none() && device.is_empty()
+    }
+}
+
 /// An amount of memory, in MiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct MemorySize(pub(crate) u64);

@@ -41,14 +41,7 @@ pub(crate) fn run(options: &DemoOptions) -> Result<bool> {
     if options.vm {
         return run_vm(options);
     }
-    let MachineOptions {
-        cpu,
-        append,
-        mem,
-        device,
-        cpus: _,
-    } = &options.machine;
-    if cpu.is_some() || append.is_some() || mem.is_some() || !device.is_empty() {
+    if !options.machine.is_usual() {
         bail!("--cpu, --append, --mem and --device are about a virtual machine: say --vm as well");
     }
     let svg = match &options.svg {

@@ -397,7 +397,7 @@ fn save(
     booted: &Booted,
     results: &BTreeMap<String, Vec<Test>>,
 ) -> Result<()> {
-    if !context.machine_is_usual() || booted.outcome.ending != Ending::Finished {
+    if !context.machine.is_usual() || booted.outcome.ending != Ending::Finished {
         return Ok(());
     }
     let kernel = context.kernel;

@@ -47,18 +47,6 @@ pub(crate) struct Context<'a> {
 }
 
 impl Context<'_> {
-    /// True if the machine is not one that the user shaped.
-    fn machine_is_usual(&self) -> bool {
-        let MachineOptions {
-            cpu,
-            append,
-            mem,
-            device,
-            cpus: _,
-        } = self.machine;
-        cpu.is_none() && append.is_none() && mem.is_none() && device.is_empty()
-    }
-
     /// Adds the tests of a suite that the filter takes; none is an error, and not a run in which all was well.
     fn add(&self, tests: Vec<Test>, suite: &str, report: &mut Report) -> Result<()> {
         ensure!(
