@@ -36,7 +36,10 @@ fn cache() -> PathBuf {
     };
     if !dir.is_absolute() {
         // This is not the folder that the user is in.
-        fail(&format!("DPMEM_CACHE={} must be absolute for cargo", dir.display()));
+        fail(&format!(
+            "DPMEM_CACHE={} must be absolute for cargo",
+            dir.display()
+        ));
     }
     dir
 }
