@@ -129,6 +129,7 @@ pub(crate) fn with_kernel(
         machine,
         filter: &filter,
         label,
+        thorough: true,
     };
     work(&context, report)
 }

@@ -36,8 +36,8 @@ struct Cell {
     driver: Option<Driver>,
     suites: Vec<SuiteChoice>,
     demo: bool,
-    /// With the test that only measures, and takes as long as all others together.
-    benchmark: bool,
+    /// With the test that only measures, and takes as long as all others together, and with what repeats others.
+    thorough: bool,
 }
 
 impl Cell {
@@ -50,7 +50,7 @@ impl Cell {
             driver: None,
             suites: vec![SuiteChoice::Hmm],
             demo: false,
-            benchmark: true,
+            thorough: true,
         }
     }
 
@@ -70,7 +70,7 @@ impl Cell {
             driver: None,
             suites,
             demo: false,
-            benchmark: true,
+            thorough: true,
         }
     }
 
@@ -135,7 +135,7 @@ impl Cell {
     fn run(&self, report: &mut Report) -> Result<()> {
         let machine = MachineOptions::default();
         let without = format!("!{BENCHMARK}");
-        let filter = (!self.benchmark).then_some(without.as_str());
+        let filter = (!self.thorough).then_some(without.as_str());
         lab::with_kernel(
             &self.options(),
             &machine,
@@ -143,9 +143,13 @@ impl Cell {
             filter,
             report,
             |context, report| {
+                let context = &suites::Context {
+                    thorough: self.thorough,
+                    ..*context
+                };
                 for &suite in &self.suites {
                     suites::run(suite, context, report)?;
-                    if suite == SuiteChoice::Hmm && !self.benchmark {
+                    if suite == SuiteChoice::Hmm && !self.thorough {
                         report.add(self.no_benchmark())?;
                     }
                 }
@@ -162,8 +166,8 @@ impl Cell {
 fn usual() -> Vec<Cell> {
     let mut cells = of(Series::V7_3, Arch::X86_64, Profile::Plain);
     for cell in &mut cells {
-        // It takes as long as a quarter of this; `bench migrate` measures, and what takes hours has it.
-        cell.benchmark = false;
+        // The benchmark takes as long as a quarter of this; `bench migrate` measures, and what takes hours has it.
+        cell.thorough = false;
         // Without the series, the other backend: where the two differ is below what these suites share with it.
         if cell.kernel == KernelChoice::Stock && cell.driver == Some(Driver::Rust) {
             cell.suites = vec![SuiteChoice::Hmm, SuiteChoice::Kunit];

@@ -8,7 +8,8 @@ use super::demo::{self, On};
 use super::{walk, Context};
 use crate::cli::{KernelChoice, Profile};
 use crate::guest::programs;
-use crate::report::Report;
+use crate::ktap::Status;
+use crate::report::{Report, Test};
 use crate::version::Series;
 
 /// The program again, for devices that reach each other's memory.
@@ -61,7 +62,7 @@ pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
         },
     ];
     // Which allocator there is does not depend on the kernel.
-    if context.options.kernel == KernelChoice::Dpmem {
+    if context.thorough && context.options.kernel == KernelChoice::Dpmem {
         runs.push(demo::Run {
             name: BUDDY,
             on: On::Hmm,
@@ -121,6 +122,12 @@ pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
             _ => suite.clone(),
         };
         tests.extend(booted.tests(&suite, run.name, None, context.filter));
+    }
+    if !context.thorough {
+        let mut buddy = Test::new(&suite, BUDDY, Ok(()), 0.0);
+        buddy.status = Status::Skip;
+        buddy.reason = Some("the same tests with another allocator: --full has them".to_owned());
+        tests.push(buddy);
     }
     context.add(tests, &suite, report)?;
     booted.finish(context, &suite, report)

@@ -60,6 +60,7 @@ pub(crate) fn load(
         machine: &machine,
         filter: &filter,
         label: "",
+        thorough: true,
     };
     let mut order = Vec::new();
     for name in names {

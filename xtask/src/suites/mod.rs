@@ -44,6 +44,8 @@ pub(crate) struct Context<'a> {
     pub(crate) filter: &'a Filter,
     /// A word before the suites' names, where several kernels are tested.
     pub(crate) label: &'a str,
+    /// Whether what repeats a suite with something else under it runs as well.
+    pub(crate) thorough: bool,
 }
 
 impl Context<'_> {
