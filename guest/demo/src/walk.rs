@@ -16,6 +16,7 @@ use anyhow::{
     bail,
     ensure,
     Context as _,
+    Error,
     Result, //
 };
 use dpmem_ops::{
@@ -59,14 +60,14 @@ pub(crate) fn all(device: &Path, peers: bool) -> Result<bool> {
     }
     fs::write(format!("{khugepaged}/scan_sleep_millisecs"), "4000000")
         .context("writing scan_sleep_millisecs")?;
-    let walks = SEEDS.map(|seed| (seed.to_string(), Play::walk(seed)));
-    let script = |script: Script| (script.name.to_owned(), script.play(DEVICE_PAGES));
-    let plays: Vec<_> = match peers {
+    let walk = |seed: u64| Ok((seed.to_string(), Play::walk(seed).map_err(Error::msg)?));
+    let script = |script: Script| Ok((script.name.to_owned(), script.play(DEVICE_PAGES)));
+    let plays: Result<Vec<_>> = match peers {
         true => Script::of_peers().map(script).collect(),
-        false => walks.chain(Script::all().map(script)).collect(),
+        false => SEEDS.map(walk).chain(Script::all().map(script)).collect(),
     };
     let mut good = true;
-    for (name, play) in plays {
+    for (name, play) in plays? {
         forget(device).context("before a play")?;
         let mut say = |line: &str| println!("walk {line}");
         if let Err(err) = run(device, &name, &play, Some(&mut say)) {

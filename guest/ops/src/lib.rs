@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What processes do to memory that a device uses: made from a number, or written down as a script; and what is seen of it.
+//! What processes do to memory that a device uses: walks that proptest makes, or scripts; and what is seen of it.
 //!
 //! The same steps are taken on a kernel and on a simulated one, and after each of them both say where each page is and
 //! what is in it. Whatever is said differently is a fault of the simulation, or of the kernel. What a script expects must
@@ -14,6 +14,7 @@ mod play;
 mod process;
 mod scripts;
 mod seen;
+#[cfg(feature = "walks")]
 mod steps;
 mod walk;
 mod walker;
@@ -24,6 +25,7 @@ pub use play::{Line, Memory, Play};
 pub use process::{About, Answer, Counted, Errno, Place, Process, Request};
 pub use scripts::Script;
 pub use seen::Count;
+#[cfg(feature = "walks")]
 pub use steps::steps;
 pub use walk::{walk, Watch, World};
 pub use walker::Walker;

@@ -2,7 +2,9 @@
 
 //! What is played: memory, and the steps that are taken in it, with what must come of them.
 
-use crate::{steps, Count, File, Op, Pages, Step, Who, HUGE, NR, STEPS};
+#[cfg(feature = "walks")]
+use crate::{steps::walk_of, NR};
+use crate::{Count, File, Op, Pages, Step, Who, HUGE};
 
 /// The memory of a play.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -142,11 +144,22 @@ impl Play {
         }
     }
 
-    /// The walk that is made from `seed`.
+    /// The walk that `seed` stands for.
+    ///
+    /// # Errors
+    ///
+    /// There is none.
+    #[cfg(feature = "walks")]
+    pub fn walk(seed: u64) -> Result<Self, String> {
+        walk_of(seed).map(Self::of)
+    }
+
+    /// A walk of these steps.
+    #[cfg(feature = "walks")]
     #[must_use]
-    pub fn walk(seed: u64) -> Self {
-        let steps = steps(seed, STEPS).into_iter();
+    pub fn of(steps: Vec<Step>) -> Self {
         let lines: Vec<_> = steps
+            .into_iter()
             .map(|step| Line {
                 step,
                 expected: Vec::new(),

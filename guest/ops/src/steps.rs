@@ -1,175 +1,177 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The steps of a walk, which are made from a number.
+//! The steps of a walk, which proptest makes.
 
-use crate::{Access, Defect, File, Op, Pages, Step, Who, HUGE, NR};
+use proptest::{
+    collection::{vec, SizeRange},
+    prelude::*,
+    strategy::ValueTree as _,
+    test_runner::{Config, RngAlgorithm, TestRng, TestRunner},
+};
 
-/// Numbers that look random and are the same for the same seed, on any machine.
-struct Random(u64);
+use crate::{Access, Defect, File, Op, Pages, Step, Who, HUGE, NR, STEPS};
 
-impl Random {
-    /// A number below `limit`: `splitmix64`.
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^= z >> 31;
-        // The high bits, so that it fits whatever size a number has.
-        (z >> 33) as usize % limit
-    }
-
-    fn pages(&mut self) -> Pages {
-        let first = match self.below(5) {
-            0 => 0,
-            1 => HUGE,
-            _ => self.below(NR),
-        };
-        let nr = match self.below(6) {
-            0 => HUGE,
-            1 => NR,
-            _ => 1 + self.below(20),
-        };
-        Pages {
-            first,
-            nr: nr.min(NR - first),
-        }
-    }
-
-    /// A few of them.
-    fn few(&mut self) -> Pages {
-        let first = self.below(NR);
-        Pages {
-            first,
-            nr: (1 + self.below(20)).min(NR - first),
-        }
-    }
-
-    /// Never zero, which is what fresh memory has.
-    fn value(&mut self) -> u8 {
-        (1 + self.below(255)) as u8
-    }
-
-    fn file(&mut self) -> File {
-        match self.below(8) {
-            0 => File::Two,
-            1 => File::Other,
-            _ => File::One,
-        }
-    }
-
-    fn access(&mut self) -> Access {
-        match self.below(2) {
-            0 => Access::Read,
-            _ => Access::Write,
-        }
-    }
-
-    /// What can go wrong with a device in a walk: which of its pages are bad depends on who has used them before.
-    fn defect(&mut self) -> Defect {
-        match self.below(3) {
-            0 => Defect::Large,
-            1 => Defect::BreakDown,
-            _ => Defect::TimeOut,
-        }
-    }
-
-    /// One that comes in few walks, as all accesses are made one by one there.
-    fn harmful(&mut self) -> Op {
-        match self.below(3) {
-            0 => Op::Break(self.defect()),
-            _ => Op::Poison(self.below(NR)),
-        }
-    }
-
-    fn op(&mut self, harmful: bool) -> Op {
-        if harmful && self.below(12) == 0 {
-            return self.harmful();
-        }
-        match self.below(38) {
-            0..=4 => Op::Write(self.pages(), self.value()),
-            5..=7 => Op::Read(self.pages()),
-            8..=9 => Op::DeviceWrite(self.pages(), self.value()),
-            10..=11 => Op::DeviceRead(self.pages()),
-            12..=17 => Op::ToDevice(self.pages()),
-            18..=20 => Op::ToSystem(self.pages()),
-            21 => Op::Exclusive(self.pages()),
-            22..=24 => Op::Protect(self.pages(), self.access()),
-            25 => {
-                let pages = Pages { first: 0, nr: HUGE };
-                let by = self.below(2);
-                match self.below(2) {
-                    0 => Op::Move(pages, by),
-                    _ => Op::Move(self.pages(), by),
-                }
-            }
-            26..=27 => Op::DontNeed(self.pages()),
-            28 => Op::Huge(self.pages()),
-            29 => Op::Evict,
-            30..=31 => Op::Fork,
-            32 => Op::Populate(self.pages(), self.access()),
-            33 => Op::Unmap(self.few()),
-            34 => Op::Release,
-            35 => Op::Close,
-            _ => Op::Exit,
-        }
-    }
+/// Some of the pages, cut off at the end.
+fn any_pages(
+    first: impl Strategy<Value = usize>,
+    nr: impl Strategy<Value = usize>,
+) -> impl Strategy<Value = Pages> {
+    (first, nr).prop_map(|(first, nr)| Pages {
+        first,
+        nr: nr.min(NR - first),
+    })
 }
 
-/// Whether memory fails in the walk from `seed`, and the device.
-fn is_harmful(seed: u64) -> bool {
-    seed % 3 == 0
+fn pages() -> impl Strategy<Value = Pages> {
+    let first = prop_oneof![3 => 0..NR, 1 => Just(0), 1 => Just(HUGE)];
+    let nr = prop_oneof![4 => 1..21_usize, 1 => Just(HUGE), 1 => Just(NR)];
+    any_pages(first, nr)
 }
 
-/// `nr` steps, which depend on `seed` alone.
-#[must_use]
-pub fn steps(seed: u64, nr: usize) -> Vec<Step> {
-    let mut random = Random(seed);
+/// A few of them.
+fn few() -> impl Strategy<Value = Pages> {
+    any_pages(0..NR, 1..21_usize)
+}
+
+/// Never zero, which is what fresh memory has.
+fn value() -> impl Strategy<Value = u8> {
+    1..=u8::MAX
+}
+
+fn file() -> impl Strategy<Value = File> {
+    prop_oneof![
+        6 => Just(File::One),
+        1 => Just(File::Two),
+        1 => Just(File::Other),
+    ]
+}
+
+fn access() -> impl Strategy<Value = Access> {
+    prop_oneof![Just(Access::Read), Just(Access::Write)]
+}
+
+/// What can go wrong with a device in a walk: which of its pages are bad depends on who has used them before.
+fn defect() -> impl Strategy<Value = Defect> {
+    prop_oneof![
+        Just(Defect::Large),
+        Just(Defect::BreakDown),
+        Just(Defect::TimeOut),
+    ]
+}
+
+/// A huge page, or any.
+fn moved() -> impl Strategy<Value = Op> {
+    let pages = prop_oneof![Just(Pages { first: 0, nr: HUGE }), pages()];
+    (pages, 0..2_usize).prop_map(|(pages, by)| Op::Move(pages, by))
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        5 => (pages(), value()).prop_map(|(pages, value)| Op::Write(pages, value)),
+        3 => pages().prop_map(Op::Read),
+        2 => (pages(), value()).prop_map(|(pages, value)| Op::DeviceWrite(pages, value)),
+        2 => pages().prop_map(Op::DeviceRead),
+        6 => pages().prop_map(Op::ToDevice),
+        3 => pages().prop_map(Op::ToSystem),
+        1 => pages().prop_map(Op::Exclusive),
+        3 => (pages(), access()).prop_map(|(pages, access)| Op::Protect(pages, access)),
+        1 => moved(),
+        2 => pages().prop_map(Op::DontNeed),
+        1 => pages().prop_map(Op::Huge),
+        1 => Just(Op::Evict),
+        2 => Just(Op::Fork),
+        1 => (pages(), access()).prop_map(|(pages, access)| Op::Populate(pages, access)),
+        1 => few().prop_map(Op::Unmap),
+        1 => Just(Op::Release),
+        1 => Just(Op::Close),
+        2 => Just(Op::Exit),
+    ]
+}
+
+/// What is the end of something: it comes in few walks, as all accesses are made one by one there.
+fn harmful() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        1 => defect().prop_map(Op::Break),
+        2 => (0..NR).prop_map(Op::Poison),
+    ]
+}
+
+/// The steps that can be taken of `wishes`: there is one child at most, and it does nothing if it is not there.
+fn possible(wishes: Vec<(Who, File, Op)>) -> Vec<Step> {
     let mut child = false;
-    let mut steps = Vec::with_capacity(nr);
-    while steps.len() < nr {
-        let who = match child && random.below(2) == 1 {
-            true => Who::Child,
-            false => Who::Parent,
-        };
-        let op = random.op(is_harmful(seed));
-        let file = match op.asks() {
-            true => random.file(),
-            false => File::One,
-        };
+    let mut step = |(who, file, op): (Who, File, Op)| {
         let who = match op {
-            Op::Fork if child => continue,
-            Op::Exit if !child => continue,
+            Op::Fork if child => return None,
+            Op::Exit if !child => return None,
             Op::Fork => Who::Parent,
             Op::Exit => Who::Child,
-            _ => who,
+            _ if child => who,
+            _ => Who::Parent,
         };
         child = match op {
             Op::Fork => true,
             Op::Exit => false,
             _ => child,
         };
-        steps.push(Step { who, file, op });
+        let file = match op.asks() {
+            true => file,
+            false => File::One,
+        };
+        Some(Step { who, file, op })
+    };
+    wishes.into_iter().filter_map(&mut step).collect()
+}
+
+fn steps_of(
+    op: impl Strategy<Value = Op>,
+    nr: impl Into<SizeRange>,
+) -> impl Strategy<Value = Vec<Step>> {
+    let who = prop_oneof![Just(Who::Parent), Just(Who::Child)];
+    vec((who, file(), op), nr).prop_map(possible)
+}
+
+/// The steps of any walk: so many, or a few less.
+pub fn steps(nr: impl Into<SizeRange>) -> impl Strategy<Value = Vec<Step>> {
+    let nr = nr.into();
+    prop_oneof![
+        2 => steps_of(op(), nr.clone()),
+        1 => steps_of(prop_oneof![11 => op(), 1 => harmful()], nr),
+    ]
+}
+
+/// The steps of the walk that `seed` stands for: the same on any machine, and in another workspace that has the same proptest.
+///
+/// # Errors
+///
+/// What proptest says if it finds none.
+pub(crate) fn walk_of(seed: u64) -> Result<Vec<Step>, String> {
+    let mut bytes = [0; 32];
+    for (byte, of_seed) in bytes.iter_mut().zip(seed.to_le_bytes()) {
+        *byte = of_seed;
     }
-    steps
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
+    let mut runner = TestRunner::new_with_rng(Config::default(), rng);
+    let tree = steps(STEPS).new_tree(&mut runner);
+    Ok(tree.map_err(|err| err.to_string())?.current())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn walks() -> impl Iterator<Item = Vec<Step>> {
+        (0..100).map(|seed| walk_of(seed).unwrap())
+    }
+
     #[test]
     fn the_same_for_the_same_seed() {
-        assert_eq!(steps(7, 100), steps(7, 100));
-        assert_ne!(steps(7, 100), steps(8, 100));
+        assert_eq!(walk_of(7), walk_of(7));
+        assert_ne!(walk_of(7), walk_of(8));
     }
 
     #[test]
     fn all_of_them_come() {
-        let all: String = (0..20)
-            .flat_map(|seed| steps(seed, 100))
-            .map(|step| format!("{step}\n"))
-            .collect();
+        let all: String = walks().flatten().map(|step| format!("{step}\n")).collect();
         for words in [
             "parent writes",
             "child writes",
@@ -201,27 +203,23 @@ mod tests {
     }
 
     #[test]
-    fn pages_are_there() {
-        let mut random = Random(1);
-        for _ in 0..10_000 {
-            let pages = [random.pages(), random.few()];
-            assert!(pages
-                .iter()
-                .all(|pages| pages.nr > 0 && pages.first + pages.nr <= NR));
-        }
-    }
-
-    #[test]
     fn who_is_there() {
-        for seed in 0..100 {
+        for steps in walks() {
             let mut child = false;
-            for step in steps(seed, 200) {
+            for step in steps {
                 match step.op {
                     Op::Fork => child = true,
                     Op::Exit => child = false,
                     _ => assert!(child || step.who == Who::Parent),
                 }
             }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn pages_are_there(pages in prop_oneof![pages(), few()]) {
+            prop_assert!(pages.nr > 0 && pages.end() <= NR);
         }
     }
 }

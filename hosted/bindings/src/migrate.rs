@@ -190,7 +190,8 @@ unsafe fn begin(m: &mut Locked<'_>, space: *mut mm_struct, vpn: usize, page: *mu
     if pte.mapped() != Some(page) {
         return 0;
     }
-    let write = pte.is_writable();
+    // A page that was a device's alone comes back read-only: what writes to it then makes it writable.
+    let write = pte.is_writable() && !matches!(pte, Pte::Exclusive { .. });
     unsafe { pgtable::set(m, space, vpn, Some(Pte::Migration { page, write })) };
     unsafe { page_info(m, page) }.maps -= 1;
     1

@@ -75,11 +75,11 @@ struct Subject {
 }
 
 impl Subject {
-    fn walk(seed: u64) -> Self {
-        Self {
+    fn walk(seed: u64) -> Result<Self, String> {
+        Ok(Self {
             name: seed.to_string(),
-            play: Play::walk(seed),
-        }
+            play: Play::walk(seed)?,
+        })
     }
 
     fn script(script: Script) -> Self {
@@ -90,12 +90,13 @@ impl Subject {
     }
 
     /// All that the tests use.
-    fn all(peers: bool) -> Vec<Self> {
+    fn all(peers: bool) -> Result<Vec<Self>, String> {
+        let script = |script| Ok(Self::script(script));
         match peers {
-            true => Script::of_peers().map(Self::script).collect(),
+            true => Script::of_peers().map(script).collect(),
             false => SEEDS
                 .map(Self::walk)
-                .chain(Script::all().map(Self::script))
+                .chain(Script::all().map(script))
                 .collect(),
         }
     }
@@ -103,9 +104,9 @@ impl Subject {
     /// The one that is called so.
     fn named(name: &str, peers: bool) -> Result<Self, String> {
         if let Ok(seed) = name.parse() {
-            return Ok(Self::walk(seed));
+            return Self::walk(seed);
         }
-        let mut known = Self::all(peers).into_iter();
+        let mut known = Self::all(peers)?.into_iter();
         let named = known.find(|subject| subject.name == name);
         named.ok_or_else(|| format!("there is no script {name}"))
     }
@@ -142,12 +143,14 @@ fn main() -> ExitCode {
         .skip(1)
         .partition(|argument| argument == "--peers");
     let peers = !options.is_empty();
-    let named: Result<Vec<_>, _> = names
-        .iter()
-        .map(|name| Subject::named(name, peers))
-        .collect();
+    let named: Result<Vec<_>, _> = match names.is_empty() {
+        true => Subject::all(peers),
+        false => names
+            .iter()
+            .map(|name| Subject::named(name, peers))
+            .collect(),
+    };
     let subjects = match named {
-        Ok(subjects) if subjects.is_empty() => Subject::all(peers),
         Ok(subjects) => subjects,
         Err(err) => {
             eprintln!("{err}");
@@ -167,13 +170,26 @@ fn main() -> ExitCode {
 
 #[cfg(test)]
 mod tests {
+    use dpmem_ops::STEPS;
+    use proptest::prelude::*;
+
     use super::*;
 
-    #[test]
-    fn what_is_read_is_what_was_written() {
-        set_parameters(false);
-        for seed in SEEDS {
-            assert_eq!(Subject::walk(seed).play(None), Ok(()));
+    proptest! {
+        #![proptest_config(ProptestConfig {
+            cases: 32,
+            max_shrink_iters: 512,
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        })]
+
+        /// Other walks each time, and the shortest of those that fail.
+        #[test]
+        fn what_is_read_is_what_was_written(steps in dpmem_ops::steps(1..=STEPS)) {
+            set_parameters(false);
+            let name = "any".to_owned();
+            let play = Play::of(steps);
+            prop_assert_eq!(Subject { name, play }.play(None), Ok(()));
         }
     }
 
@@ -183,7 +199,8 @@ mod tests {
         let said = || {
             let mut said = Vec::new();
             let mut say = |line: &str| said.push(line.to_owned());
-            Subject::walk(1).play(Some(&mut say)).unwrap();
+            let walk = Subject::walk(1).unwrap();
+            walk.play(Some(&mut say)).unwrap();
             said
         };
         assert_eq!(said(), said());
