@@ -6,10 +6,11 @@ use dpmem::{CopyEngine, Transfer};
 
 struct Link;
 
-fn wrong<E: CopyEngine>(transfer: Transfer<'_, E>) -> Option<&Link> {
-    match transfer {
-        Transfer::FromPeer { peer, .. } => Some(peer),
-        _ => None,
+fn copy_by(_: &Link) {}
+
+fn wrong<E: CopyEngine>(transfer: Transfer<'_, E>) {
+    if let Transfer::FromPeer { peer, .. } = transfer {
+        copy_by(peer);
     }
 }
 

@@ -6,8 +6,10 @@ use dpmem::{Batch, CopyEngine, Transfer};
 use kernel::prelude::*;
 use kernel::sync::Mutex;
 
+struct Later(Transfer<'static, Ring>);
+
 struct Ring {
-    later: Mutex<Option<Transfer<'static, Ring>>>,
+    later: Mutex<Later>,
 }
 
 impl CopyEngine for Ring {
@@ -15,7 +17,9 @@ impl CopyEngine for Ring {
     type Data = ();
 
     fn submit<'a>(&'a self, batch: &mut Batch<'a, Self>) -> Result {
-        *self.later.lock() = batch.next();
+        for transfer in batch {
+            *self.later.lock() = Later(transfer);
+        }
         Ok(())
     }
 }
