@@ -136,7 +136,8 @@ impl<T: DevPagemapOps> DevPagemap<T> {
     ///
     /// # Context
     ///
-    /// May sleep, for long if there are many pages.
+    /// May sleep, for long if there are many pages. No mmap lock may be held: the kernel takes some behind the locks of CPU
+    /// and memory hotplug, which this takes.
     ///
     /// # Errors
     ///
@@ -210,7 +211,8 @@ impl<T: DevPagemapOps> DevPagemap<T> {
     ///
     /// # Context
     ///
-    /// May sleep, for long if there are many pages.
+    /// May sleep, for long if there are many pages. No mmap lock may be held: the kernel takes some behind the locks of CPU
+    /// and memory hotplug, which this takes.
     ///
     /// # Errors
     ///
