@@ -137,7 +137,7 @@ impl<T: DevPagemapOps> DevPagemap<T> {
     /// # Context
     ///
     /// May sleep, for long if there are many pages. No mmap lock may be held: the kernel takes some behind the locks of CPU
-    /// and memory hotplug, which this takes.
+    /// and memory hotplug, which this takes where the memory has physical addresses.
     ///
     /// # Errors
     ///
@@ -212,7 +212,7 @@ impl<T: DevPagemapOps> DevPagemap<T> {
     /// # Context
     ///
     /// May sleep, for long if there are many pages. No mmap lock may be held: the kernel takes some behind the locks of CPU
-    /// and memory hotplug, which this takes.
+    /// and memory hotplug, which this takes where the memory has physical addresses.
     ///
     /// # Errors
     ///
