@@ -20,7 +20,6 @@ const MODULES: &[&str] = &[
     "fs",
     "gpu",
     "impl_flags",
-    "interrupt",
     "init",
     "interrupt",
     "interop",

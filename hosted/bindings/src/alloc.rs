@@ -5,7 +5,10 @@
 //! Real: each allocation is one of the host's, may be made to fail, and is to be freed. Not simulated: caches, nodes,
 //! limits, and whether memory is physically contiguous.
 
-use std::alloc::{alloc_zeroed, dealloc, Layout};
+use std::{
+    alloc::{alloc_zeroed, dealloc, Layout},
+    backtrace::Backtrace,
+};
 
 use ffi::*;
 
@@ -13,9 +16,17 @@ use crate::{
     consts::{gfp_t, ___GFP_DIRECT_RECLAIM, GFP_KERNEL, NUMA_NO_NODE},
     lockdep,
     machine::{might_sleep, with},
+    mm::PAGE_SIZE,
     pages::page,
-    report::{fatal, report},
+    report::{fatal, report, whose},
 };
+
+/// What was allocated.
+pub(crate) struct Allocation {
+    pub(crate) size: usize,
+    align: usize,
+    pub(crate) by: Option<Backtrace>,
+}
 
 /// Says that `what` may sleep, and may have to reclaim memory first.
 pub(crate) fn might_alloc(what: &str) {
@@ -50,13 +61,26 @@ unsafe fn reallocate(
         if flags & crate::consts::__GFP_ZERO == 0 {
             unsafe { new.write_bytes(0x6b, size) };
         }
-        with(|m| m.allocations.insert(new as usize, (size, align)));
+        let allocation = Allocation {
+            size,
+            align,
+            by: whose(),
+        };
+        with(|m| m.allocations.insert(new as usize, allocation));
         new
     };
     if !old.is_null() {
-        let Some((old_size, old_align)) = with(|m| m.allocations.remove(&(old as usize))) else {
+        let Some(Allocation {
+            size: old_size,
+            align: old_align,
+            ..
+        }) = with(|m| m.allocations.remove(&(old as usize)))
+        else {
             fatal("memory is freed that was not allocated, or is freed twice");
         };
+        if let Some(what) = with(|m| m.lent(old as usize, old_size)) {
+            fatal(format!("memory is freed that has {what} in it"));
+        }
         if let Some(what) = with(|m| m.drm.lent(old as usize, old_size)) {
             report(format!("memory is freed that has {what} in it"));
         }
@@ -91,8 +115,14 @@ pub unsafe extern "C" fn vrealloc_node_align(
     flags: gfp_t,
     _nid: c_int,
 ) -> *mut c_void {
+    if size == 0 && !p.is_null() {
+        might_sleep("vfree");
+    }
     unsafe { reallocate(p, size, align, flags, "vmalloc") }
 }
+
+/// Up to here `kvmalloc()` never gives what `vmalloc()` has.
+const KMALLOC_MAX_CACHE_SIZE: usize = 2 * PAGE_SIZE;
 
 pub unsafe extern "C" fn kvrealloc_node_align(
     p: *const c_void,
@@ -101,6 +131,11 @@ pub unsafe extern "C" fn kvrealloc_node_align(
     flags: gfp_t,
     _nid: c_int,
 ) -> *mut c_void {
+    // What is too large for `kmalloc()` is what `vmalloc()` has.
+    let is_large = |allocation: &Allocation| allocation.size > KMALLOC_MAX_CACHE_SIZE;
+    if size == 0 && with(|m| m.allocations.get(&(p as usize)).is_some_and(is_large)) {
+        might_sleep("kvfree");
+    }
     unsafe { reallocate(p, size, align, flags, "kvmalloc") }
 }
 

@@ -9,7 +9,7 @@ use std::sync::atomic::{
 
 use ffi::*;
 
-use crate::locks::atomic_t;
+use crate::{host::point, locks::atomic_t};
 
 #[repr(C)]
 #[derive(Clone, Copy, Default, pin_init::Zeroable)]
@@ -20,18 +20,22 @@ pub struct atomic64_t {
 macro_rules! read_and_set {
     ($ty:ty, $value:ty, $atomic:ty: $read:ident $read_acquire:ident $set:ident $set_release:ident) => {
         pub unsafe extern "C" fn $read(v: *const $ty) -> $value {
+            point();
             unsafe { <$atomic>::from_ptr(v.cast_mut().cast()) }.load(Relaxed)
         }
 
         pub unsafe extern "C" fn $read_acquire(v: *const $ty) -> $value {
+            point();
             unsafe { <$atomic>::from_ptr(v.cast_mut().cast()) }.load(Acquire)
         }
 
         pub unsafe extern "C" fn $set(v: *mut $ty, i: $value) {
+            point();
             unsafe { <$atomic>::from_ptr(v.cast()) }.store(i, Relaxed);
         }
 
         pub unsafe extern "C" fn $set_release(v: *mut $ty, i: $value) {
+            point();
             unsafe { <$atomic>::from_ptr(v.cast()) }.store(i, Release);
         }
     };
@@ -40,10 +44,12 @@ macro_rules! read_and_set {
 macro_rules! exchange {
     ($ty:ty, $value:ty, $atomic:ty: $($order:ident $failed:ident $xchg:ident $try_cmpxchg:ident)*) => {$(
         pub unsafe extern "C" fn $xchg(v: *mut $ty, new: $value) -> $value {
+            point();
             unsafe { <$atomic>::from_ptr(v.cast()) }.swap(new, $order)
         }
 
         pub unsafe extern "C" fn $try_cmpxchg(v: *mut $ty, old: *mut $value, new: $value) -> bool {
+            point();
             let v = unsafe { <$atomic>::from_ptr(v.cast()) };
             match v.compare_exchange(unsafe { *old }, new, $order, $failed) {
                 Ok(_) => true,
@@ -59,15 +65,18 @@ macro_rules! exchange {
 macro_rules! arithmetic {
     ($ty:ty, $value:ty, $atomic:ty: $add:ident $($order:ident $fetch_add:ident $fetch_sub:ident)*) => {
         pub unsafe extern "C" fn $add(i: $value, v: *mut $ty) {
+            point();
             unsafe { <$atomic>::from_ptr(v.cast()) }.fetch_add(i, Relaxed);
         }
 
         $(
             pub unsafe extern "C" fn $fetch_add(i: $value, v: *mut $ty) -> $value {
+                point();
                 unsafe { <$atomic>::from_ptr(v.cast()) }.fetch_add(i, $order)
             }
 
             pub unsafe extern "C" fn $fetch_sub(i: $value, v: *mut $ty) -> $value {
+                point();
                 unsafe { <$atomic>::from_ptr(v.cast()) }.fetch_sub(i, $order)
             }
         )*
@@ -128,6 +137,7 @@ arithmetic!(atomic64_t, i64, AtomicI64: atomic64_add
 // Pointers are constant in C's signatures, and mutable in the standard library.
 
 unsafe fn pointer<'a>(ptr: *const *const c_void) -> &'a AtomicPtr<c_void> {
+    point();
     unsafe { AtomicPtr::from_ptr(ptr.cast_mut().cast()) }
 }
 

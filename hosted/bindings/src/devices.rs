@@ -9,6 +9,7 @@ use ffi::*;
 use pin_init::Zeroable;
 
 use crate::{
+    alloc::might_alloc,
     consts::*,
     dma::dma_addr_t,
     locks::{acquire, release},
@@ -82,12 +83,14 @@ pub unsafe extern "C" fn faux_device_create(
 
 /// A device with one reference.
 pub(crate) fn new_faux_device(parent: *mut device) -> *mut faux_device {
+    with(|m| m.faux_devices += 1);
     Box::into_raw(Box::new(faux_device {
         dev: device::new(parent, u64::MAX, free_faux_device),
     }))
 }
 
 unsafe fn free_faux_device(dev: *mut device) {
+    with(|m| m.faux_devices -= 1);
     drop(unsafe { Box::from_raw(dev.cast::<faux_device>()) });
 }
 
@@ -211,6 +214,7 @@ pub unsafe extern "C" fn devm_add_action_or_reset(
     action: Option<unsafe extern "C" fn(*mut c_void)>,
     data: *mut c_void,
 ) -> c_int {
+    might_alloc("devm_add_action_or_reset");
     if with(|m| m.fails("devm_add_action")) {
         if let Some(call) = action {
             unsafe { call(data) };

@@ -144,6 +144,17 @@ impl Dma {
         left
     }
 
+    /// Whether a device can reach some of the `size` bytes at `data`.
+    pub(crate) fn reaches(&self, data: usize, size: usize) -> bool {
+        let is_inside = |mapping: &Mapping| {
+            data != 0 && mapping.data < data + size && data < mapping.data + mapping.size
+        };
+        let mut mapped = self.mapped.iter();
+        let mut ranges = self.ranges.values();
+        mapped.any(|(_, mapping)| is_inside(mapping))
+            || ranges.any(|range| range.links.values().any(is_inside))
+    }
+
     /// How much is mapped or allocated for `dev`.
     pub(crate) fn of_device(&self, dev: *mut device) -> usize {
         let dev = dev as usize;

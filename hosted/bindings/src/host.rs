@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Threads, and what they wait with: those of the host. With the feature `shuttle` a scheduler chooses which of them runs,
-//! between any two things that C does, and tries other choices each time: see [`explore`].
+//! at each call of C that locks the machine, and at each atomic operation, and tries other choices each time: see [`explore`].
 
 use std::{
     cell::{Cell, RefCell},
@@ -92,9 +92,17 @@ pub fn explore(times: usize, f: impl Fn() + Send + Sync + 'static) {
     // Drivers are not written for small stacks.
     config.stack_size = 1 << 20;
     config.max_steps = MaxSteps::FailAfter(10_000_000);
+    // Any thread at any point. A scheduler with few changes of thread is unfair to who sleeps until another has done something.
     Runner::new(
         RandomScheduler::new_from_seed(0x6d70_6d65_6d00, times),
         config,
     )
     .run(f);
+}
+
+/// Somebody else may run here: something is about to be done that does not lock the machine.
+pub(crate) fn point() {
+    // A load of shuttle's is such a point, whatever is loaded.
+    #[cfg(feature = "shuttle")]
+    shuttle::sync::atomic::AtomicBool::new(false).load(Ordering::SeqCst);
 }

@@ -2,8 +2,8 @@
 
 //! Mutexes, spinlocks, completions, RCU, reference counts.
 //!
-//! Real: that they exclude each other, and who may sleep; their order is in `lockdep.rs`. Not simulated: priorities,
-//! queues; a grace period is over when it begins, as nobody here runs in a read section and is preempted in it for long.
+//! Real: that they exclude each other, and who may sleep; their order is in `lockdep.rs`; a grace period, which waits for
+//! those who read. Not simulated: priorities, queues, callbacks of RCU.
 
 use std::{
     ffi::CStr,
@@ -15,6 +15,7 @@ use pin_init::Zeroable;
 
 use crate::{
     errno::*,
+    host::point,
     lockdep,
     machine::{atomic, might_sleep, with},
     report::{fatal, report},
@@ -72,17 +73,19 @@ unsafe fn try_acquire(owner: *mut usize) -> bool {
     })
 }
 
-/// Gives it up.
-pub(crate) unsafe fn release(owner: *mut usize, what: &str) {
+/// Gives it up. Tells whether this thread had it.
+pub(crate) unsafe fn release(owner: *mut usize, what: &str) -> bool {
     with(|m| {
-        if unsafe { *owner } != thread_id() {
+        let mine = unsafe { *owner } == thread_id();
+        if !mine {
             report(format!(
                 "a {what} is unlocked by somebody who has not locked it"
             ));
         }
         unsafe { *owner = 0 };
         m.changed();
-    });
+        mine
+    })
 }
 
 impl mutex {
@@ -180,8 +183,9 @@ pub unsafe extern "C" fn spin_trylock(lock: *mut spinlock_t) -> c_int {
 
 pub unsafe extern "C" fn spin_unlock(lock: *mut spinlock_t) {
     lockdep::release(unsafe { (*lock).class } as usize);
-    unsafe { release(&raw mut (*lock).owner, "spinlock") };
-    atomic(false);
+    if unsafe { release(&raw mut (*lock).owner, "spinlock") } {
+        atomic(false);
+    }
 }
 
 pub unsafe extern "C" fn spin_assert_is_held(lock: *mut spinlock_t) {
@@ -190,7 +194,7 @@ pub unsafe extern "C" fn spin_assert_is_held(lock: *mut spinlock_t) {
     }
 }
 
-// There are no interrupts.
+// Handlers of interrupts are threads (`irq.rs`), and take no spinlock from the one that they interrupt.
 pub unsafe extern "C" fn spin_lock_irqsave(lock: *mut spinlock_t) -> c_ulong {
     unsafe { spin_lock(lock) };
     0
@@ -217,15 +221,46 @@ pub unsafe extern "C" fn spin_unlock_irq_enable(lock: *mut spinlock_t) {
 }
 
 pub unsafe extern "C" fn rcu_read_lock() {
+    let me = thread_id();
+    with(|m| {
+        m.rcu_nr += 1;
+        let nr = m.rcu_nr;
+        m.rcu_readers.entry(me).or_default().push(nr);
+    });
     atomic(true);
 }
 
 pub unsafe extern "C" fn rcu_read_unlock() {
-    atomic(false);
+    let me = thread_id();
+    let left = with(|m| {
+        let sections = m.rcu_readers.get_mut(&me);
+        let left = sections.and_then(Vec::pop).is_some();
+        m.rcu_readers.retain(|_, sections| !sections.is_empty());
+        m.changed();
+        left
+    });
+    match left {
+        true => atomic(false),
+        false => report("`rcu_read_unlock()` by somebody who does not read"),
+    }
 }
 
+/// Waits until nobody is in a read section any more who is in one now.
 pub unsafe extern "C" fn synchronize_rcu() {
     might_sleep("synchronize_rcu");
+    let me = thread_id();
+    with(|m| {
+        let last = m.rcu_nr;
+        let is_before = |nr: &u64| *nr <= last;
+        // Who waits for itself was reported just now.
+        while m
+            .rcu_readers
+            .iter()
+            .any(|(reader, sections)| *reader != me && sections.first().is_some_and(is_before))
+        {
+            m.wait("readers of RCU");
+        }
+    });
 }
 
 pub unsafe extern "C" fn rcu_barrier() {
@@ -308,6 +343,7 @@ pub struct refcount_struct {
 pub type refcount_t = refcount_struct;
 
 unsafe fn counter<'a>(r: *mut refcount_t) -> &'a AtomicI32 {
+    point();
     unsafe { AtomicI32::from_ptr(&raw mut (*r).refs.counter) }
 }
 

@@ -7,6 +7,7 @@
 
 use std::{
     any::Any,
+    backtrace::Backtrace,
     collections::{BTreeMap, BTreeSet, HashMap},
     ops::{Deref, DerefMut},
     panic::{catch_unwind, resume_unwind, AssertUnwindSafe},
@@ -21,6 +22,7 @@ use crate::host::{
     spawn as spawn_thread, this_thread, yield_now, Condvar, JoinHandle, Mutex, MutexGuard,
 };
 use crate::{
+    alloc::Allocation,
     consts::PAGE_SHIFT,
     debugfs::Entries,
     device_private::{Pages, Physical},
@@ -37,7 +39,7 @@ use crate::{
     pgtable::Pte,
     process::Mapped,
     regions::Resources,
-    report::fatal,
+    report::{fatal, left_over, report, HINT},
     trace::Event,
     workqueue::Item,
 };
@@ -73,16 +75,21 @@ pub(crate) struct State {
     pub(crate) events: Vec<(Instant, Event)>,
     /// What has changed in page tables, if somebody wants to know.
     pub(crate) changes_of_tables: Option<Vec<Change>>,
-    /// What was allocated: its size and alignment, by its address.
-    pub(crate) allocations: HashMap<usize, (usize, usize)>,
+    /// What was allocated, by its address.
+    pub(crate) allocations: HashMap<usize, Allocation>,
+    /// How many devices there are that are on no bus.
+    pub(crate) faux_devices: usize,
+    /// Who reads under RCU: since when, for each section that it is in; and how many sections there were.
+    pub(crate) rcu_readers: HashMap<usize, Vec<u64>>,
+    pub(crate) rcu_nr: u64,
     /// How many things have been asked for that may fail.
     fallible: usize,
     /// Which of them count, if not all.
     only: Option<&'static [&'static str]>,
     /// Which one of them fails.
     fails: Option<usize>,
-    /// What the one that failed was.
-    failed: Option<&'static str>,
+    /// What the one that failed was, and where it was asked for.
+    failed: Option<(&'static str, String)>,
     reports: Vec<String>,
     /// How many threads there are, and how many of them wait.
     threads: usize,
@@ -217,7 +224,7 @@ impl Locked<'_> {
         self.fallible += 1;
         let fails = self.fails == Some(number);
         if fails {
-            self.failed = Some(what);
+            self.failed = Some((what, Backtrace::force_capture().to_string()));
         }
         fails
     }
@@ -296,17 +303,24 @@ pub(crate) fn atomic(enter: bool) {
         let now = this.atomic.get();
         this.atomic.set(match enter {
             true => now + 1,
-            false => now
-                .checked_sub(1)
-                .unwrap_or_else(|| fatal("a lock is given up that nobody has")),
+            false => now.saturating_sub(1),
         });
+        if !enter && now == 0 {
+            report("this thread is not in atomic context, and leaves it");
+        }
     });
+}
+
+/// A thread ends, or its machine does: whether it is still in atomic context, in words.
+fn end_of_atomic() -> Option<String> {
+    let left = this_thread(|this| this.atomic.replace(0));
+    (left > 0).then(|| "a thread ends in atomic context".to_owned())
 }
 
 /// Says that `what` may sleep, which it must not under a spinlock or in a read section of RCU.
 pub(crate) fn might_sleep(what: &str) {
     if this_thread(|this| this.atomic.get()) > 0 {
-        crate::report::report(format!(
+        report(format!(
             "`{what}()` may sleep, and is called in atomic context"
         ));
     }
@@ -315,7 +329,7 @@ pub(crate) fn might_sleep(what: &str) {
 /// What came of a run.
 struct Outcome {
     fallible: usize,
-    failed: Option<&'static str>,
+    failed: Option<(&'static str, String)>,
     concurrent: bool,
 }
 
@@ -344,9 +358,9 @@ fn run_once<R>(
             }
         });
     }
-    this_thread(|this| this.atomic.set(0));
     crate::task::leave();
-    let held = crate::lockdep::end().filter(|_| result.is_ok());
+    let held = crate::lockdep::end().into_iter().chain(end_of_atomic());
+    let held: Vec<_> = held.filter(|_| result.is_ok()).collect();
     let outcome = with(|m| {
         if result.is_ok() {
             m.look_for_leftovers();
@@ -355,7 +369,7 @@ fn run_once<R>(
         m.reports.extend(this_thread(|this| this.late.take()));
         Outcome {
             fallible: m.fallible,
-            failed: m.failed,
+            failed: m.failed.take(),
             concurrent: m.machine.concurrent.load(Ordering::Relaxed),
         }
     });
@@ -366,20 +380,52 @@ fn run_once<R>(
     set_current(None);
     match result {
         Err(panic) => resume_unwind(panic),
-        Ok(_) if !reports.is_empty() => panic!(
-            "{} (the failure was of: {})",
-            reports.join("; "),
-            outcome.failed.unwrap_or("nothing")
-        ),
+        Ok(_) if !reports.is_empty() => {
+            let failed = match &outcome.failed {
+                Some((what, place)) => format!("the failure was of {what}, here:\n{place}"),
+                None => "nothing was made to fail".to_owned(),
+            };
+            panic!("{}; {failed}", reports.join("; "))
+        }
         Ok(result) => (result, outcome),
     }
 }
 
 impl State {
+    /// What C has a pointer to in the `size` bytes at `addr`, and still uses.
+    pub(crate) fn lent(&self, addr: usize, size: usize) -> Option<&'static str> {
+        let is_inside = |other: usize| (addr..addr + size).contains(&other);
+        let mut spaces = self.known_mms.iter();
+        if spaces.any(|space| {
+            let space = std::ptr::with_exposed_provenance_mut(*space);
+            unsafe { mm(space) }.subscriptions.has(is_inside)
+        }) {
+            return Some("a notifier that was not removed");
+        }
+        if self.pagemaps.keys().any(|pgmap| is_inside(*pgmap)) {
+            return Some("a registered pagemap");
+        }
+        // One that runs may free itself.
+        let mut works = self.works.iter();
+        if works.any(|(work, item)| item.is_queued() && is_inside(*work)) {
+            return Some("a work item that is queued");
+        }
+        let mut devices = self.devices.values();
+        if devices.any(|misc| is_inside(*misc as usize)) {
+            return Some("a registered misc device");
+        }
+        None
+    }
+
     /// Reports what a test has left behind.
     fn look_for_leftovers(&mut self) {
         let mut left = Vec::new();
         left.extend(self.mms.iter().map(|_| "an address space".to_owned()));
+        let used = self.mms.iter().map(|space| *space as usize);
+        match self.known_mms.len() - used.len() {
+            0 => {}
+            nr => left.push(format!("{nr} references to address spaces without users")),
+        }
         left.extend(self.queues.keys().map(|_| "a workqueue".to_owned()));
         left.extend(self.devices.keys().map(|name| format!("the device {name}")));
         left.extend(
@@ -391,6 +437,10 @@ impl State {
         left.extend(self.drm.in_use());
         left.extend(self.pci.in_use());
         for (nr, what) in [
+            (
+                self.faux_devices,
+                "devices that somebody has a reference to",
+            ),
             (self.mmio.in_use(None), "mapped BARs"),
             (self.irqs.in_use(None), "interrupts"),
         ] {
@@ -406,17 +456,18 @@ impl State {
             0 => {}
             nr => left.push(format!("{nr} files and directories of debugfs")),
         }
+        let mut left: Vec<_> = left.iter().map(|what| left_over(what, None)).collect();
         left.extend(self.frames.in_use());
-        let sizes: usize = self.allocations.values().map(|(size, _)| size).sum();
-        if sizes > 0 {
-            left.push(format!(
-                "{} allocations of {sizes} bytes",
-                self.allocations.len()
-            ));
+        if let Some(one) = self.allocations.values().next() {
+            let nr = self.allocations.len();
+            let sizes: usize = self.allocations.values().map(|one| one.size).sum();
+            let what = format!("{nr} allocations of {sizes} bytes");
+            left.push(left_over(&what, one.by.as_ref()));
         }
-        for what in left {
-            self.reports.push(format!("left over: {what}"));
+        if !left.is_empty() {
+            left.push(HINT.to_owned());
         }
+        self.reports.append(&mut left);
     }
 }
 
@@ -491,7 +542,8 @@ fn spawn_as<R: Send + 'static>(
         crate::task::enter(task);
         let result = catch_unwind(AssertUnwindSafe(f));
         crate::task::leave();
-        let held = crate::lockdep::end().filter(|_| result.is_ok());
+        let held = crate::lockdep::end().into_iter().chain(end_of_atomic());
+        let held: Vec<_> = held.filter(|_| result.is_ok()).collect();
         with(|m| {
             let late = this_thread(|this| this.late.take());
             m.reports.extend(late);

@@ -3,7 +3,7 @@
 //! `mm_struct` and `vm_area_struct`: address spaces, their lives and locks.
 //!
 //! Real: references and users, the mmap lock, mappings, their bounds and what they were before they were moved. Not
-//! simulated: per-VMA locks, merging of mappings, limits.
+//! simulated: per-VMA locks, limits.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use crate::{
     consts::*,
     errno::*,
     lockdep,
-    machine::{might_sleep, with, Locked},
+    machine::{might_sleep, spawn_kernel_thread, with, Locked},
     mmu_notifier::{self, Subscriptions},
     pages::{get, page},
     pgtable::{self, Pte},
@@ -180,6 +180,10 @@ pub unsafe extern "C" fn mmgrab(space: *mut mm_struct) {
 pub unsafe extern "C" fn mmdrop(space: *mut mm_struct) {
     let last = with(|m| {
         let space = unsafe { mm(space) };
+        if space.count == 1 && space.users > 0 {
+            report("`mmdrop()` of the last reference to an address space that has users");
+            return false;
+        }
         space.count -= 1;
         m.changed();
         space.count == 0
@@ -221,14 +225,26 @@ pub unsafe extern "C" fn mmget_not_zero(space: *mut mm_struct) -> bool {
 
 pub unsafe extern "C" fn mmput(space: *mut mm_struct) {
     might_sleep("mmput");
-    let last = with(|_| {
+    if unsafe { put_user(space) } {
+        unsafe { no_users(space) };
+    }
+}
+
+/// Gives up a user. Tells whether it was the last one.
+unsafe fn put_user(space: *mut mm_struct) -> bool {
+    with(|_| {
         let space = unsafe { mm(space) };
+        if space.users == 0 {
+            report("`mmput()` of an address space that has no users");
+            return false;
+        }
         space.users -= 1;
         space.users == 0
-    });
-    if !last {
-        return;
-    }
+    })
+}
+
+/// The last user of an address space has gone.
+unsafe fn no_users(space: *mut mm_struct) {
     let all = (0, usize::MAX);
     let release = mmu_notifier::mmu_notifier_event_MMU_NOTIFY_RELEASE;
     mmu_notifier::invalidate(space, all, release, std::ptr::null_mut(), || {
@@ -243,7 +259,23 @@ pub unsafe extern "C" fn mmput(space: *mut mm_struct) {
 }
 
 pub unsafe extern "C" fn mmput_async(space: *mut mm_struct) {
-    unsafe { mmput(space) };
+    // In whatever context this is: a work item does it.
+    if unsafe { put_user(space) } {
+        let space = Shared(space);
+        spawn_kernel_thread(move || unsafe { space.no_users() });
+    }
+}
+
+/// An address space of which a thread of the kernel's has the last reference.
+struct Shared(*mut mm_struct);
+
+// SAFETY: Any thread may have a reference to an address space.
+unsafe impl Send for Shared {}
+
+impl Shared {
+    unsafe fn no_users(&self) {
+        unsafe { no_users(self.0) };
+    }
 }
 
 unsafe fn read_lock(m: &mut Locked<'_>, space: *mut mm_struct, wait: bool) -> bool {

@@ -84,6 +84,11 @@ impl Subscriptions {
     pub(crate) fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
+
+    /// Whether one of the notifiers is where `is_there` says.
+    pub(crate) fn has(&self, is_there: impl Fn(usize) -> bool) -> bool {
+        self.list.iter().any(|sub| is_there(*sub as usize))
+    }
 }
 
 /// Tells all notifiers that `change` is about to happen to what is mapped from `start` to `end`, and lets it happen.

@@ -6,7 +6,9 @@
 //! Not simulated: the LRU, deferred splitting, memory cgroups. The number of a page is its address divided by its size,
 //! so that `page_to_pfn()` is arithmetic here as well.
 
-use std::{cell::UnsafeCell, collections::BTreeMap, ptr::null_mut, time::Instant};
+use std::{
+    backtrace::Backtrace, cell::UnsafeCell, collections::BTreeMap, ptr::null_mut, time::Instant,
+};
 
 use ffi::*;
 
@@ -19,7 +21,7 @@ use crate::{
     migrate,
     mm::{vm_area_struct, PAGE_SIZE},
     pgtable::Pte,
-    report::{fatal, report},
+    report::{fatal, left_over, report, whose},
 };
 
 /// The order of what an entry of the page middle directory maps.
@@ -158,6 +160,7 @@ struct Block {
     /// How many of the pages are not free.
     live: usize,
     data: *mut u8,
+    by: Option<Backtrace>,
 }
 
 /// The pages of system memory. What is known of them stays until the end of the machine, so that one which is used after
@@ -185,7 +188,12 @@ impl Frames {
             unsafe { init_page(page, i, kind, order, data) };
         }
         unsafe { (*(*first).info.get()).anon = anon };
-        let block = Block { nr, live: nr, data };
+        let block = Block {
+            nr,
+            live: nr,
+            data,
+            by: whose(),
+        };
         self.blocks.insert(first as usize, block);
         first
     }
@@ -217,8 +225,8 @@ impl Frames {
         let Some((first, block)) = self.blocks.range_mut(..=page as usize).next_back() else {
             return;
         };
-        block.live -= nr;
-        if block.live > 0 {
+        block.live = block.live.saturating_sub(nr);
+        if block.live > 0 || block.data.is_null() {
             return;
         }
         let first = std::ptr::with_exposed_provenance_mut::<page>(*first);
@@ -238,7 +246,11 @@ impl Frames {
         nr -= kept
             .filter(|page| unsafe { (*(***page).info.get()).refs } == 1)
             .count();
-        (nr > 0).then(|| format!("{nr} pages of system memory"))
+        let special = [self.zero, self.huge_zero].map(|page| page.map_or(0, |page| page as usize));
+        let mut blocks = self.blocks.iter();
+        let one = blocks.find(|(first, block)| block.live > 0 && !special.contains(first));
+        let by = one.and_then(|(_, block)| block.by.as_ref());
+        (nr > 0).then(|| left_over(&format!("{nr} pages of system memory"), by))
     }
 }
 
@@ -345,6 +357,8 @@ pub(crate) unsafe fn put_many(page: *mut page, nr: i32) {
         let info = *info;
         if info.refs < 0 {
             report("a reference to a page is given up that nobody had");
+            // Once is enough.
+            return None;
         }
         if info.locked {
             report("a page is freed that is locked");
@@ -357,6 +371,10 @@ pub(crate) unsafe fn put_many(page: *mut page, nr: i32) {
         }
         if info.kind == Kind::Zero {
             report("the page of zeroes is freed");
+        }
+        let (data, size) = (info.data as usize, PAGE_SIZE << info.order);
+        if m.dma.reaches(data, size) {
+            report("a page is freed that a device may still use: it is mapped for one");
         }
         if !info.kind.is_zone_device() {
             m.frames.freed(first, 1 << info.order);

@@ -49,6 +49,12 @@ pub(crate) struct Item {
     running: usize,
 }
 
+impl Item {
+    pub(crate) fn is_queued(&self) -> bool {
+        self.pending
+    }
+}
+
 /// Where an item is, and its queue, to be handed to the thread that runs it.
 struct Work(*mut work_struct, usize);
 

@@ -6,6 +6,7 @@
 #![allow(clippy::undocumented_unsafe_blocks, clippy::missing_safety_doc)]
 
 mod gpu;
+mod support;
 
 use bindings::{
     sim::{
@@ -16,22 +17,15 @@ use bindings::{
 };
 use gpu::*;
 use std::{
-    panic::{catch_unwind, AssertUnwindSafe},
+    panic::catch_unwind,
     sync::{atomic::Ordering::SeqCst, Arc},
 };
+use support::reported;
 
 /// Says to AddressSanitizer that what is left over is left on purpose.
 #[no_mangle]
 extern "C" fn __lsan_is_turned_off() -> std::ffi::c_int {
     1
-}
-
-/// Runs `f`, which must be reported, in these words.
-fn reported(words: &str, f: impl FnOnce()) {
-    let result = catch_unwind(AssertUnwindSafe(|| run(f)));
-    let panic = result.expect_err("nothing was reported");
-    let text = panic.downcast_ref::<String>().expect("a report is text");
-    assert!(text.contains(words), "{text}");
 }
 
 #[test]

@@ -28,6 +28,30 @@ use std::{
 const TIMES: usize = 300;
 
 #[test]
+fn a_grace_period_waits_for_readers() {
+    explore(TIMES, || {
+        run(|| {
+            let section = Arc::new(AtomicU32::new(0));
+            let reader = {
+                let section = section.clone();
+                spawn(move || unsafe {
+                    rcu_read_lock();
+                    section.store(1, SeqCst);
+                    rcu_read_lock();
+                    rcu_read_unlock();
+                    section.store(2, SeqCst);
+                    rcu_read_unlock();
+                })
+            };
+            let before = section.load(SeqCst);
+            unsafe { synchronize_rcu() };
+            assert!(before != 1 || section.load(SeqCst) == 2);
+            reader.join();
+        });
+    });
+}
+
+#[test]
 fn faults_and_evictions() {
     explore(TIMES, || {
         run(|| {
@@ -137,7 +161,9 @@ fn a_pagemap_is_wanted_while_memory_is_short() {
             };
             let freed = shrinks.join();
             uses.join();
-            assert!(freed <= 1 && gpu.pagemaps.load(SeqCst) > 0);
+            let pagemaps = gpu.pagemaps.load(SeqCst);
+            // If it is unused in the end, it may be the one that is freed.
+            assert!(freed + pagemaps > 0 && freed <= 1);
         });
     });
 }

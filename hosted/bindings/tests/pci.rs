@@ -6,6 +6,7 @@
 #![allow(clippy::missing_safety_doc, clippy::undocumented_unsafe_blocks)]
 
 mod simple;
+mod support;
 
 use bindings::{
     sim::{run, PciDevice, PAGE_SIZE},
@@ -14,28 +15,18 @@ use bindings::{
 use simple::{driven, map, unmap, with_driver, Simple, ID};
 use std::{
     ffi::c_void,
-    panic::{catch_unwind, AssertUnwindSafe},
     ptr::null_mut,
     sync::{
         atomic::{AtomicPtr, AtomicU32, Ordering::SeqCst},
         Arc,
     },
 };
+use support::reported;
 
 /// Says to AddressSanitizer that what is left over is left on purpose.
 #[no_mangle]
 extern "C" fn __lsan_is_turned_off() -> std::ffi::c_int {
     1
-}
-
-/// Runs `f`, which must be reported, in these words.
-fn reported(words: &str, f: impl FnOnce()) {
-    let result = catch_unwind(AssertUnwindSafe(|| run(f)));
-    let Err(panic) = result else {
-        panic!("nothing was reported");
-    };
-    let text = panic.downcast_ref::<String>().expect("a report is text");
-    assert!(text.contains(words), "{text}");
 }
 
 #[test]

@@ -5,27 +5,14 @@
 #![feature(cfg_sanitize)]
 #![cfg(sanitize = "address")]
 
-use bindings::{sim::run, *};
-use std::{env, process::Command, ptr::null_mut};
+mod support;
 
-/// The variable that says which case a program is.
-const CASE: &str = "SANITIZER_CASE";
+use bindings::*;
+use std::ptr::null_mut;
 
 /// Runs `f` in a program of its own, which must end with a report of `what`. `name` is that of the test.
 fn found(name: &str, what: &str, f: impl FnOnce()) {
-    if env::var(CASE).is_ok_and(|case| case == name) {
-        return run(f);
-    }
-    let program = env::current_exe().unwrap();
-    let output = Command::new(program)
-        .args(["--exact", name, "--nocapture"])
-        .env(CASE, name)
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success(), "nothing was found");
-    let words = format!("AddressSanitizer: {what}");
-    assert!(said.contains(&words), "something else was found: {said}");
+    support::ends(name, &format!("AddressSanitizer: {what}"), f);
 }
 
 /// Memory of the kernel.

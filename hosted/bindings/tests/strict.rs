@@ -2,29 +2,19 @@
 
 //! What a machine does not let pass.
 
+mod support;
+
 use bindings::{
     sim::{self, run, Process, PAGE_SIZE},
     *,
 };
-use std::{
-    panic::{catch_unwind, AssertUnwindSafe},
-    ptr::null_mut,
-};
+use std::ptr::null_mut;
+use support::reported;
 
 /// Says to AddressSanitizer that what is left over is left on purpose.
 #[no_mangle]
 extern "C" fn __lsan_is_turned_off() -> std::ffi::c_int {
     1
-}
-
-/// Runs `f`, which must be reported, in these words.
-fn reported(words: &str, f: impl FnOnce()) {
-    let result = catch_unwind(AssertUnwindSafe(|| run(f)));
-    let Err(panic) = result else {
-        panic!("nothing was reported");
-    };
-    let text = panic.downcast_ref::<String>().expect("a report is text");
-    assert!(text.contains(words), "{text}");
 }
 
 /// A page of system memory.

@@ -332,7 +332,7 @@ fn show(path: &Path) -> Outcome {
     );
     println!(
         "\nBefore the comparison {on_device} pages of processes were on the device, which had {out} pages in use; {} times there was no \
-         room. No byte was lost, and nothing is left over.",
+         room. No byte was lost.",
         total.no_room
     );
     let timeline = Timeline {
@@ -366,7 +366,11 @@ fn main() -> ExitCode {
     };
     // What is reported, or left over when the machine is switched off, ends the program as well.
     match sim::run(|| show(Path::new(&path))) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => {
+            // It would have ended otherwise.
+            println!("Nothing is left over.");
+            ExitCode::SUCCESS
+        }
         Err(error) => {
             eprintln!("demo: error: {error}");
             ExitCode::FAILURE

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What becomes of a mirror while others use it, in any order: with `--features shuttle`, in hundreds of orders, which are
+//! What becomes of a mirror, and of what is published, while others use it, in any order: with `--features shuttle`, in hundreds of orders, which are
 //! the same each time.
 
 use bindings::sim::{explore, run, spawn, Mapped, Process, PAGE_SIZE};
 use dpmem::{
     Access, Batch, BitmapOffsets, CopyEngine, DevPagemap, DevPagemapOps, HmmBuffer, Location,
-    Mirror, NrPages, UserAddr, UserRange, Visited,
+    Mirror, ModuleSlot, NrPages, UserAddr, UserRange, Visited,
 };
 use kernel::prelude::*;
 use std::sync::Arc;
@@ -127,6 +127,21 @@ fn a_page_is_taken_while_it_is_unmapped() {
             assert!(matches!(taken, Ok(()) | Err(EBUSY)));
             thread.join();
             this.check();
+        });
+    });
+}
+
+static SLOT: ModuleSlot<u32> = ModuleSlot::new();
+
+#[test]
+fn what_is_published_goes_while_somebody_looks() {
+    explore(TIMES, || {
+        run(|| {
+            let value = kernel::sync::Arc::new(7, GFP_KERNEL).unwrap();
+            let published = SLOT.publish(value).unwrap();
+            let looks = spawn(|| SLOT.get().map(|value| *value));
+            drop(published);
+            assert!(matches!(looks.join(), None | Some(7)));
         });
     });
 }

@@ -15,8 +15,9 @@ const DEFAULT: &str = "7.3";
 
 /// Ends the build with one line.
 fn fail(line: &str) -> ! {
-    eprintln!("{line}");
-    std::process::exit(1);
+    println!("cargo::error={line}");
+    // Cargo sees to the rest, without repeating all that was said.
+    std::process::exit(0);
 }
 
 /// The variable `name`, on which the build depends from now on.
@@ -49,6 +50,9 @@ pub fn linux() -> PathBuf {
     let choice = env("DPMEM_LINUX").unwrap_or_else(|| DEFAULT.to_owned());
     if choice.contains('/') {
         let dir = PathBuf::from(&choice);
+        if !dir.is_absolute() {
+            fail(&format!("DPMEM_LINUX={choice} must be absolute for cargo"));
+        }
         if !dir.join("rust/kernel/lib.rs").is_file() {
             fail(&format!("DPMEM_LINUX={choice} is not a kernel's source"));
         }
@@ -57,7 +61,8 @@ pub fn linux() -> PathBuf {
     let dir = cache().join("src").join(&choice).join("linux");
     if !dir.join("rust/kernel/lib.rs").is_file() {
         fail(&format!(
-            "there is no source of Linux {choice} at {}: `cargo xtask lab setup --linux {choice}` gets it",
+            "there is no source of Linux {choice} at {}: `cargo xtask lab setup --linux {choice}`, in the folder above \
+             hosted/, gets it",
             dir.display()
         ));
     }

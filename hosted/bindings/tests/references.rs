@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! References that are lost or given up twice, and what is freed while somebody else still uses it.
+
+mod support;
+
+use bindings::{
+    sim::{run, Process, PAGE_SIZE},
+    *,
+};
+use std::ptr::null_mut;
+use support::{ends, reported};
+
+/// Says to AddressSanitizer that what is left over is left on purpose.
+#[no_mangle]
+extern "C" fn __lsan_is_turned_off() -> std::ffi::c_int {
+    1
+}
+
+/// A process, and its address space, which is there for as long as the process is.
+fn process() -> (Process, *mut mm_struct) {
+    let process = Process::new();
+    // SAFETY: The task is the one that runs.
+    let mm = process.run(|| unsafe { (*get_current()).mm });
+    (process, mm)
+}
+
+/// Memory of the kernel.
+fn kmalloc(size: usize) -> *mut std::ffi::c_void {
+    // SAFETY: It asks for nothing.
+    unsafe { krealloc_node_align(null_mut(), size, 8, GFP_KERNEL, NUMA_NO_NODE) }
+}
+
+/// Gives it back.
+fn kfree(memory: *mut std::ffi::c_void) {
+    // SAFETY: It was allocated.
+    unsafe { krealloc_node_align(memory, 0, 8, 0, NUMA_NO_NODE) };
+}
+
+#[test]
+fn an_address_space_grabbed() {
+    reported("left over: 1 references to address spaces", || {
+        let (_process, mm) = process();
+        // SAFETY: The process has it.
+        unsafe { mmgrab(mm) };
+    });
+}
+
+#[test]
+fn an_address_space_dropped_twice() {
+    reported("`mmdrop()` of the last reference", || {
+        let (_process, mm) = process();
+        // SAFETY: What is not right is what is tested, here and below.
+        unsafe { mmdrop(mm) };
+    });
+}
+
+#[test]
+fn an_address_space_put_twice() {
+    reported("of an address space that has no users", || {
+        let (process, mm) = process();
+        // SAFETY: As above.
+        unsafe { mmgrab(mm) };
+        drop(process);
+        // SAFETY: As above.
+        unsafe { mmput(mm) };
+        // SAFETY: It was grabbed.
+        unsafe { mmdrop(mm) };
+    });
+}
+
+#[test]
+fn an_address_space_put_under_a_spinlock() {
+    let with_lock = |put: unsafe extern "C" fn(*mut mm_struct)| {
+        let (_process, mm) = process();
+        // SAFETY: Zeroes are an unlocked spinlock, and the reference is ours.
+        unsafe {
+            let mut lock: spinlock_t = std::mem::zeroed();
+            mmget(mm);
+            spin_lock(&raw mut lock);
+            put(mm);
+            spin_unlock(&raw mut lock);
+        }
+    };
+    reported("`mmput()` may sleep", || with_lock(mmput));
+    run(|| with_lock(mmput_async));
+}
+
+#[test]
+fn a_device_left_over() {
+    reported(
+        "left over: 1 devices that somebody has a reference to",
+        || {
+            // SAFETY: The name is one, and nothing else is asked for.
+            unsafe {
+                let faux = faux_device_create(c"one".as_ptr().cast(), null_mut(), null_mut());
+                get_device(&raw mut (*faux).dev);
+                faux_device_destroy(faux);
+            }
+        },
+    );
+}
+
+#[test]
+fn a_page_freed_twice() {
+    reported("on a page that nobody has a reference to", || {
+        // SAFETY: As above; `struct page`s stay.
+        unsafe {
+            let page = alloc_pages(GFP_KERNEL, 0);
+            __free_pages(page, 0);
+            __free_pages(page, 0);
+        }
+    });
+}
+
+#[test]
+fn a_page_freed_that_a_device_may_use() {
+    reported("a page is freed that a device may still use", || {
+        // SAFETY: As above. The device lives until it is destroyed.
+        unsafe {
+            let faux = faux_device_create(c"one".as_ptr().cast(), null_mut(), null_mut());
+            let dev = &raw mut (*faux).dev;
+            let page = alloc_pages(GFP_KERNEL, 0);
+            let direction = dma_data_direction::DMA_FROM_DEVICE;
+            let addr = dma_map_page_attrs(dev, page, 0, PAGE_SIZE, direction, 0);
+            __free_pages(page, 0);
+            dma_unmap_page_attrs(dev, addr, PAGE_SIZE, direction, 0);
+            faux_device_destroy(faux);
+        }
+    });
+}
+
+#[test]
+fn a_mapping_left_over() {
+    reported("left over: 1 pages that are mapped for a device", || {
+        // SAFETY: As above.
+        unsafe {
+            let faux = faux_device_create(c"one".as_ptr().cast(), null_mut(), null_mut());
+            let page = alloc_pages(GFP_KERNEL, 0);
+            let direction = dma_data_direction::DMA_TO_DEVICE;
+            dma_map_page_attrs(&raw mut (*faux).dev, page, 0, PAGE_SIZE, direction, 0);
+            faux_device_destroy(faux);
+        }
+    });
+}
+
+#[test]
+fn a_count_raised_from_zero() {
+    reported("a reference count is raised from zero", || {
+        let mut count = refcount_t::default();
+        // SAFETY: It is ours.
+        unsafe { refcount_inc(&raw mut count) };
+    });
+}
+
+#[test]
+fn a_count_below_zero() {
+    reported("a reference count falls below zero", || {
+        let mut count = refcount_t::default();
+        // SAFETY: It is ours.
+        unsafe { refcount_dec_and_test(&raw mut count) };
+    });
+}
+
+#[test]
+fn memory_freed_twice() {
+    ends("memory_freed_twice", "or is freed twice", || {
+        let memory = kmalloc(100);
+        kfree(memory);
+        kfree(memory);
+    });
+}
+
+static NOTHING: mmu_interval_notifier_ops = mmu_interval_notifier_ops {
+    invalidate: None,
+    invalidate_start: None,
+    invalidate_finish: None,
+};
+
+#[test]
+fn a_notifier_freed_that_was_not_removed() {
+    let name = "a_notifier_freed_that_was_not_removed";
+    ends(name, "has a notifier that was not removed in it", || {
+        let (_process, mm) = process();
+        let notifier = kmalloc(size_of::<mmu_interval_notifier>());
+        // SAFETY: The memory is large enough, and the table lives for ever.
+        unsafe { mmu_interval_notifier_insert(notifier.cast(), mm, 0, PAGE_SIZE, &NOTHING) };
+        kfree(notifier);
+    });
+}
+
+#[test]
+fn a_spinlock_of_nobody() {
+    reported("unlocked by somebody who has not locked it", || {
+        // SAFETY: Zeroes are an unlocked spinlock.
+        unsafe {
+            let mut lock: spinlock_t = std::mem::zeroed();
+            spin_unlock(&raw mut lock);
+        }
+    });
+}
+
+#[test]
+fn an_rcu_section_without_an_end() {
+    // SAFETY: As above.
+    reported("ends in atomic context", || unsafe { rcu_read_lock() });
+}
+
+#[test]
+fn an_rcu_section_without_a_beginning() {
+    // SAFETY: As above.
+    let unlock = || unsafe { rcu_read_unlock() };
+    reported("by somebody who does not read", unlock);
+}
+
+#[test]
+fn sleeping_in_an_rcu_section() {
+    reported("`vfree()` may sleep", || {
+        // SAFETY: It asks for nothing, and what is freed was allocated.
+        unsafe {
+            let memory = vrealloc_node_align(null_mut(), 100, 8, GFP_KERNEL, NUMA_NO_NODE);
+            rcu_read_lock();
+            vrealloc_node_align(memory, 0, 8, 0, NUMA_NO_NODE);
+            rcu_read_unlock();
+        }
+    });
+}
