@@ -2,12 +2,14 @@
 
 //! What cargo checks in `hosted/`, which needs the source of a kernel.
 
+use std::time::Instant;
+
 use anyhow::Result;
 
 use super::cargo;
 use crate::cli::{KernelChoice, LinuxChoice};
 use crate::hosted;
-use crate::report::Report;
+use crate::report::{Report, Test};
 use crate::version::Series;
 
 /// The crates that are ours; the others are the kernel's files.
@@ -38,6 +40,17 @@ const OURS: [&str; 22] = [
 
 /// Those that have threads in many orders.
 const INTERLEAVED: [&str; 6] = ["bindings", "dmirror", "dpmem", "edu", "nouveau", "xe"];
+
+/// Whether the hosted tests reach as much of `dpmem-core` as they should.
+pub(super) fn coverage(report: &mut Report) -> Result<()> {
+    let began = Instant::now();
+    let outcome = match hosted::coverage(&hosted::DEFAULT)? {
+        true => Ok(()),
+        false => Err("a test failed, or too few lines are reached: see above".to_owned()),
+    };
+    let seconds = began.elapsed().as_secs_f64();
+    report.add(Test::new("hosted", "coverage", outcome, seconds))
+}
 
 /// Lints and tests over the Rust files of `series` and a simulated `kernel`, and with the default of both also the format, the
 /// demo, and threads in many orders. If `full`, the tests run with a sanitizer as well, for which everything is compiled again.

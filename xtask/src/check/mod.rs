@@ -225,6 +225,10 @@ pub(crate) fn run(options: &TestOptions) -> Result<bool> {
         let outcome = hosted::run(series, kernel, options.full, &mut report);
         failed_to_run("hosted", outcome, &mut report)?;
     }
+    if options.full {
+        let outcome = hosted::coverage(&mut report);
+        failed_to_run("coverage", outcome, &mut report)?;
+    }
     let cells = if options.full { all() } else { usual() };
     for cell in &cells {
         let outcome = cell.run(&mut report);

@@ -74,10 +74,15 @@ impl Toolchain {
     }
 }
 
+/// Says which lines of `dpmem-core` the tests over both kernels reach; false if these are too few, or if a test failed.
+pub(crate) fn coverage(linux: &LinuxChoice) -> Result<bool> {
+    coverage::run(linux)
+}
+
 /// Runs the tests; false if one failed.
 pub(crate) fn run(options: &HostedOptions) -> Result<bool> {
     if options.coverage {
-        return coverage::run(&options.linux);
+        return coverage(&options.linux);
     }
     let mut command = if options.sanitize {
         sanitized(&options.linux, options.kernel)?
