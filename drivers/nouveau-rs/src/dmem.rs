@@ -101,17 +101,11 @@ impl Dmem {
         self.vram()?.ops().wake()
     }
 
-    /// Brings all pages home, and unregisters the memory. What is on a card that is gone is lost: its processes find zeroes,
-    /// as the kernel cannot take a page away from them without giving them another. May sleep.
+    /// Brings all pages home, and unregisters the memory. What is on a card that is gone, or goes meanwhile, is lost: its
+    /// processes find zeroes, as the kernel cannot take a page away from them without giving them another. May sleep.
     pub(crate) fn close(&self) {
         if let Ok(vram) = self.vram() {
-            if vram.ops().is_gone() {
-                vram.ops().give_up();
-                let left = vram.nr_out().get();
-                if left > 0 {
-                    pr_err!("{} pages of processes are lost with the card\n", left);
-                }
-            }
+            vram.ops().close();
         }
         self.0.close();
     }

@@ -5,6 +5,8 @@
  */
 #include "hw.h"
 
+#include <linux/pci.h>
+
 #include "nouveau_drv.h"
 #include "nouveau_bo.h"
 #include "nouveau_chan.h"
@@ -48,11 +50,17 @@ bool nouveau_dmem_hw_supported(struct nouveau_drm *drm)
 	}
 }
 
-/* The card was pulled out, or its channel killed: no job will ever be done. */
+/*
+ * The channel was killed, or the card is not on its bus any more: no job will
+ * ever be done. That DRM's device is unplugged does not say so: it always is
+ * when nouveau is unbound.
+ */
 bool nouveau_dmem_hw_gone(struct nouveau_drm *drm)
 {
-	return drm_dev_is_unplugged(drm->dev) ||
-	       atomic_read(&drm->ttm.chan->killed);
+	struct device *dev = drm->dev->dev;
+
+	return atomic_read(&drm->ttm.chan->killed) ||
+	       (dev_is_pci(dev) && !pci_device_is_present(to_pci_dev(dev)));
 }
 
 /* Somebody needs a card that may be asleep. Does not wait for it. */

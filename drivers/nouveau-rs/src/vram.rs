@@ -7,6 +7,7 @@ use kernel::{
     sync::atomic::{
         ordering::{
             Acquire,
+            Relaxed,
             Release, //
         },
         Atomic, //
@@ -86,7 +87,10 @@ impl ChunkSource for Buffers {
 pub(crate) struct Vram {
     offsets: ChunkOffsets<Buffers>,
     gpu: Gpu,
-    lost: Atomic<bool>,
+    /// Whether the card is being taken away from its driver.
+    closing: Atomic<bool>,
+    /// How many pages came home as zeroes.
+    lost: Atomic<usize>,
 }
 
 impl Vram {
@@ -96,18 +100,14 @@ impl Vram {
         Ok(Self {
             offsets: ChunkOffsets::new(nr, order, Buffers::new(gpu, order))?,
             gpu,
-            lost: Atomic::new(false),
+            closing: Atomic::new(false),
+            lost: Atomic::new(0),
         })
     }
 
-    /// Whether the card was pulled out, or its channel killed.
-    pub(crate) fn is_gone(&self) -> bool {
-        self.gpu.is_gone()
-    }
-
-    /// Gives up what is on a card that is gone: when pages come home from now on, they are zeroes.
-    pub(crate) fn give_up(&self) {
-        self.lost.store(true, Release);
+    /// All pages have to come home from now on: as long as the card is there by a copy, and as zeroes if it is gone.
+    pub(crate) fn close(&self) {
+        self.closing.store(true, Release);
     }
 
     fn power(&self) -> &Power {
@@ -189,8 +189,10 @@ impl CopyEngine for Vram {
     type Data = ();
 
     fn submit<'a>(&'a self, batch: &mut Batch<'a, Self>) -> Result<Copying<'a>> {
-        if self.lost.load(Acquire) {
+        if self.closing.load(Acquire) && self.gpu.is_gone() {
+            let nr = batch.nr_pages();
             batch.bring_zeroes()?;
+            self.lost.fetch_add(nr.get(), Relaxed);
             return Ok(Copying(None));
         }
         let awake = self.offsets.source().awake()?;
@@ -224,6 +226,15 @@ impl CopyEngine for Vram {
             _targets: targets,
             _awake: awake,
         })))
+    }
+}
+
+impl Drop for Vram {
+    fn drop(&mut self) {
+        let lost = self.lost.load(Relaxed);
+        if lost > 0 {
+            pr_err!("{} pages of processes are lost with the card\n", lost);
+        }
     }
 }
 

@@ -191,7 +191,7 @@ EXPORT_SYMBOL_GPL(ttm_bo_fini);
 bool drm_dev_enter(struct drm_device *dev, int *idx)
 {
 	*idx = 0;
-	return !READ_ONCE(card->gone);
+	return !READ_ONCE(card->unplugged);
 }
 EXPORT_SYMBOL_GPL(drm_dev_enter);
 
@@ -270,6 +270,21 @@ static void card_fini(struct card *card)
 	kfree(card);
 }
 
+void card_bind(struct card *card)
+{
+	WRITE_ONCE(card->unplugged, false);
+	WRITE_ONCE(card->gone, false);
+	atomic_set(&card->chan.killed, 0);
+	card->driver->init(&card->drm);
+}
+
+/* nouveau_drm_device_remove() unplugs first, whatever the reason. */
+void card_unbind(struct card *card)
+{
+	WRITE_ONCE(card->unplugged, true);
+	card->driver->fini(&card->drm);
+}
+
 /* Takes a card into service, of whose memory @driver takes care. */
 int card_register(const struct card_driver *driver)
 {
@@ -283,10 +298,10 @@ int card_register(const struct card_driver *driver)
 	card->driver = driver;
 	ret = card_init(card);
 	if (!ret) {
-		driver->init(&card->drm);
+		card_bind(card);
 		ret = card_file_init();
 		if (ret)
-			driver->fini(&card->drm);
+			card_unbind(card);
 	}
 	if (ret) {
 		card_fini(card);
@@ -303,7 +318,7 @@ EXPORT_SYMBOL_GPL(card_register);
 void card_unregister(void)
 {
 	card_file_fini();
-	card->driver->fini(&card->drm);
+	card_unbind(card);
 	card_fini(card);
 	card = NULL;
 }

@@ -74,8 +74,8 @@ struct card {
 	wait_queue_head_t engine_wait;
 	/* The engine stops before its next job; is there; somebody has given up waiting for it. */
 	bool held, waiting, late;
-	/* It was pulled out. */
-	bool gone;
+	/* nouveau is being unbound, or has been; it was pulled out. */
+	bool unplugged, gone;
 };
 
 /* The address space of a process, as the GPU sees it. */
@@ -107,6 +107,9 @@ void card_file_fini(void);
 
 int card_register(const struct card_driver *driver);
 void card_unregister(void);
+/* The driver goes, and comes back, as when nouveau is unbound and bound. */
+void card_unbind(struct card *card);
+void card_bind(struct card *card);
 
 #define CARD_DRIVER(_name, _invalidates)				\
 static const struct card_driver this_driver = {			\

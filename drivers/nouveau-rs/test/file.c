@@ -90,13 +90,12 @@ static int file_power(unsigned int cmd)
 		card->driver->resume(&card->drm);
 		break;
 	case CARD_FINI:
-		card->driver->fini(&card->drm);
+		card_unbind(card);
 		/* What is left there is lost, as when nouveau is unbound. */
 		card->drm.dmem = NULL;
 		break;
 	case CARD_INIT:
-		WRITE_ONCE(card->gone, false);
-		card->driver->init(&card->drm);
+		card_bind(card);
 		break;
 	}
 	return 0;
@@ -131,7 +130,9 @@ static long file_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 	case CARD_RELEASE:
 		return file_hold(cmd == CARD_HOLD);
 	case CARD_PULL_OUT:
+		/* Nothing is done any more, which is how nouveau finds out. */
 		WRITE_ONCE(card->gone, true);
+		atomic_set(&card->chan.killed, 1);
 		return 0;
 	case CARD_AWAIT:
 		return wait_event_killable(card->engine_wait, READ_ONCE(card->waiting));

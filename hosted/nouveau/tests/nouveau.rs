@@ -116,6 +116,7 @@ fn taken_away() {
         assert_eq!(card.migrate(&process, memory, LEN), 0);
         card.fini();
         assert_eq!(on_device(&process, memory), 0);
+        assert!(card.jobs_unplugged() > 0);
         assert_eq!(card.migrate(&process, memory, LEN), ENODEV.to_errno());
         check(&process, memory, &bytes);
         // Twice, and without anything in between, as when the first attempt to bring the card up failed.
@@ -192,6 +193,30 @@ fn pulled_out() {
         assert!(now.iter().all(|byte| *byte == 0));
         process.write(memory, &bytes).unwrap();
         check(&process, memory, &bytes);
+        assert_eq!((card.buffers(), card.fences()), (0, 0));
+    });
+}
+
+#[test]
+fn pulled_out_while_it_is_taken_away() {
+    run(|| {
+        let card = Card::new();
+        card.init();
+        let process = Process::new();
+        let (memory, bytes) = memory(&process);
+        // All in one batch, of which the card does a part.
+        assert_eq!(card.migrate(&process, memory, LEN), 0);
+        card.pull_out_after(1);
+        card.fini();
+        assert_eq!(card.jobs_unplugged(), 1);
+        assert_eq!(on_device(&process, memory), 0);
+        // What could be copied is there or not, but nothing else is.
+        let mut now = vec![1; LEN];
+        process.read(memory, &mut now).unwrap();
+        for (page, now) in now.chunks(PAGE_SIZE).enumerate() {
+            let before = bytes.get(page * PAGE_SIZE..(page + 1) * PAGE_SIZE);
+            assert!(now.iter().all(|byte| *byte == 0) || Some(now) == before);
+        }
         assert_eq!((card.buffers(), card.fences()), (0, 0));
     });
 }

@@ -71,7 +71,14 @@ struct State {
     buffers: usize,
     fences: usize,
     full: bool,
+    /// nouveau is being unbound, or has been.
+    unplugged: bool,
+    /// It was pulled out, or its channel killed.
     gone: bool,
+    /// It is pulled out when so many jobs more have been done.
+    jobs_left: Option<usize>,
+    /// How many jobs were done while it was unplugged.
+    jobs_unplugged: usize,
     /// How many waits give up.
     delay: usize,
     /// Which copy fails next, and how many after it.
@@ -143,11 +150,14 @@ impl Card {
     }
 
     pub(crate) fn init(&self) {
+        self.state().unplugged = false;
         // SAFETY: The card is there until `fini()` was called.
         unsafe { nouveau_dmem_init(self.as_raw()) };
     }
 
+    /// As nouveau does it when it is unbound, whatever the reason: DRM's device is unplugged first.
     pub(crate) fn fini(&self) {
+        self.state().unplugged = true;
         // SAFETY: The card is there.
         unsafe { nouveau_dmem_fini(self.as_raw()) };
     }
@@ -214,6 +224,16 @@ impl Card {
     /// Pulls it out: nothing is done any more.
     pub(crate) fn pull_out(&self) {
         self.state().gone = true;
+    }
+
+    /// Pulls it out when so many jobs more have been done.
+    pub(crate) fn pull_out_after(&self, jobs: usize) {
+        self.state().jobs_left = Some(jobs);
+    }
+
+    /// How many jobs were done while it was unplugged.
+    pub(crate) fn jobs_unplugged(&self) -> usize {
+        self.state().jobs_unplugged
     }
 
     /// So many waits give up.
@@ -302,8 +322,16 @@ impl State {
 impl Job {
     /// Does what it says. The card is not locked while the machine's memory is used.
     fn work(self, card: &Card) -> Result {
-        if card.state().fails() {
-            return Err(EIO);
+        {
+            let mut state = card.state();
+            if state.jobs_left == Some(0) {
+                state.gone = true;
+            }
+            if state.gone || state.fails() {
+                return Err(EIO);
+            }
+            state.jobs_left = state.jobs_left.map(|left| left - 1);
+            state.jobs_unplugged += usize::from(state.unplugged);
         }
         let mut bytes = vec![0; self.npages as usize * PAGE_SIZE];
         let len = bytes.len();
@@ -331,6 +359,8 @@ extern "C" fn nouveau_dmem_hw_supported(drm: *mut Card) -> bool {
 
 #[no_mangle]
 extern "C" fn nouveau_dmem_hw_gone(drm: *mut Card) -> bool {
+    // Not that it is unplugged: `hw.c` does not take the one for the other.
+    //
     // SAFETY: The driver has a card.
     unsafe { (*drm).state() }.gone
 }
