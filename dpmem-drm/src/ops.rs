@@ -91,6 +91,10 @@ pub trait PagemapOps: Sized + Send + Sync + 'static {
     /// The driver's.
     fn copy(&self, run: &Run<'_>, way: Way, after: Option<&Fence>) -> Result<Fence>;
 
+    /// Whether the device will never copy anything again. What is on it is lost then, if it is being unbound. It is asked when
+    /// a copy has failed, and that the driver is being unbound does not make it true.
+    fn is_gone(&self) -> bool;
+
     /// Notes that `nr` pages were to be copied, which has taken `took`. Does not sleep.
     fn copied(&self, way: Way, nr: NrPages, took: Delta);
 
@@ -250,10 +254,15 @@ unsafe fn copy<T: PagemapOps>(
         let result = result.and(started.wait());
         // It comes before those, which need not fail if it does.
         let before = after.map_or(Ok(()), |after| after.wait());
-        result.and(before)?;
-        pagemap
-            .ops()
-            .copied(way, NrPages::new(npages), start.elapsed());
+        let ops = pagemap.ops();
+        match result.and(before) {
+            Ok(()) => {}
+            // This is how DRM learns it, and nobody else says so.
+            Err(_) if way == Way::ToRam && ops.is_gone() => return Err(ENODEV),
+            Err(ENODEV) => return Err(EIO),
+            Err(err) => return Err(err),
+        }
+        ops.copied(way, NrPages::new(npages), start.elapsed());
         Ok(0)
     })
 }

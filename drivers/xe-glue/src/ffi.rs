@@ -120,6 +120,7 @@ extern "C" {
         to_vram: bool,
         after: *mut bindings::dma_fence,
     ) -> *mut bindings::dma_fence;
+    fn xe_pagemap_hw_gone(vr: *const xe_vram_region) -> bool;
     fn xe_pagemap_hw_copied(vr: *mut xe_vram_region, to_vram: bool, npages: c_ulong, us: i64);
     fn xe_pagemap_hw_set_shrinker(xe: *mut xe_device, s: *mut bindings::drm_pagemap_shrinker);
     fn xe_pagemap_hw_shrinker(tile: *mut xe_tile) -> *mut bindings::drm_pagemap_shrinker;
@@ -138,7 +139,8 @@ pub(crate) struct Vram(NonNull<xe_vram_region>);
 // SAFETY: It is an address, which is valid on every CPU, by the type invariants. No function that is called with it belongs
 // to a thread.
 unsafe impl Send for Vram {}
-// SAFETY: As above. What those functions read does not change, and the migration queue locks.
+// SAFETY: As above. What those functions read does not change, but for a flag, which is read at once, and the card's
+// configuration space, which PCI locks; and the migration queue locks.
 unsafe impl Sync for Vram {}
 
 impl Vram {
@@ -205,6 +207,13 @@ impl Vram {
         })?;
         // SAFETY: The function gives its reference to the caller.
         Ok(unsafe { Fence::from_raw(NonNull::new(fence).ok_or(ENOMEM)?) })
+    }
+
+    /// Whether the card was declared wedged, or is not on its bus any more: it will never copy anything again. The card is
+    /// awake, or this means nothing.
+    pub(crate) fn is_gone(&self) -> bool {
+        // SAFETY: The region is valid, by the type invariants.
+        unsafe { xe_pagemap_hw_gone(self.as_raw()) }
     }
 
     /// Counts what was copied. Does not sleep.

@@ -3,6 +3,7 @@
  * Fields of xe's structures, and what exists in C as macros, for pagemaps in Rust.
  */
 #include <linux/build_bug.h>
+#include <linux/pci.h>
 
 #include <drm/drm_drv.h>
 #include <drm/drm_pagemap.h>
@@ -183,6 +184,12 @@ struct dma_fence *xe_pagemap_hw_copy(struct xe_vram_region *vr, unsigned long np
 	if (to_vram)
 		return xe_migrate_to_vram(vr->migrate, npages, addrs, dpa, after);
 	return xe_migrate_from_vram(vr->migrate, npages, dpa, addrs, after);
+}
+
+bool xe_pagemap_hw_gone(const struct xe_vram_region *vr)
+{
+	return xe_device_wedged(vr->xe) ||
+	       !pci_device_is_present(to_pci_dev(vr->xe->drm.dev));
 }
 
 void xe_pagemap_hw_copied(struct xe_vram_region *vr, bool to_vram, unsigned long npages,

@@ -65,6 +65,8 @@ void xe_pagemap_hw_release(struct drm_pagemap_devmem *devmem);
 struct dma_fence *xe_pagemap_hw_copy(struct xe_vram_region *vr, unsigned long npages,
 				     struct drm_pagemap_addr *addrs, u64 dpa,
 				     bool to_vram, struct dma_fence *after);
+/* Nothing will ever be copied again. The card is awake. Not: it is being unbound. */
+bool xe_pagemap_hw_gone(const struct xe_vram_region *vr);
 /* Counts a copy that has taken @us. Does not sleep. */
 void xe_pagemap_hw_copied(struct xe_vram_region *vr, bool to_vram, unsigned long npages,
 			  s64 us);

@@ -66,6 +66,10 @@ impl PagemapOps for Vram {
         Vram::copy(self, run, place, way, after)
     }
 
+    fn is_gone(&self) -> bool {
+        Vram::is_gone(self)
+    }
+
     fn copied(&self, way: Way, nr: NrPages, took: Delta) {
         Vram::copied(self, way, nr, took);
     }

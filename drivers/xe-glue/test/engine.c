@@ -103,6 +103,10 @@ static int job_run(struct card_job *job)
 	}
 	if (card_fails(XE_CARD_FAIL_JOB) || READ_ONCE(world.dead))
 		return -EIO;
+	if (atomic_dec_if_positive(&world.failing) >= 0) {
+		atomic_long_inc(&world.nr_failed);
+		return -EIO;
+	}
 	atomic_long_inc(&world.nr_jobs);
 	for (i = 0; i < job->npages && !err; i++) {
 		/* Only the first page of a folio has an address. */
@@ -225,6 +229,11 @@ struct dma_fence *xe_pagemap_hw_copy(struct xe_vram_region *vr, unsigned long np
 		for (unsigned long j = 1; j < NR_PAGES(addrs[i].order); j++)
 			addrs[i + j].addr = addrs[i].addr + j * PAGE_SIZE;
 	return job_start(job, after);
+}
+
+bool xe_pagemap_hw_gone(const struct xe_vram_region *vr)
+{
+	return READ_ONCE(world.dead);
 }
 
 void xe_pagemap_hw_copied(struct xe_vram_region *vr, bool to_vram, unsigned long npages,

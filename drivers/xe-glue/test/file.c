@@ -123,6 +123,11 @@ static int file_set(const struct xe_card_set *set)
 			return -EINVAL;
 		atomic_set(&world.failures[set->what], set->value);
 		return 0;
+	case XE_CARD_FAILING:
+		if (set->value > INT_MAX)
+			return -EINVAL;
+		atomic_set(&world.failing, set->value);
+		return 0;
 	case XE_CARD_HELD:
 		WRITE_ONCE(world.held, set->value);
 		wake_up_all(&world.wait);

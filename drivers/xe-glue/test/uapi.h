@@ -47,10 +47,12 @@ enum {
 	XE_CARD_APART,
 	/* The card has so many bytes of memory, when its pagemap is made next. */
 	XE_CARD_SIZE,
-	/* Each job fails. */
+	/* Each job fails, and the card says that each one will. */
 	XE_CARD_DEAD,
 	/* A card reaches so many bytes of the other one's memory; 0 is all. */
 	XE_CARD_WINDOW,
+	/* So many jobs fail, and the card says nothing. */
+	XE_CARD_FAILING,
 	XE_CARD_NR_WHATS,
 };
 

@@ -75,6 +75,10 @@ pub(crate) const ALL: &[(&str, Scenario)] = &[
     ("unbound", unbound),
     ("unbound_while_a_copy_fails", unbound_while_a_copy_fails),
     (
+        "unbound_while_copies_fail_again_and_again",
+        unbound_while_copies_fail_again_and_again,
+    ),
+    (
         "unbound_when_nothing_can_be_copied",
         unbound_when_nothing_can_be_copied,
     ),
@@ -155,10 +159,12 @@ enum What {
     Apart,
     /// So much memory a card has.
     Size,
-    /// Each job fails.
+    /// Each job fails, and the card says that it is dead.
     Dead,
     /// So much of a card's memory the other one reaches.
     Window,
+    /// So many jobs fail.
+    Failing,
 }
 
 /// What the engine stops before.
@@ -734,6 +740,25 @@ fn unbound_while_a_copy_fails(path: &Path) -> Result<()> {
         cards.set(What::FailJob, 0)?;
         cards.bind(FIRST)?;
         is(&memory, 23)?;
+    }
+    cards.unused()
+}
+
+fn unbound_while_copies_fail_again_and_again(path: &Path) -> Result<()> {
+    /// More often than DRM tries it at a time.
+    const OFTEN: u64 = 7;
+    let cards = Cards::open(path)?;
+    for memory in [small(29)?, huge(29)?] {
+        cards.migrate(FIRST, &memory)?;
+        let failed = cards.state()?.nr_failed;
+        cards.set(What::Failing, OFTEN)?;
+        cards.unbind(FIRST)?;
+        cards.bind(FIRST)?;
+        ensure!(
+            cards.state()?.nr_failed == failed + OFTEN,
+            "too little has failed"
+        );
+        is(&memory, 29)?;
     }
     cards.unused()
 }

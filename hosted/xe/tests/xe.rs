@@ -629,6 +629,56 @@ fn unbound_while_copies_fail() {
     });
 }
 
+/// Copies fail more often than DRM tries them at a time. That the card is being unbound does not make it a dead one.
+#[test]
+fn unbound_while_copies_fail_again_and_again() {
+    run(|| {
+        for memory in both(34) {
+            let (mut world, card) = one_card();
+            let _kept = vm(&card);
+            memory.migrate(&card);
+            card.fail_copies(7);
+            world.unbind(0);
+            assert_eq!(memory.on_device(), 0);
+            memory.is(34);
+        }
+    });
+}
+
+/// What cannot be started, for want of memory, is no dead card either.
+#[test]
+fn unbound_while_copies_are_not_started() {
+    run(|| {
+        let (mut world, card) = one_card();
+        let _kept = vm(&card);
+        let memory = Memory::small(PAGES, 35);
+        memory.migrate(&card);
+        card.fail_starts(7);
+        world.unbind(0);
+        assert_eq!(memory.on_device(), 0);
+        memory.is(35);
+    });
+}
+
+#[test]
+fn unbound_when_it_is_dead() {
+    run(|| {
+        for memory in both(36) {
+            let (mut world, card) = one_card();
+            let _kept = vm(&card);
+            memory.migrate(&card);
+            card.die();
+            // While it is there to ask, it does not say that anything was zero.
+            assert!(memory.touch().is_err());
+            assert_ne!(card.evict(), 0);
+            assert_eq!(memory.on_device(), memory.pages);
+            world.unbind(0);
+            assert_eq!(memory.on_device(), 0);
+            memory.check(|_| 0);
+        }
+    });
+}
+
 /// Pagemaps that are kept are without memory, and say so.
 #[test]
 fn unbound_with_references() {

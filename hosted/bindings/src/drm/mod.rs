@@ -122,6 +122,14 @@ pub unsafe extern "C" fn drm_dev_enter(dev: *mut drm_device, idx: *mut c_int) ->
     })
 }
 
+/// `drm_dev_is_unplugged()`, which C has as an inline function.
+unsafe fn is_unplugged(dev: *mut drm_device) -> bool {
+    with(|m| {
+        check(m, dev, "drm_dev_is_unplugged");
+        unsafe { (*dev).unplugged }
+    })
+}
+
 pub unsafe extern "C" fn drm_dev_exit(_idx: c_int) {
     with(|m| {
         let me = thread_id();

@@ -3,11 +3,11 @@
 //! Moving pages from device memory to that of the system: for a CPU, or all of an allocation.
 //!
 //! Real: large folios, and single pages where there are none; what is done again, and how often; pages that have been moved
-//! and are still in use. A CPU that wants a page before its time slice is over takes a millisecond to come again.
+//! and are still in use; what `lab install` inserts, for a device that is gone. A CPU that wants a page before its time slice is over takes a millisecond to come again.
 
 use ffi::*;
 
-use super::{map::*, pagemap::*, types::*};
+use super::{is_unplugged, map::*, pagemap::*, types::*};
 use crate::{
     consts::*,
     devices::device,
@@ -148,13 +148,33 @@ unsafe fn skip_moved(src: &mut [usize]) {
     }
 }
 
-/// Copies what has a destination to system memory. If that fails, there are no destinations.
+/// The destinations get zeroes: `linux/drm/drm_pagemap_lost.h`.
+unsafe fn lose(dst: &[usize]) {
+    let mut i = 0;
+    while i < dst.len() {
+        let page = unsafe { migrate_pfn_to_page(dst[i]) };
+        let mut nr = 1;
+        if !page.is_null() {
+            nr = unsafe { size_of_folio(page) }.0;
+            let folio = unsafe { page_folio(page) };
+            for j in 0..nr {
+                unsafe { clear_highpage(folio_page(folio, j)) };
+            }
+        }
+        i += nr;
+    }
+}
+
+/// Copies what has a destination to system memory. If that fails, there are no destinations, unless the driver says that
+/// the device is gone and `unplugged` is true.
 unsafe fn copy_to_ram(
     dev: *mut device,
     ops: *const drm_pagemap_devmem_ops,
     arrays: &mut Arrays,
     populated: Result<usize>,
+    unplugged: bool,
 ) -> Result {
+    let mut lost = false;
     let mut iova = Iova::default();
     let from = DMA_FROM_DEVICE;
     let result = populated.and_then(|pages| {
@@ -167,9 +187,15 @@ unsafe fn copy_to_ram(
             fatal("there is no `copy_to_ram`");
         };
         let (pages, addrs) = (arrays.pages.as_mut_ptr(), arrays.addrs.as_mut_ptr());
-        check(unsafe { copy(pages, addrs, arrays.src.len(), null_mut()) })
+        let err = unsafe { copy(pages, addrs, arrays.src.len(), null_mut()) };
+        lost = unplugged && err == -(ENODEV as c_int);
+        check(err)
     });
     unsafe { unmap_pages(dev, &arrays.addrs, &arrays.dst, from, &mut iova) };
+    if lost {
+        unsafe { lose(&arrays.dst) };
+        return Ok(());
+    }
     if result.is_err() {
         unsafe { unlock_and_put(&mut arrays.dst) };
     }
@@ -194,7 +220,8 @@ unsafe fn evict(devmem: *mut drm_pagemap_devmem) -> Result {
     check(unsafe { migrate_device_pfns(src, nr) })?;
     unsafe { skip_moved(&mut arrays.src) };
     let populated = unsafe { populate_ram(null_mut(), null_mut(), &mut arrays, 0) };
-    let result = unsafe { copy_to_ram(dev, ops, &mut arrays, populated) };
+    let unplugged = unsafe { is_unplugged((*(*devmem).dpagemap).drm) };
+    let result = unsafe { copy_to_ram(dev, ops, &mut arrays, populated, unplugged) };
     let (src, dst) = (arrays.src.as_mut_ptr(), arrays.dst.as_mut_ptr());
     unsafe { migrate_device_pages(src, dst, nr) };
     unsafe { note_moved(std::slice::from_raw_parts(src, nr)) };
@@ -264,7 +291,7 @@ unsafe fn bring_home(
     unsafe { skip_moved(&mut arrays.src) };
     let (ops, dev) = unsafe { ((*devmem).ops, (*devmem).dev) };
     let populated = unsafe { populate_ram(vma, page, &mut arrays, start) };
-    let result = unsafe { copy_to_ram(dev, ops, &mut arrays, populated) };
+    let result = unsafe { copy_to_ram(dev, ops, &mut arrays, populated, false) };
     migrate.src = arrays.src.as_mut_ptr();
     migrate.dst = arrays.dst.as_mut_ptr();
     unsafe { migrate_vma_pages(&raw mut migrate) };

@@ -240,6 +240,10 @@ struct State {
     bos: Vec<usize>,
     counts: Counts,
     failures: [usize; 4],
+    /// So many copies fail, or are not started.
+    failing: usize,
+    failing_starts: usize,
+    dead: bool,
     fragmented: bool,
     threaded: bool,
     wrong: Vec<String>,
@@ -453,6 +457,21 @@ impl Card {
         self.state().failures[what as usize] = nth;
     }
 
+    /// So many copies fail from now on.
+    pub(crate) fn fail_copies(&self, nr: usize) {
+        self.state().failing = nr;
+    }
+
+    /// So many copies are not started from now on.
+    pub(crate) fn fail_starts(&self, nr: usize) {
+        self.state().failing_starts = nr;
+    }
+
+    /// It copies nothing any more, and says so.
+    pub(crate) fn die(&self) {
+        self.state().dead = true;
+    }
+
     /// No buffer is in one piece.
     pub(crate) fn fragment(&self, fragmented: bool) {
         self.state().fragmented = fragmented;
@@ -532,6 +551,13 @@ impl Card {
     fn run(&self, job: &Job) -> Result<(), c_int> {
         if self.fails(Fail::Copy) {
             return Err(errno(EIO));
+        }
+        {
+            let mut state = self.state();
+            if state.dead || state.failing > 0 {
+                state.failing = state.failing.saturating_sub(1);
+                return Err(errno(EIO));
+            }
         }
         self.state().counts.jobs += 1;
         let mut i = 0;
@@ -920,7 +946,13 @@ unsafe extern "C" fn xe_pagemap_hw_copy(
         card.wrong("more than the engine takes at once, or nothing");
         return err_ptr(EINVAL);
     }
-    if card.fails(Fail::Start) {
+    let not_started = {
+        let mut state = card.state();
+        let left = state.failing_starts;
+        state.failing_starts = left.saturating_sub(1);
+        left > 0
+    };
+    if not_started || card.fails(Fail::Start) {
         if !after.is_null() {
             unsafe { dma_fence_get(after) };
             card.state().awaited.push(after as usize);
@@ -966,6 +998,11 @@ unsafe extern "C" fn xe_pagemap_hw_copy(
         }
         fence
     }
+}
+
+#[no_mangle]
+unsafe extern "C" fn xe_pagemap_hw_gone(vr: *const Card) -> bool {
+    unsafe { (*vr).state() }.dead
 }
 
 #[no_mangle]
