@@ -22,8 +22,12 @@
 #define JOB_WORDS	20
 #define FENCE_WORDS	32
 
-/* NVA0B5_OFFSET_IN_UPPER has 8 bits. */
-#define ADDRESS_BITS	40
+/*
+ * What nvkm lets these cards be given. Their commands have room for 49 bits,
+ * but for 40 only in Kepler's, which are the ones that have a header here. So
+ * the upper part of an address is pushed as it is, and not by NVVAL().
+ */
+#define ADDRESS_BITS	47
 
 /* Without svm, no process has anything to do with the card's memory. */
 bool nouveau_dmem_hw_supported(struct nouveau_drm *drm)
@@ -148,9 +152,7 @@ static void push_clear(struct nvif_push *push,
 		  NVDEF(NVA0B5, SET_REMAP_COMPONENTS, DST_Y, CONST_B) |
 		  NVDEF(NVA0B5, SET_REMAP_COMPONENTS, COMPONENT_SIZE, FOUR) |
 		  NVDEF(NVA0B5, SET_REMAP_COMPONENTS, NUM_DST_COMPONENTS, TWO));
-	PUSH_MTHD(push, NVA0B5, OFFSET_OUT_UPPER,
-		  NVVAL(NVA0B5, OFFSET_OUT_UPPER, UPPER, upper_32_bits(job->vram)),
-
+	PUSH_MTHD(push, NVA0B5, OFFSET_OUT_UPPER, upper_32_bits(job->vram),
 				OFFSET_OUT_LOWER, lower_32_bits(job->vram));
 	PUSH_MTHD(push, NVA0B5, LINE_LENGTH_IN, bytes / 8);
 	PUSH_MTHD(push, NVA0B5, LAUNCH_DMA, LAUNCH |
@@ -176,14 +178,9 @@ static void push_copy(struct nvif_push *push,
 		PUSH_IMMD(push, NVA0B5, SET_DST_PHYS_MODE,
 			  NVDEF(NVA0B5, SET_DST_PHYS_MODE, TARGET, COHERENT_SYSMEM));
 	}
-	PUSH_MTHD(push, NVA0B5, OFFSET_IN_UPPER,
-		  NVVAL(NVA0B5, OFFSET_IN_UPPER, UPPER, upper_32_bits(src)),
-
+	PUSH_MTHD(push, NVA0B5, OFFSET_IN_UPPER, upper_32_bits(src),
 				OFFSET_IN_LOWER, lower_32_bits(src),
-
-				OFFSET_OUT_UPPER,
-		  NVVAL(NVA0B5, OFFSET_OUT_UPPER, UPPER, upper_32_bits(dst)),
-
+				OFFSET_OUT_UPPER, upper_32_bits(dst),
 				OFFSET_OUT_LOWER, lower_32_bits(dst),
 				PITCH_IN, PAGE_SIZE,
 				PITCH_OUT, PAGE_SIZE,
@@ -213,12 +210,12 @@ int nouveau_dmem_hw_submit(struct nouveau_drm *drm,
 	*fence = NULL;
 	if (nr > NOUVEAU_DMEM_HW_JOBS)
 		return -EINVAL;
-	/* The engine's addresses are narrower than those that the card may be given. */
+	/* No address is beyond these, unless something is wrong with it. */
 	for (u32 i = 0; i < nr; i++) {
 		u64 size = (u64)jobs[i].npages << PAGE_SHIFT;
 
-		if ((jobs[i].host + size) >> ADDRESS_BITS ||
-		    (jobs[i].vram + size) >> ADDRESS_BITS)
+		if ((jobs[i].host + size - 1) >> ADDRESS_BITS ||
+		    (jobs[i].vram + size - 1) >> ADDRESS_BITS)
 			return -EIO;
 	}
 
