@@ -123,7 +123,7 @@ impl Job {
 extern "C" {
     fn nouveau_dmem_hw_supported(drm: *mut nouveau_drm) -> bool;
     fn nouveau_dmem_hw_gone(drm: *mut nouveau_drm) -> bool;
-    fn nouveau_dmem_hw_wake(drm: *mut nouveau_drm);
+    fn nouveau_dmem_hw_wake(drm: *mut nouveau_drm) -> c_int;
     fn nouveau_dmem_hw_vram_size(drm: *mut nouveau_drm) -> u64;
     // A `struct device`.
     fn nouveau_dmem_hw_device(drm: *mut nouveau_drm) -> *mut c_void;
@@ -146,6 +146,14 @@ extern "C" {
     fn nouveau_bo_unpin_del(bo: *mut *mut nouveau_bo);
     fn nouveau_fence_wait(fence: *mut nouveau_fence, lazy: bool, intr: bool) -> c_int;
     fn nouveau_fence_unref(fence: *mut *mut nouveau_fence);
+}
+
+/// What becomes of a card that is woken up.
+pub(crate) enum Waking {
+    /// It wakes up, or fails to, which is known when it is asked again.
+    Soon,
+    /// It is awake, for all that runtime power management knows.
+    Awake,
 }
 
 /// A card.
@@ -197,9 +205,16 @@ impl Gpu {
     }
 
     /// Wakes the card up, if it is asleep. Does not sleep, nor wait for it.
-    pub(crate) fn wake(self) {
+    ///
+    /// # Errors
+    ///
+    /// Those of runtime power management, which cannot wake it up.
+    pub(crate) fn wake(self) -> Result<Waking> {
         // SAFETY: The card is there, by the type invariants.
-        unsafe { nouveau_dmem_hw_wake(self.as_raw()) };
+        match unsafe { nouveau_dmem_hw_wake(self.as_raw()) } {
+            0 => Ok(Waking::Soon),
+            ret => to_result(ret).map(|()| Waking::Awake),
+        }
     }
 
     /// Starts `jobs`. May sleep.

@@ -67,10 +67,16 @@ bool nouveau_dmem_hw_gone(struct nouveau_drm *drm)
 	       (dev_is_pci(dev) && !pci_device_is_present(to_pci_dev(dev)));
 }
 
-/* Somebody needs a card that may be asleep. Does not wait for it. */
-void nouveau_dmem_hw_wake(struct nouveau_drm *drm)
+/*
+ * Somebody needs a card that may be asleep. Does not wait for it: 0 is for a
+ * card that is going to wake up, or to fail to, and 1 for one that is awake.
+ */
+int nouveau_dmem_hw_wake(struct nouveau_drm *drm)
 {
-	pm_request_resume(drm->dev->dev);
+	int ret = pm_request_resume(drm->dev->dev);
+
+	/* It is just waking up. */
+	return ret == -EINPROGRESS ? 0 : ret;
 }
 
 u64 nouveau_dmem_hw_vram_size(struct nouveau_drm *drm)

@@ -28,7 +28,7 @@ struct nouveau_dmem_hw_job {
 
 bool nouveau_dmem_hw_supported(struct nouveau_drm *drm);
 bool nouveau_dmem_hw_gone(struct nouveau_drm *drm);
-void nouveau_dmem_hw_wake(struct nouveau_drm *drm);
+int nouveau_dmem_hw_wake(struct nouveau_drm *drm);
 u64 nouveau_dmem_hw_vram_size(struct nouveau_drm *drm);
 struct device *nouveau_dmem_hw_device(struct nouveau_drm *drm);
 void *nouveau_dmem_hw_owner(struct nouveau_drm *drm);

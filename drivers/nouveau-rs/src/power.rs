@@ -37,18 +37,14 @@ impl Power {
         })
     }
 
-    /// Keeps the card awake until what is returned is dropped. May sleep, but not for long.
-    ///
-    /// # Errors
-    ///
-    /// [`EBUSY`] if it is asleep: who has touched a page on it tries again.
-    pub(crate) fn awake(&self) -> Result<Awake<'_>> {
+    /// Keeps the card awake until what is returned is dropped; `None` if it is asleep. May sleep, but not for long.
+    pub(crate) fn awake(&self) -> Option<Awake<'_>> {
         let mut state = self.state.lock();
         if state.asleep {
-            return Err(EBUSY);
+            return None;
         }
-        state.users = state.users.checked_add(1).ok_or(EBUSY)?;
-        Ok(Awake(self))
+        state.users = state.users.checked_add(1)?;
+        Some(Awake(self))
     }
 
     /// Lets nobody use the card any more, and waits for those who do. May sleep.

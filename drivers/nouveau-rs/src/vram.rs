@@ -36,7 +36,8 @@ use crate::{
         Buffer,
         Fences,
         Gpu,
-        Job, //
+        Job,
+        Waking, //
     },
     power::{
         Awake,
@@ -66,9 +67,25 @@ impl Buffers {
         })
     }
 
-    /// Keeps the card awake; if it is asleep, it is woken up, and who has touched a page tries again.
+    /// Keeps the card awake; if it is asleep, it is woken up.
+    ///
+    /// # Errors
+    ///
+    /// [`EBUSY`] if it is about to wake up: who has touched a page on it tries again. [`ENODEV`] if it is not, as it cannot be
+    /// woken up, or a suspend has failed and nobody undoes what it has done.
     fn awake(&self) -> Result<Awake<'_>> {
-        self.power.awake().inspect_err(|_| self.gpu.wake())
+        // The first time, it may have woken up before it was asked for that.
+        for _ in 0..2 {
+            if let Some(awake) = self.power.awake() {
+                return Ok(awake);
+            }
+            match self.gpu.wake() {
+                Ok(Waking::Soon) => return Err(EBUSY),
+                Ok(Waking::Awake) => {}
+                Err(_) => break,
+            }
+        }
+        Err(ENODEV)
     }
 }
 
@@ -105,9 +122,15 @@ impl Vram {
         })
     }
 
-    /// All pages have to come home from now on: as long as the card is there by a copy, and as zeroes if it is gone.
+    /// All pages have to come home from now on: as long as the card is there by a copy, and as zeroes if it is gone. May
+    /// sleep.
     pub(crate) fn close(&self) {
         self.closing.store(true, Release);
+        if !self.gpu.is_gone() {
+            // nouveau has woken it up, and what has failed before did not undo what was done for it to sleep. A buffer that
+            // cannot be pinned is tried again when it is copied from.
+            let _ = self.wake();
+        }
     }
 
     fn power(&self) -> &Power {

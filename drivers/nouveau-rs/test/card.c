@@ -200,6 +200,13 @@ void drm_dev_exit(int idx)
 }
 EXPORT_SYMBOL_GPL(drm_dev_exit);
 
+/* Only an ioctl wakes the card up, and it will. */
+int card_request_resume(struct device *dev)
+{
+	return 0;
+}
+EXPORT_SYMBOL_GPL(card_request_resume);
+
 struct page *card_vram(struct card *card, u64 addr)
 {
 	struct card_bo *bo = NULL;

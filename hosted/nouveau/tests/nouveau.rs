@@ -107,6 +107,51 @@ fn asleep_with_memory_that_could_not_be_copied() {
 }
 
 #[test]
+fn asleep_and_not_to_be_woken_up() {
+    run(|| {
+        let card = Card::new();
+        card.init();
+        let process = Process::new();
+        let (memory, bytes) = memory(&process);
+        assert_eq!(card.migrate(&process, memory, LEN), 0);
+        card.fail_copies(usize::MAX);
+        card.suspend();
+        card.fail_copies(0);
+        let left = on_device(&process, memory);
+        assert!(left > 0);
+        card.break_down(true);
+        // It does not try for ever.
+        assert!(process.read(memory, &mut [0; PAGE_SIZE]).is_err());
+        assert_eq!(on_device(&process, memory), left);
+        card.break_down(false);
+        card.resume();
+        check(&process, memory, &bytes);
+        card.fini();
+    });
+}
+
+#[test]
+fn a_suspend_fails_later_on() {
+    run(|| {
+        let card = Card::new();
+        card.init();
+        let process = Process::new();
+        let (memory, bytes) = memory(&process);
+        assert_eq!(card.migrate(&process, memory, LEN), 0);
+        card.fail_copies(usize::MAX);
+        card.fail_to_suspend();
+        card.fail_copies(0);
+        // There is nothing to wait for: the card is awake, for all that anybody knows.
+        assert!(process.read(memory, &mut [0; PAGE_SIZE]).is_err());
+        assert!(on_device(&process, memory) > 0);
+        // It was not lost.
+        card.fini();
+        assert_eq!(on_device(&process, memory), 0);
+        check(&process, memory, &bytes);
+    });
+}
+
+#[test]
 fn taken_away() {
     run(|| {
         let card = Card::new();

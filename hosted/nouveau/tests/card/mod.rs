@@ -79,6 +79,10 @@ struct State {
     jobs_left: Option<usize>,
     /// How many jobs were done while it was unplugged.
     jobs_unplugged: usize,
+    /// It is on its way to sleep, or asleep, for all that runtime power management knows.
+    asleep: bool,
+    /// It cannot be woken up any more.
+    broken: bool,
     /// How many waits give up.
     delay: usize,
     /// Which copy fails next, and how many after it.
@@ -163,13 +167,26 @@ impl Card {
     }
 
     pub(crate) fn suspend(&self) {
+        self.state().asleep = true;
         // SAFETY: The card is there.
         unsafe { nouveau_dmem_suspend(self.as_raw()) };
+    }
+
+    /// Something else of nouveau's fails: the card stays awake, and nobody says so.
+    pub(crate) fn fail_to_suspend(&self) {
+        self.suspend();
+        self.state().asleep = false;
     }
 
     pub(crate) fn resume(&self) {
         // SAFETY: The card is there.
         unsafe { nouveau_dmem_resume(self.as_raw()) };
+        self.state().asleep = false;
+    }
+
+    /// It cannot be woken up any more, or can be again.
+    pub(crate) fn break_down(&self, broken: bool) {
+        self.state().broken = broken;
     }
 
     /// Moves `len` bytes at `addr` of `process` to the card, mapping by mapping, as an ioctl does.
@@ -366,7 +383,14 @@ extern "C" fn nouveau_dmem_hw_gone(drm: *mut Card) -> bool {
 }
 
 #[no_mangle]
-extern "C" fn nouveau_dmem_hw_wake(_drm: *mut Card) {}
+extern "C" fn nouveau_dmem_hw_wake(drm: *mut Card) -> c_int {
+    // SAFETY: The driver has a card.
+    let state = unsafe { (*drm).state() };
+    match (state.broken, state.asleep) {
+        (true, _) => EINVAL.to_errno(),
+        (false, asleep) => c_int::from(!asleep),
+    }
+}
 
 #[no_mangle]
 extern "C" fn nouveau_dmem_hw_vram_size(drm: *mut Card) -> u64 {
