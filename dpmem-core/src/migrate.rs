@@ -314,6 +314,11 @@ impl<'m, T: DevPagemapOps> Collected<'m, T> {
         })
     }
 
+    /// Whether there are large folios among them.
+    pub fn has_large(&self) -> bool {
+        self.0.flight.nr_large() > 0
+    }
+
     /// Finds a place for each page. A page for which there is none will stay where it is. If there is
     /// none for a large folio, the large folios are split, and found again in pieces.
     ///

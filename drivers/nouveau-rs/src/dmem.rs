@@ -6,6 +6,7 @@ use kernel::prelude::*;
 
 use dpmem::{
     BoundPagemap,
+    DevPagemap,
     MigrateBuffer,
     NrPages,
     Order,
@@ -27,6 +28,26 @@ const WINDOW: NrPages = NrPages::new(512);
 
 /// How often pages that somebody is looking at are tried again before the card falls asleep.
 const ATTEMPTS: usize = 8;
+
+/// Moves what can be moved of `range`, all at once. Large folios are tried again in small pages, as what cannot be mapped
+/// or copied as a whole may be in pieces.
+fn migrate_window(
+    vram: &DevPagemap<Vram>,
+    vma: &LockedVma<'_>,
+    range: UserRange,
+    buffer: &mut MigrateBuffer,
+) -> Result {
+    let collected = vma.to_device(vram, range, buffer)?;
+    let large = collected.has_large();
+    match collected.migrate() {
+        Err(EIO | ENOMEM) if large => {
+            let again = vma.to_device(vram, range, buffer)?;
+            again.fill_split().copy()?.commit();
+            Ok(())
+        }
+        result => result.map(|_| ()),
+    }
+}
 
 /// Memory of a card, in which processes have pages.
 pub(crate) struct Dmem(BoundPagemap<Vram>);
@@ -58,16 +79,21 @@ impl Dmem {
     ///
     /// # Errors
     ///
-    /// [`ENODEV`]; those of the migration. What was moved before stays moved.
+    /// [`ENODEV`]; those of the migration. [`EIO`] and [`ENOMEM`] are the first such error, of a part that stays where it
+    /// is; all others are moved.
     pub(crate) fn migrate(&self, vma: &LockedVma<'_>, range: UserRange) -> Result {
         let window = WINDOW.max(Order::of_pmd().nr_pages());
         let mut buffer = MigrateBuffer::new(window.min(range.nr_pages()))?;
+        let mut result = Ok(());
         for range in range.windows(buffer.capacity()) {
             // For a window, and not for all of a process's range: the card may be about to go.
             let vram = self.vram()?;
-            vma.to_device(&vram, range, &mut buffer)?.migrate()?;
+            match migrate_window(&vram, vma, range, &mut buffer) {
+                Err(err @ (EIO | ENOMEM)) => result = result.and(Err(err)),
+                other => other?,
+            }
         }
-        Ok(())
+        result
     }
 
     /// Brings all pages home, and lets go of the memory, before the card loses its power. May sleep.

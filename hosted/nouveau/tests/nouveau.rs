@@ -220,6 +220,35 @@ fn copies_fail_one_after_the_other() {
     });
 }
 
+/// A window is tried again in small pages, and the next one is not kept from moving.
+#[test]
+fn copies_of_a_huge_page_fail() {
+    const BOTH: usize = 2 * HUGE_PAGE_SIZE;
+    run(|| {
+        let card = Card::new();
+        card.init();
+        for (failures, told, stay) in [(1, 0, 0), (2, EIO.to_errno(), HUGE_PAGE_SIZE)] {
+            let process = Process::new();
+            let memory = process.mmap(BOTH);
+            process.madvise_hugepage(memory, BOTH);
+            let bytes: Vec<u8> = (0..BOTH).map(|i| (i / 4093) as u8).collect();
+            process.write(memory, &bytes).unwrap();
+            card.fail_copies(failures);
+            assert_eq!(card.migrate(&process, memory, BOTH), told);
+            for addr in (memory..memory + BOTH).step_by(PAGE_SIZE) {
+                let there = matches!(process.mapped(addr), Mapped::Device(..));
+                assert_eq!(there, addr >= memory + stay);
+            }
+            assert!(process.is_huge(memory + HUGE_PAGE_SIZE));
+            let mut now = vec![0; BOTH];
+            process.read(memory, &mut now).unwrap();
+            assert!(now == bytes);
+        }
+        card.fini();
+        assert_eq!(card.fences(), 0);
+    });
+}
+
 #[test]
 fn pulled_out() {
     run(|| {
