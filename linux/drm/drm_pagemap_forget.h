@@ -11,7 +11,10 @@
 
 #include <drm/drm_pagemap.h>
 
-/* A pagemap and the cache that it is in know each other for as long as this is held. */
+/*
+ * A pagemap and the cache that it is in know each other, and neither is freed,
+ * for as long as this is held. Taken before the locks of caches and shrinkers.
+ */
 static DEFINE_SPINLOCK(drm_pagemap_caches);
 
 /* Nobody has a reference to @dpagemap. Whoever waits for it looks again. */

@@ -83,6 +83,7 @@ pub(crate) const ALL: &[(&str, Scenario)] = &[
         unbound_when_nothing_can_be_copied,
     ),
     ("unbound_without_a_file", unbound_without_a_file),
+    ("unbound_while_it_is_shrunk", unbound_while_it_is_shrunk),
     ("unbound_with_a_file_open", unbound_with_a_file_open),
     ("everybody_at_once", everybody_at_once),
 ];
@@ -795,6 +796,24 @@ fn unbound_without_a_file(path: &Path) -> Result<()> {
         cards.unused()?;
     }
     Ok(())
+}
+
+fn unbound_while_it_is_shrunk(path: &Path) -> Result<()> {
+    let cards = Cards::open(path)?;
+    let shrinker = Child::run(|| (0..2 * ROUNDS).try_for_each(|_| drop_caches()))?;
+    for seed in 0..ROUNDS {
+        let memory = small(seed)?;
+        {
+            let other = Cards::open(path)?;
+            other.migrate(FIRST, &memory)?;
+            is(&memory, seed)?;
+        }
+        // The pagemap is idle, or was shrunk, or is about to be.
+        cards.unbind(FIRST)?;
+        cards.bind(FIRST)?;
+    }
+    shrinker.wait()?;
+    cards.unused()
 }
 
 fn unbound_with_a_file_open(path: &Path) -> Result<()> {
