@@ -91,8 +91,8 @@ pub trait PagemapOps: Sized + Send + Sync + 'static {
     /// The driver's.
     fn copy(&self, run: &Run<'_>, way: Way, after: Option<&Fence>) -> Result<Fence>;
 
-    /// Whether the device will never copy anything again. What is on it is lost then, if it is being unbound. It is asked when
-    /// a copy has failed, and that the driver is being unbound does not make it true.
+    /// Whether the device will never copy anything again. What is on it is lost then, if it is being unbound. It is asked
+    /// when a copy has failed, and that the driver is being unbound does not make it true.
     fn is_gone(&self) -> bool;
 
     /// Notes that `nr` pages were to be copied, which has taken `took`. Does not sleep.

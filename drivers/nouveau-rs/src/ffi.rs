@@ -168,8 +168,9 @@ pub(crate) struct Gpu(NonNull<nouveau_drm>);
 // SAFETY: It is an address, which is valid on every CPU for as long as the value lives, by the type invariants. No
 // function that is called with it belongs to a thread.
 unsafe impl Send for Gpu {}
-// SAFETY: As above. What those functions read does not change after `nouveau_dmem_init()`, but for a flag, which is read at
-// once, and the card's configuration space, which PCI locks; `nouveau_dmem_hw_submit()` takes the mutex of the channel's client, and those of buffers take TTM's locks.
+// SAFETY: As above. What those functions read does not change after `nouveau_dmem_init()`, but for a flag, which is read
+// at once, and the card's configuration space, which PCI locks. `nouveau_dmem_hw_wake()` takes the lock of the device's
+// power; `nouveau_dmem_hw_submit()` takes the mutex of the channel's client, and those of buffers take TTM's locks.
 unsafe impl Sync for Gpu {}
 
 impl Gpu {
@@ -197,8 +198,8 @@ impl Gpu {
         unsafe { Device::from_raw(device.cast()) }
     }
 
-    /// Whether the card was pulled out, or its channel killed: no job will ever be done. A card without its power looks as
-    /// if it was pulled out.
+    /// Whether the card was pulled out, or its channel killed: no job will ever be done. A card without its power
+    /// looks as if it was pulled out.
     pub(crate) fn is_gone(self) -> bool {
         // SAFETY: The card is there, by the type invariants.
         unsafe { nouveau_dmem_hw_gone(self.as_raw()) }

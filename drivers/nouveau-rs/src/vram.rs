@@ -71,8 +71,8 @@ impl Buffers {
     ///
     /// # Errors
     ///
-    /// [`EBUSY`] if it is about to wake up: who has touched a page on it tries again. [`ENODEV`] if it is not, as it cannot be
-    /// woken up, or a suspend has failed and nobody undoes what it has done.
+    /// [`EBUSY`] if it is about to wake up: who has touched a page on it tries again. [`ENODEV`] if it is not, as it
+    /// cannot be woken up, or a suspend has failed and nobody undoes what it has done.
     fn awake(&self) -> Result<Awake<'_>> {
         // The first time, it may have woken up before it was asked for that.
         for _ in 0..2 {
