@@ -5,10 +5,10 @@
 //! It is compiled in a kernel tree, where bindgen has read the headers, and over a simulated kernel, so that one of
 //! the two does not compile where they are not the same. There is no code in it.
 
-use kernel::{
-    bindings,
-    prelude::*, //
-};
+use kernel::prelude::*;
+
+// Not the kernel's by its name, so that a test can put a lie in its place.
+use super::bindings;
 
 /// Compares functions: what they take, and what they return.
 macro_rules! functions {

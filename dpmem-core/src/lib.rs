@@ -30,6 +30,9 @@
 #[allow(unused_extern_crates)]
 extern crate self as dpmem;
 
+// What `abi.rs` compares.
+use kernel::bindings;
+
 mod abi;
 mod backend;
 mod bound;

@@ -19,6 +19,7 @@
 #![no_std]
 #![cfg_attr(CONFIG_RUST, feature(used_with_arg))]
 
+mod abi;
 mod addr;
 mod cache;
 mod copy;

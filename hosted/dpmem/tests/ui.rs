@@ -16,3 +16,9 @@
 fn ui() {
     trybuild::TestCases::new().compile_fail("tests/ui/*/*.rs");
 }
+
+/// `abi.rs` with a fake that is right, so that it is the lie which does not compile in `tests/ui/abi`.
+#[test]
+fn abi() {
+    trybuild::TestCases::new().pass("tests/abi/right.rs");
+}

@@ -2,18 +2,23 @@
 
 //! A structure that threads may share, and that `abi.rs` says they may not.
 
-use kernel::bindings;
+#![allow(unexpected_cfgs, non_camel_case_types)]
 
-const _: fn() = {
-    trait Unless<A> {
-        fn neither() {}
+#[path = "../../../../../dpmem-core/src/abi.rs"]
+mod abi;
+#[path = "../../abi/missing.rs"]
+mod missing;
+
+mod bindings {
+    pub use super::missing::{migrate_device_range, request_free_mem_region};
+    pub use kernel::bindings::*;
+
+    pub struct vm_fault {
+        pub page: *mut page,
+        pub pte: *mut pte_t,
     }
-    struct ItIsSend;
-    struct ItIsSync;
-    impl<T: ?Sized> Unless<()> for T {}
-    impl<T: ?Sized + Send> Unless<ItIsSend> for T {}
-    impl<T: ?Sized + Sync> Unless<ItIsSync> for T {}
-    <bindings::dma_iova_state as Unless<_>>::neither
-};
+
+    unsafe impl Send for vm_fault {}
+}
 
 fn main() {}
