@@ -471,10 +471,14 @@ fn is_flaky(entry: &Entry, test: &str) -> bool {
         .any(|pattern| Regex::new(pattern).is_ok_and(|pattern| pattern.is_match(test)))
 }
 
+/// Why the failure of a test of this name says nothing that is not written down.
+const FLAKY: &str = "comes out differently from run to run, on stock too";
+
 /// On the stock kernel itself, what is known and written down is a skip with that reason.
 fn on_stock(list: &List, entry: &Entry, test: &Test) -> Test {
     match (test.status, list.why(&entry.name, &test.name)) {
         (Status::Fail, Some(why)) => skipped(test, format!("fails on stock: {why}")),
+        (Status::Fail, None) if is_flaky(entry, &test.name) => skipped(test, FLAKY.to_owned()),
         _ => test.clone(),
     }
 }
@@ -489,10 +493,7 @@ fn compared(list: &List, entry: &Entry, test: &Test, stock: &[Test]) -> Test {
                 .unwrap_or("not understood yet");
             skipped(test, format!("fails on stock too: {why}"))
         }
-        (Status::Fail, _) if is_flaky(entry, &test.name) => skipped(
-            test,
-            "comes out differently from run to run, on stock too".to_owned(),
-        ),
+        (Status::Fail, _) if is_flaky(entry, &test.name) => skipped(test, FLAKY.to_owned()),
         (Status::Skip, Some(Status::Pass)) => {
             let reason = format!(
                 "skipped here and not on stock: {}",
@@ -616,6 +617,10 @@ mod tests {
         assert_eq!(
             on_stock(&list, &list.test[0], &test("a", Status::Fail)).status,
             Status::Fail
+        );
+        assert_eq!(
+            on_stock(&list, &list.test[0], &test("sometimes", Status::Fail)).status,
+            Status::Skip
         );
         assert_eq!(
             on_stock(&list, &list.test[1], &test("disk", Status::Fail)).status,
