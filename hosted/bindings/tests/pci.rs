@@ -21,7 +21,7 @@ use std::{
         Arc,
     },
 };
-use support::reported;
+use support::{reported, DMA_TO_DEVICE};
 
 /// Says to AddressSanitizer that what is left over is left on purpose.
 #[no_mangle]
@@ -288,11 +288,6 @@ fn addresses_that_a_device_reaches() {
     }
     run(|| driven(probe));
 }
-
-#[cfg(newtype_enums)]
-const DMA_TO_DEVICE: dma_data_direction = dma_data_direction::DMA_TO_DEVICE;
-#[cfg(not(newtype_enums))]
-const DMA_TO_DEVICE: dma_data_direction = dma_data_direction_DMA_TO_DEVICE;
 
 /// A handler that says of itself that it has run, and returns `result`.
 unsafe fn ran(cookie: *mut c_void, result: irqreturn_t) -> irqreturn_t {

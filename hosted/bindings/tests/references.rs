@@ -9,7 +9,7 @@ use bindings::{
     *,
 };
 use std::ptr::null_mut;
-use support::{ends, reported};
+use support::{ends, reported, DMA_FROM_DEVICE, DMA_TO_DEVICE};
 
 /// Says to AddressSanitizer that what is left over is left on purpose.
 #[no_mangle]
@@ -121,7 +121,7 @@ fn a_page_freed_that_a_device_may_use() {
             let faux = faux_device_create(c"one".as_ptr().cast(), null_mut(), null_mut());
             let dev = &raw mut (*faux).dev;
             let page = alloc_pages(GFP_KERNEL, 0);
-            let direction = dma_data_direction::DMA_FROM_DEVICE;
+            let direction = DMA_FROM_DEVICE;
             let addr = dma_map_page_attrs(dev, page, 0, PAGE_SIZE, direction, 0);
             __free_pages(page, 0);
             dma_unmap_page_attrs(dev, addr, PAGE_SIZE, direction, 0);
@@ -137,7 +137,7 @@ fn a_mapping_left_over() {
         unsafe {
             let faux = faux_device_create(c"one".as_ptr().cast(), null_mut(), null_mut());
             let page = alloc_pages(GFP_KERNEL, 0);
-            let direction = dma_data_direction::DMA_TO_DEVICE;
+            let direction = DMA_TO_DEVICE;
             dma_map_page_attrs(&raw mut (*faux).dev, page, 0, PAGE_SIZE, direction, 0);
             faux_device_destroy(faux);
         }

@@ -5,12 +5,24 @@
 // Each of them uses some of it.
 #![allow(dead_code)]
 
-use bindings::sim::run;
+use bindings::{dma_data_direction, sim::run};
+#[cfg(not(newtype_enums))]
+use bindings::{dma_data_direction_DMA_FROM_DEVICE, dma_data_direction_DMA_TO_DEVICE};
 use std::{
     env,
     panic::{catch_unwind, AssertUnwindSafe},
     process::Command,
 };
+
+// 7.3 asks bindgen for a type of their own, 7.2 does not.
+#[cfg(newtype_enums)]
+pub const DMA_TO_DEVICE: dma_data_direction = dma_data_direction::DMA_TO_DEVICE;
+#[cfg(newtype_enums)]
+pub const DMA_FROM_DEVICE: dma_data_direction = dma_data_direction::DMA_FROM_DEVICE;
+#[cfg(not(newtype_enums))]
+pub const DMA_TO_DEVICE: dma_data_direction = dma_data_direction_DMA_TO_DEVICE;
+#[cfg(not(newtype_enums))]
+pub const DMA_FROM_DEVICE: dma_data_direction = dma_data_direction_DMA_FROM_DEVICE;
 
 /// Runs `f`, which must be reported, in these words.
 pub fn reported(words: &str, f: impl FnOnce()) {
