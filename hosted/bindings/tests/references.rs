@@ -189,6 +189,30 @@ fn a_notifier_freed_that_was_not_removed() {
     });
 }
 
+static OPS: dev_pagemap_ops = dev_pagemap_ops {
+    folio_free: None,
+    migrate_to_ram: None,
+    memory_failure: None,
+    folio_split: None,
+};
+
+#[test]
+fn a_pagemap_freed_that_is_registered() {
+    let name = "a_pagemap_freed_that_is_registered";
+    ends(name, "has a registered pagemap in it", || {
+        let pgmap = kmalloc(size_of::<dev_pagemap>()).cast::<dev_pagemap>();
+        // SAFETY: The memory is large enough, all fields may be zero, and the table lives for ever.
+        unsafe {
+            pgmap.write(std::mem::zeroed());
+            (*pgmap).type_ = memory_type_MEMORY_DEVICE_PRIVATE;
+            (*pgmap).ops = &OPS;
+            (*pgmap).nr_pages = 8;
+            assert_eq!(memremap_device_private_pagemap(pgmap, NUMA_NO_NODE), 0);
+        }
+        kfree(pgmap.cast());
+    });
+}
+
 #[test]
 fn a_spinlock_of_nobody() {
     reported("unlocked by somebody who has not locked it", || {
