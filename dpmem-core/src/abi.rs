@@ -45,10 +45,14 @@ macro_rules! bound_to_a_thread {
 }
 
 functions! {
+    fn __bitmap_clear(*mut c_ulong, c_uint, c_int);
+    fn __bitmap_set(*mut c_ulong, c_uint, c_int);
     fn __release_region(
         *mut bindings::resource, bindings::resource_size_t, bindings::resource_size_t
     );
     fn __spin_lock_init(*mut bindings::spinlock_t, *const c_char, *mut bindings::lock_class_key);
+    fn _find_next_bit(*const c_ulong, c_ulong, c_ulong) -> c_ulong;
+    fn _find_next_zero_bit(*const c_ulong, c_ulong, c_ulong) -> c_ulong;
     fn cancel_work_sync(*mut bindings::work_struct) -> bool;
     fn clear_highpage(*mut bindings::page);
     fn copy_highpage(*mut bindings::page, *mut bindings::page);
@@ -106,8 +110,8 @@ functions! {
     fn make_device_exclusive(
         *mut bindings::mm_struct, c_ulong, *mut c_void, *mut *mut bindings::folio
     ) -> *mut bindings::page;
-    fn memcpy_from_page(*mut c_char, *mut bindings::page, usize, usize);
-    fn memcpy_to_page(*mut bindings::page, usize, *const c_char, usize);
+    fn memcpy_from_whole_page(*mut c_char, *mut bindings::page);
+    fn memcpy_to_whole_page(*mut bindings::page, *const c_char);
     fn memremap_pages(*mut bindings::dev_pagemap, c_int) -> *mut c_void;
     fn memunmap_pages(*mut bindings::dev_pagemap);
     fn migrate_device_finalize(*mut c_ulong, *mut c_ulong, c_ulong);

@@ -87,9 +87,7 @@ impl<'a> RamPage<'a> {
         }
         // SAFETY: The page is valid by the type invariant, and the length was checked. The
         // function is C's memcpy(), which copes with a process that writes to the page meanwhile.
-        unsafe {
-            bindings::memcpy_from_page(to.as_mut_ptr().cast(), self.page.as_ptr(), 0, PAGE_SIZE)
-        };
+        unsafe { bindings::memcpy_from_whole_page(to.as_mut_ptr().cast(), self.page.as_ptr()) };
         Ok(())
     }
 }
@@ -132,7 +130,7 @@ impl<'a> RamPageMut<'a> {
         }
         let page = self.0.page.as_ptr();
         // SAFETY: As in `RamPage::read()`, and the page may be written to, by the type invariant.
-        unsafe { bindings::memcpy_to_page(page, 0, from.as_ptr().cast(), PAGE_SIZE) };
+        unsafe { bindings::memcpy_to_whole_page(page, from.as_ptr().cast()) };
         Ok(())
     }
 

@@ -35,6 +35,7 @@ use kernel::bindings;
 
 mod abi;
 mod backend;
+mod bits;
 mod bound;
 mod copy;
 mod counters;

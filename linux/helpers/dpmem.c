@@ -189,16 +189,16 @@ __rust_helper struct folio *rust_helper_folio_alloc_movable(unsigned int order)
 
 /* include/linux/highmem.h */
 
-__rust_helper void rust_helper_memcpy_from_page(char *to, struct page *page,
-						size_t offset, size_t len)
+/* A length that the compiler knows is copied in words, and any other in bytes. */
+
+__rust_helper void rust_helper_memcpy_from_whole_page(char *to, struct page *page)
 {
-	memcpy_from_page(to, page, offset, len);
+	memcpy_from_page(to, page, 0, PAGE_SIZE);
 }
 
-__rust_helper void rust_helper_memcpy_to_page(struct page *page, size_t offset,
-					      const char *from, size_t len)
+__rust_helper void rust_helper_memcpy_to_whole_page(struct page *page, const char *from)
 {
-	memcpy_to_page(page, offset, from, len);
+	memcpy_to_page(page, 0, from, PAGE_SIZE);
 }
 
 __rust_helper void rust_helper_copy_highpage(struct page *to, struct page *from)

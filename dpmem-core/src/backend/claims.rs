@@ -10,13 +10,13 @@
 use core::ops::Range;
 
 use kernel::{
-    bitmap::BitmapVec,
     prelude::*,
     static_lock_class,
     str::CStr, //
 };
 
 use crate::{
+    bits::Bits,
     lock::SpinLockIrqSave,
     number::NrPages, //
 };
@@ -32,72 +32,78 @@ static LOCK_NAME: &CStr = c"dpmem::claims";
 #[pin_data]
 pub(super) struct Claims {
     #[pin]
-    bits: SpinLockIrqSave<Bits>,
+    pieces: SpinLockIrqSave<Pieces>,
     /// How many pages there are.
     len: usize,
 }
 
 /// A bit for every page.
-struct Bits {
-    pieces: KVVec<Option<BitmapVec>>,
+struct Pieces {
+    pieces: KVVec<Option<Bits>>,
     /// How many are set.
     nr: usize,
 }
 
-impl Bits {
-    /// The piece that has the bit of `page`, and where in it that is.
-    fn at(&self, page: usize) -> Option<(&BitmapVec, usize)> {
-        let piece = self.pieces.get(page / PIECE)?.as_ref()?;
-        Some((piece, page % PIECE))
+impl Pieces {
+    /// The piece that has the bit of `page`.
+    fn of(&self, page: usize) -> Option<&Bits> {
+        self.pieces.get(page / PIECE)?.as_ref()
     }
 
-    /// As [`Bits::at`].
-    fn at_mut(&mut self, page: usize) -> Option<(&mut BitmapVec, usize)> {
-        let piece = self.pieces.get_mut(page / PIECE)?.as_mut()?;
-        Some((piece, page % PIECE))
+    /// As [`Pieces::of`].
+    fn of_mut(&mut self, page: usize) -> Option<&mut Bits> {
+        self.pieces.get_mut(page / PIECE)?.as_mut()
     }
 
-    /// Whether `page` is out.
-    fn is_out(&self, page: usize) -> bool {
-        // Not `next_bit()`, which looks at all that are idle behind it.
-        self.at(page)
-            .is_some_and(|(piece, bit)| piece.next_zero_bit(bit) != Some(bit))
+    /// The first of `pages`, which have their bits in one piece, that is out.
+    fn next_out(&self, pages: Range<usize>) -> Option<usize> {
+        let next = self.of(pages.start)?.next_set(bits_of(&pages))?;
+        page_of(&pages, next)
     }
 
-    /// The first of the piece that `page` has its bit in, from `page` on, that is out.
-    fn next_out(&self, page: usize) -> Option<usize> {
-        let (piece, bit) = self.at(page)?;
-        let next = piece.next_bit(bit)?;
-        // OVERFLOW: It is not before `bit`.
-        page.checked_add(next - bit)
+    /// The first of `pages`, which have their bits in one piece, that is idle.
+    fn next_idle(&self, pages: Range<usize>) -> Option<usize> {
+        let next = self.of(pages.start)?.next_clear(bits_of(&pages))?;
+        page_of(&pages, next)
     }
 
-    /// The first of the piece that `page` has its bit in, from `page` on, that is idle.
-    fn next_idle(&self, page: usize) -> Option<usize> {
-        let (piece, bit) = self.at(page)?;
-        let next = piece.next_zero_bit(bit)?;
-        // OVERFLOW: It is not before `bit`.
-        page.checked_add(next - bit)
-    }
-
-    /// Says of each of `pages`, which have their bits, whether it is out.
-    fn set(&mut self, pages: Range<usize>, out: bool) {
-        for page in pages {
-            if self.is_out(page) == out {
-                continue;
-            }
-            let Some((piece, bit)) = self.at_mut(page) else {
-                continue;
-            };
-            if out {
-                piece.set_bit(bit);
-                self.nr = self.nr.saturating_add(1);
-            } else {
-                piece.clear_bit(bit);
-                self.nr = self.nr.saturating_sub(1);
-            }
+    /// Says that `pages` are out, none of which is, and which have their bits in one piece.
+    fn claim(&mut self, pages: Range<usize>) {
+        if let Some(bits) = self.of_mut(pages.start) {
+            bits.set(bits_of(&pages));
+            self.nr = self.nr.saturating_add(pages.len());
         }
     }
+
+    /// Says that `pages`, which have their bits in one piece, are idle.
+    fn unclaim(&mut self, pages: Range<usize>) {
+        if let Some(bits) = self.of_mut(pages.start) {
+            let nr = bits.clear(bits_of(&pages));
+            self.nr = self.nr.saturating_sub(nr);
+        }
+    }
+}
+
+/// Where the bits of `pages` are in the piece that they begin in.
+fn bits_of(pages: &Range<usize>) -> Range<usize> {
+    let start = pages.start % PIECE;
+    start..start.saturating_add(pages.len())
+}
+
+/// Which page has bit `bit` of the piece that `pages` begin in.
+fn page_of(pages: &Range<usize>, bit: usize) -> Option<usize> {
+    (pages.start - pages.start % PIECE).checked_add(bit)
+}
+
+/// Those of `pages` that have their bits in one piece, from the first on, for each piece.
+fn by_piece(pages: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+    let mut start = pages.start;
+    core::iter::from_fn(move || {
+        let end = next_piece(start)?.min(pages.end);
+        let part = start..end;
+        start = end;
+        (!part.is_empty()).then_some(part)
+    })
 }
 
 /// Where the piece behind the one with `page` begins.
@@ -124,9 +130,9 @@ impl Claims {
             for _ in 0..len {
                 pieces.push_within_capacity(None)?;
             }
-            let bits = Bits { pieces, nr: 0 };
+            let pieces = Pieces { pieces, nr: 0 };
             Ok(try_pin_init!(Self {
-                bits <- SpinLockIrqSave::new(bits, LOCK_NAME, static_lock_class!()),
+                pieces <- SpinLockIrqSave::new(pieces, LOCK_NAME, static_lock_class!()),
                 len: nr.get(),
             }))
         })
@@ -141,26 +147,24 @@ impl Claims {
         if pages.is_empty() || pages.end > self.len {
             return Err(EINVAL);
         }
-        let mut next = pages.start;
-        while next < pages.end {
-            self.make_piece(next)?;
-            next = next_piece(next).ok_or(EINVAL)?;
+        for part in by_piece(pages.clone()) {
+            self.make_piece(part.start)?;
         }
-        let mut bits = self.bits.lock();
-        if pages.clone().any(|page| bits.is_out(page)) {
+        let mut pieces = self.pieces.lock();
+        if by_piece(pages.clone()).any(|part| pieces.next_out(part).is_some()) {
             return Err(EBUSY);
         }
-        bits.set(pages, true);
+        by_piece(pages).for_each(|part| pieces.claim(part));
         Ok(())
     }
 
     /// Sees to it that `page` has its bit. May sleep.
     fn make_piece(&self, page: usize) -> Result {
-        if self.bits.lock().at(page).is_some() {
+        if self.pieces.lock().of(page).is_some() {
             return Ok(());
         }
-        let piece = BitmapVec::new(PIECE, GFP_KERNEL)?;
-        let unwanted = match self.bits.lock().pieces.get_mut(page / PIECE) {
+        let piece = Bits::new(PIECE)?;
+        let unwanted = match self.pieces.lock().pieces.get_mut(page / PIECE) {
             Some(slot @ None) => slot.replace(piece),
             // Somebody was faster.
             _ => Some(piece),
@@ -172,42 +176,28 @@ impl Claims {
 
     /// Takes back what [`Claims::claim`] gave, or a part of that. Does not sleep.
     pub(super) fn unclaim(&self, pages: Range<usize>) {
-        self.bits.lock().set(pages, false);
+        let mut pieces = self.pieces.lock();
+        by_piece(pages).for_each(|part| pieces.unclaim(part));
     }
 
     /// How many pages are out.
     pub(super) fn nr_out(&self) -> NrPages {
-        NrPages::new(self.bits.lock().nr)
-    }
-
-    /// What `f` finds in one of the pieces that `pages` have their bits in, from the page on that it is given.
-    fn find<R>(&self, pages: Range<usize>, f: impl Fn(&Bits, usize) -> Option<R>) -> Option<R> {
-        let mut next = pages.start;
-        while next < pages.end.min(self.len) {
-            // The lock is held for the search of one piece at a time.
-            let found = f(&self.bits.lock(), next);
-            if found.is_some() {
-                return found;
-            }
-            next = next_piece(next)?;
-        }
-        None
+        NrPages::new(self.pieces.lock().nr)
     }
 
     /// The first page at `from` or above that is out.
     pub(super) fn next_out(&self, from: usize) -> Option<usize> {
-        self.find(from..self.len, Bits::next_out)
+        // The lock is held for the search of one piece at a time.
+        by_piece(from..self.len).find_map(|part| self.pieces.lock().next_out(part))
     }
 
     /// The first run of pages that are out and lie in `pages`. Where another piece begins, it is another run.
     pub(super) fn next_run(&self, pages: Range<usize>) -> Option<Range<usize>> {
-        let end = pages.end;
-        let (start, idle) = self.find(pages, |bits, page| {
-            let start = bits.next_out(page)?;
-            Some((start, bits.next_idle(start)))
-        })?;
-        let end = end.min(idle.or(next_piece(start))?);
-        (start < end).then_some(start..end)
+        by_piece(pages.start..pages.end.min(self.len)).find_map(|part| {
+            let pieces = self.pieces.lock();
+            let start = pieces.next_out(part.clone())?;
+            Some(start..pieces.next_idle(start..part.end).unwrap_or(part.end))
+        })
     }
 }
 

@@ -2,17 +2,17 @@
 
 //! Which pages of a piece of device memory are taken.
 
-use kernel::{
-    bitmap::BitmapVec,
-    prelude::*, //
-};
+use kernel::prelude::*;
 
-use crate::number::Order;
+use crate::{
+    bits::Bits,
+    number::Order, //
+};
 
 /// Which pages of a piece of memory are taken. Hands out the first run that fits: pages that were used before
 /// come first, for which the kernel has made everything that it needs.
 pub(super) struct Taken {
-    bits: BitmapVec,
+    bits: Bits,
     /// How many pages there are.
     nr: usize,
     /// How many of them are taken.
@@ -29,7 +29,7 @@ impl Taken {
     /// [`ENOMEM`].
     pub(super) fn new(nr: usize) -> Result<Self> {
         Ok(Self {
-            bits: BitmapVec::new(nr, GFP_KERNEL)?,
+            bits: Bits::new(nr)?,
             nr,
             nr_taken: 0,
             low: 0,
@@ -51,9 +51,7 @@ impl Taken {
         let nr = order.nr_pages().get();
         let start = self.find(nr)?;
         let end = start.checked_add(nr)?;
-        for page in start..end {
-            self.bits.set_bit(page);
-        }
+        self.bits.set(start..end);
         self.nr_taken = self.nr_taken.saturating_add(nr);
         // A single page is the lowest that was idle.
         if order == Order::ZERO || start == self.low {
@@ -65,12 +63,8 @@ impl Taken {
     /// Takes back those of the `1 << order` pages from `start` on that are taken.
     pub(super) fn give(&mut self, start: usize, order: Order) {
         let end = start.saturating_add(order.nr_pages().get()).min(self.nr);
-        for page in start..end {
-            if self.bits.next_bit(page) == Some(page) {
-                self.bits.clear_bit(page);
-                self.nr_taken = self.nr_taken.saturating_sub(1);
-            }
-        }
+        let nr = self.bits.clear(start..end);
+        self.nr_taken = self.nr_taken.saturating_sub(nr);
         self.low = self.low.min(start);
     }
 
@@ -78,16 +72,10 @@ impl Taken {
     fn find(&self, nr: usize) -> Option<usize> {
         let mut start = self.low;
         loop {
-            // The bitmap's own functions report an index beyond its end as a bug.
-            if start >= self.nr {
-                return None;
-            }
-            let clear = self.bits.next_zero_bit(start)?;
+            let clear = self.bits.next_clear(start..self.nr)?;
             start = clear.checked_next_multiple_of(nr)?;
             let end = start.checked_add(nr).filter(|end| *end <= self.nr)?;
-            // Not `next_bit()`: it looks as far as the next taken page, which may be none of a
-            // large device.
-            match (start..end).find(|page| self.bits.next_zero_bit(*page) != Some(*page)) {
+            match self.bits.next_set(start..end) {
                 Some(taken) => start = taken,
                 None => return Some(start),
             }

@@ -31,6 +31,18 @@ pub unsafe extern "C" fn __clear_bit(nr: c_ulong, addr: *mut c_ulong) {
     unsafe { *addr.add(nr / BITS) &= !(1 << (nr % BITS)) };
 }
 
+pub unsafe extern "C" fn __bitmap_set(map: *mut c_ulong, start: c_uint, len: c_int) {
+    for nr in (start as usize..).take(len as usize) {
+        unsafe { __set_bit(nr, map) };
+    }
+}
+
+pub unsafe extern "C" fn __bitmap_clear(map: *mut c_ulong, start: c_uint, len: c_int) {
+    for nr in (start as usize..).take(len as usize) {
+        unsafe { __clear_bit(nr, map) };
+    }
+}
+
 pub unsafe extern "C" fn set_bit(nr: c_ulong, addr: *mut c_ulong) {
     unsafe { AtomicUsize::from_ptr(addr.add(nr / BITS)) }
         .fetch_or(1 << (nr % BITS), Ordering::Relaxed);

@@ -625,43 +625,29 @@ pub unsafe extern "C" fn kmap_local_page(page: *mut page) -> *mut c_void {
 
 pub unsafe extern "C" fn kunmap_local(_addr: *const c_void) {}
 
-/// Where in a page `len` bytes at `offset` are.
-unsafe fn span(page: *mut page, offset: usize, len: usize, what: &str) -> *mut u8 {
-    if offset.checked_add(len).is_none_or(|end| end > PAGE_SIZE) {
-        fatal(format!("`{what}()` beyond the end of a page"));
-    }
-    unsafe { with(|m| data(m, page, what)).add(offset) }
+pub unsafe extern "C" fn memcpy_from_whole_page(to: *mut c_char, page: *mut page) {
+    with(|m| unsafe {
+        let from = data(m, page, "memcpy_from_page");
+        to.copy_from_nonoverlapping(from, PAGE_SIZE);
+    });
 }
 
-pub unsafe extern "C" fn memcpy_from_page(
-    to: *mut c_char,
-    page: *mut page,
-    offset: usize,
-    len: usize,
-) {
-    let from = unsafe { span(page, offset, len, "memcpy_from_page") };
-    with(|_| unsafe { to.copy_from_nonoverlapping(from, len) });
-}
-
-pub unsafe extern "C" fn memcpy_to_page(
-    page: *mut page,
-    offset: usize,
-    from: *const c_char,
-    len: usize,
-) {
-    let to = unsafe { span(page, offset, len, "memcpy_to_page") };
-    with(|_| unsafe { to.copy_from_nonoverlapping(from, len) });
+pub unsafe extern "C" fn memcpy_to_whole_page(page: *mut page, from: *const c_char) {
+    with(|m| unsafe {
+        let to = data(m, page, "memcpy_to_page");
+        to.copy_from_nonoverlapping(from, PAGE_SIZE);
+    });
 }
 
 pub unsafe extern "C" fn copy_highpage(to: *mut page, from: *mut page) {
-    let to = unsafe { span(to, 0, PAGE_SIZE, "copy_highpage") };
-    let from = unsafe { span(from, 0, PAGE_SIZE, "copy_highpage") };
-    with(|_| unsafe { to.copy_from_nonoverlapping(from, PAGE_SIZE) });
+    with(|m| unsafe {
+        let from = data(m, from, "copy_highpage");
+        data(m, to, "copy_highpage").copy_from_nonoverlapping(from, PAGE_SIZE);
+    });
 }
 
 pub unsafe extern "C" fn clear_highpage(page: *mut page) {
-    let to = unsafe { span(page, 0, PAGE_SIZE, "clear_highpage") };
-    with(|_| unsafe { to.write_bytes(0, PAGE_SIZE) });
+    with(|m| unsafe { data(m, page, "clear_highpage").write_bytes(0, PAGE_SIZE) });
 }
 
 pub unsafe extern "C" fn thp_migration_supported() -> bool {
