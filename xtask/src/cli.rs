@@ -81,6 +81,9 @@ pub(crate) struct BenchOptions {
     /// The machine's architecture.
     #[arg(long, default_value = "x86_64")]
     pub(crate) arch: Arch,
+    /// A symbol of the kernels' configuration that is to be different: kernels of their own. May be given several times.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = config_symbol)]
+    pub(crate) config: Vec<String>,
     #[command(flatten)]
     pub(crate) machine: MachineOptions,
 }

@@ -154,12 +154,20 @@ impl Logged<'_> {
 
 /// Runs a command, and returns what it printed.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
+    output_if(command, |status| status.success())
+}
+
+/// Runs a command, and returns what it printed if it ended in a way that `is_good` takes.
+pub(crate) fn output_if(
+    command: &mut Command,
+    is_good: impl FnOnce(ExitStatus) -> bool,
+) -> Result<String> {
     let name = command.get_program().to_string_lossy().into_owned();
     let output = command
         .stdin(Stdio::null())
         .output()
         .with_context(|| format!("cannot start {name}"))?;
-    if !output.status.success() {
+    if !is_good(output.status) {
         let said = String::from_utf8_lossy(&output.stderr);
         bail!(
             "{name} failed ({}): {}",

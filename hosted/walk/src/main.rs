@@ -4,7 +4,7 @@
 //! `dpmem-demo --walk` does on a kernel.
 //!
 //! `walk NAME...` plays these, of which a number is a walk and all others are scripts, or else those that the tests use.
-//! With `--peers` the devices reach each other's memory.
+//! With `--peers` the devices reach each other's memory. It ends with 1 if a step did not do what it should.
 
 mod process;
 
@@ -158,14 +158,16 @@ fn main() -> ExitCode {
         }
     };
     set_parameters(peers);
+    let mut code = ExitCode::SUCCESS;
     for subject in subjects {
         // It is said in the line as well.
         let mut say = |line: &str| println!("walk {line}");
         if let Err(err) = subject.play(Some(&mut say)) {
             eprintln!("{err}");
+            code = ExitCode::FAILURE;
         }
     }
-    ExitCode::SUCCESS
+    code
 }
 
 #[cfg(test)]

@@ -35,7 +35,7 @@ fn boot_options(options: &BenchOptions, kernel: KernelChoice, driver: Driver) ->
         profile: Profile::Plain,
         purpose: Purpose::Lab,
         prefix: None,
-        config: Vec::new(),
+        config: options.config.clone(),
     }
 }
 

@@ -66,7 +66,9 @@ fn simulate(context: &Context<'_>, subjects: &[String], peers: bool) -> Result<S
     command.args(["run", "--quiet", "--locked", "--package", "walk", "--"]);
     command.args(peers.then_some("--peers")).args(subjects);
     let step = Step::start("walking over a simulated kernel".to_owned(), None);
-    let simulated = process::output(&mut command).context("the walks over a simulated kernel")?;
+    // With 1 if a step did not do what it should, which its line says as well.
+    let simulated = process::output_if(&mut command, |status| matches!(status.code(), Some(0 | 1)))
+        .context("the walks over a simulated kernel")?;
     step.finish();
     Ok(simulated)
 }
