@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What this crate believes of C: the types of the functions that it calls, and of the fields that it uses.
+//! What this crate believes of C: the types of the functions that it calls, and of the fields that
+//! it uses.
 //!
-//! It is compiled in a kernel tree, where bindgen has read the headers, and over a simulated kernel, so that one of
-//! the two does not compile where they are not the same. There is no code in it.
+//! It is compiled in a kernel tree, where bindgen has read the headers, and over a simulated
+//! kernel, so that one of the two does not compile where they are not the same. There is no code in
+//! it.
 
 use kernel::prelude::*;
 

@@ -6,8 +6,8 @@
 //! and converts between pages and offsets. Nothing outside of it knows more of a page than its
 //! offset.
 //!
-//! Coherent memory lies in physical address space. Private memory needs none where the kernel has an
-//! index space for it, for which `Kbuild.rust` sets `dpmem_offset`; elsewhere it must take some.
+//! Coherent memory lies in physical address space. Private memory needs none where the kernel has
+//! an index space for it, for which `Kbuild.rust` sets `dpmem_offset`; elsewhere it must take some.
 
 mod claims;
 #[cfg(dpmem_offset)]
@@ -52,7 +52,8 @@ impl Backend {
     ///
     /// # Errors
     ///
-    /// [`EINVAL`] for no page, or more than can be; [`ERANGE`] if the machine has no room; [`ENOMEM`].
+    /// [`EINVAL`] for no page, or more than can be; [`ERANGE`] if the machine has no room;
+    /// [`ENOMEM`].
     ///
     /// # Safety
     ///
@@ -115,8 +116,8 @@ impl Backend {
     /// # Errors
     ///
     /// [`ERANGE`] if the machine has no room for as many pages; [`EOPNOTSUPP`] if its page tables
-    /// cannot name such memory; [`ENOMEM`]; [`EBUSY`] or [`EINVAL`] if there is something else at the
-    /// addresses of coherent memory.
+    /// cannot name such memory; [`ENOMEM`]; [`EBUSY`] or [`EINVAL`] if there is something else at
+    /// the addresses of coherent memory.
     ///
     /// # Safety
     ///
@@ -141,8 +142,8 @@ impl Backend {
     ///
     /// # Errors
     ///
-    /// [`EINVAL`] if there are no such pages in the pagemap, or if a folio cannot begin there, or be
-    /// so large; [`EBUSY`] if one of them is out; [`ENODEV`] if the pagemap is going away;
+    /// [`EINVAL`] if there are no such pages in the pagemap, or if a folio cannot begin there, or
+    /// be so large; [`EBUSY`] if one of them is out; [`ENODEV`] if the pagemap is going away;
     /// [`ENOMEM`].
     ///
     /// # Safety
@@ -161,8 +162,8 @@ impl Backend {
     ///
     /// # Safety
     ///
-    /// The folio must have come from [`Backend::request_folio`], or be a part of one that was split,
-    /// the last reference to it must be gone, and nobody may look at it any more.
+    /// The folio must have come from [`Backend::request_folio`], or be a part of one that was
+    /// split, the last reference to it must be gone, and nobody may look at it any more.
     pub(crate) unsafe fn release(&self, offset: PageOffset, order: Order) {
         // SAFETY: The caller promises it.
         dispatch!(self, backend => unsafe { backend.release(offset, order) })
@@ -178,7 +179,8 @@ impl Backend {
         dispatch!(self, backend => backend.next_out(from))
     }
 
-    /// The first page of the large folio in service that begins at `offset`, as it is at this moment.
+    /// The first page of the large folio in service that begins at `offset`, as it is at this
+    /// moment.
     ///
     /// # Safety
     ///
@@ -191,8 +193,8 @@ impl Backend {
         dispatch!(self, backend => unsafe { backend.large_folio_at(offset) })
     }
 
-    /// The number by which functions of the kernel know the page at `offset`, which must be one of the pagemap; `None`
-    /// if they cannot.
+    /// The number by which functions of the kernel know the page at `offset`, which must be one of
+    /// the pagemap; `None` if they cannot.
     pub(crate) fn number_of(&self, offset: PageOffset) -> Option<usize> {
         dispatch!(self, backend => backend.number_of(offset))
     }

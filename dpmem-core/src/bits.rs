@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A bit for each of many things, looked at and changed in runs: a large folio is hundreds of pages.
+//! A bit for each of many things, looked at and changed in runs: a large folio is hundreds of
+//! pages.
 //!
 //! C header: [`include/linux/bitmap.h`](srctree/include/linux/bitmap.h)
 

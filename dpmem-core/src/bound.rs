@@ -30,12 +30,14 @@ static LOCK_NAME: &CStr = c"dpmem::BoundPagemap";
 
 /// A [`DevPagemap`] of a device that has a driver.
 ///
-/// When the driver is unbound from the device, the pages come home, and the memory is unregistered, before what the
-/// driver got from the device earlier than this is taken away from it: its registers, its interrupts, and whatever the
-/// copy engine needs. What the bus takes away goes earlier: see [`BoundPagemap::close`]. The value may live longer, as
-/// things that open files refer to do. It gives the pagemap to nobody then.
+/// When the driver is unbound from the device, the pages come home, and the memory is unregistered,
+/// before what the driver got from the device earlier than this is taken away from it: its
+/// registers, its interrupts, and whatever the copy engine needs. What the bus takes away goes
+/// earlier: see [`BoundPagemap::close`]. The value may live longer, as things that open files refer
+/// to do. It gives the pagemap to nobody then.
 ///
-/// [`Devres`] alone is not enough: the one who uses what is in it must not sleep, and everybody who uses a pagemap does.
+/// [`Devres`] alone is not enough: the one who uses what is in it must not sleep, and everybody who
+/// uses a pagemap does.
 pub struct BoundPagemap<T: DevPagemapOps> {
     slot: Arc<Slot<T>>,
     _unbind: Devres<Unbind<T>>,
@@ -55,8 +57,8 @@ struct Slot<T: DevPagemapOps> {
 }
 
 impl<T: DevPagemapOps> Slot<T> {
-    /// Takes the pagemap away from its users, brings its pages home, and unregisters it; or waits for somebody else who
-    /// is doing so. May sleep.
+    /// Takes the pagemap away from its users, brings its pages home, and unregisters it; or waits
+    /// for somebody else who is doing so. May sleep.
     fn close(&self) {
         let (pagemap, users) = {
             let mut state = self.state.lock();
@@ -81,11 +83,11 @@ struct State<T: DevPagemapOps> {
 }
 
 impl<T: DevPagemapOps> BoundPagemap<T> {
-    /// Registers `pagemap` until the driver is unbound from `device`, or what is returned is dropped. May sleep, as
-    /// may dropping it: see [`DevPagemap`].
+    /// Registers `pagemap` until the driver is unbound from `device`, or what is returned is
+    /// dropped. May sleep, as may dropping it: see [`DevPagemap`].
     ///
-    /// What its copy engine gets from the device is to be got before: what is got later goes earlier, when pages may be on
-    /// the device still.
+    /// What its copy engine gets from the device is to be got before: what is got later goes
+    /// earlier, when pages may be on the device still.
     ///
     /// # Errors
     ///
@@ -95,8 +97,8 @@ impl<T: DevPagemapOps> BoundPagemap<T> {
         pagemap: impl PinInit<DevPagemap<T>, Error>,
     ) -> Result<Self> {
         let pagemap = Arc::pin_init(pagemap, GFP_KERNEL)?;
-        // SAFETY: If something fails, the pagemap is dropped here, and the device has its driver until we return.
-        // Otherwise it is dropped before the driver is unbound: by `Unbind`.
+        // SAFETY: If something fails, the pagemap is dropped here, and the device has its driver
+        // until we return. Otherwise it is dropped before the driver is unbound: by `Unbind`.
         unsafe { pagemap.set_device(device) };
         let state = State {
             pagemap: Some(pagemap),
@@ -116,11 +118,11 @@ impl<T: DevPagemapOps> BoundPagemap<T> {
         })
     }
 
-    /// Brings the pages home, and unregisters the memory, as unbinding does. Gives the pagemap to nobody any more, waits
-    /// for those who have it, and does nothing the second time.
+    /// Brings the pages home, and unregisters the memory, as unbinding does. Gives the pagemap to
+    /// nobody any more, waits for those who have it, and does nothing the second time.
     ///
-    /// To be called first in a driver's `unbind()`: what the bus takes away right after that, its power for instance, is
-    /// still there then.
+    /// To be called first in a driver's `unbind()`: what the bus takes away right after that, its
+    /// power for instance, is still there then.
     ///
     /// # Context
     ///
@@ -129,13 +131,14 @@ impl<T: DevPagemapOps> BoundPagemap<T> {
         self.slot.close();
     }
 
-    /// The pagemap, or `None` if the driver is being unbound. Unbinding waits for what is returned to be dropped, so it
-    /// is to be had for a piece of work of some size, and not for all that a process may ask for.
+    /// The pagemap, or `None` if the driver is being unbound. Unbinding waits for what is returned
+    /// to be dropped, so it is to be had for a piece of work of some size, and not for all that a
+    /// process may ask for.
     ///
     /// # Context
     ///
-    /// Does not sleep. Not in an interrupt, nor with a lock held that interrupts take: the lock of the slot does not keep
-    /// them out.
+    /// Does not sleep. Not in an interrupt, nor with a lock held that interrupts take: the lock of
+    /// the slot does not keep them out.
     pub fn access(&self) -> Option<PagemapGuard<'_, T>> {
         let mut state = self.slot.state.lock();
         let pagemap = state.pagemap.clone()?;

@@ -35,8 +35,8 @@ use crate::{
     peers::pagemap_of, //
 };
 
-/// A page of memory that CPUs can address, and that nobody frees for as long as this value lives: of
-/// system memory, or of a coherent device.
+/// A page of memory that CPUs can address, and that nobody frees for as long as this value lives:
+/// of system memory, or of a coherent device.
 ///
 /// In a migration it is moreover locked, and in no page table: its content is stable. In a
 /// [`Mirror`](crate::Mirror) the process may change it at any time, as the CPU and a device may
@@ -161,8 +161,8 @@ impl<'a> Deref for RamPageMut<'a> {
 ///
 /// # Invariants
 ///
-/// `first` points to the first of `nr` pages of one folio that CPUs can address, and that is not freed
-/// during `'a`.
+/// `first` points to the first of `nr` pages of one folio that CPUs can address, and that is not
+/// freed during `'a`.
 #[derive(Clone, Copy)]
 pub struct RamPages<'a> {
     first: NonNull<bindings::page>,
@@ -181,8 +181,8 @@ impl<'a> RamPages<'a> {
     ///
     /// # Safety
     ///
-    /// They must be pages of one folio that CPUs can address, and that is not freed during the lifetime
-    /// that the caller chooses.
+    /// They must be pages of one folio that CPUs can address, and that is not freed during the
+    /// lifetime that the caller chooses.
     #[inline]
     unsafe fn from_raw(first: NonNull<bindings::page>, nr: NrPages) -> Self {
         // INVARIANT: The caller promises it.
@@ -241,8 +241,8 @@ impl<'a> RamPagesMut<'a> {
 ///
 /// # Invariants
 ///
-/// `first` points to the first page of a folio of a pagemap whose data is `D`, and the folio is not freed
-/// during `'a`.
+/// `first` points to the first page of a folio of a pagemap whose data is `D`, and the folio is not
+/// freed during `'a`.
 pub struct DevicePages<'a, D: FolioData = ()> {
     offset: PageOffset,
     nr: NrPages,
@@ -301,8 +301,8 @@ impl<'a, D: FolioData> Deref for DevicePagesMut<'a, D> {
     }
 }
 
-/// A run of pages to be moved, which follow each other on the device, and in system memory. Source and
-/// destination have the same number of pages.
+/// A run of pages to be moved, which follow each other on the device, and in system memory. Source
+/// and destination have the same number of pages.
 pub enum Transfer<'a, E: CopyEngine> {
     /// From system memory to the device.
     ToDevice {
@@ -316,11 +316,11 @@ pub enum Transfer<'a, E: CopyEngine> {
         /// What to clear.
         dst: DevicePagesMut<'a, E::Data>,
     },
-    /// From another device to the device. Only the devices of a [`PeerGroup`](crate::PeerGroup) have
-    /// such transfers.
+    /// From another device to the device. Only the devices of a [`PeerGroup`](crate::PeerGroup)
+    /// have such transfers.
     FromPeer {
-        /// The copy engine of the other device. Of the locks of two engines, one is given up before the other is
-        /// taken: the other device may be copying from this one.
+        /// The copy engine of the other device. Of the locks of two engines, one is given up before
+        /// the other is taken: the other device may be copying from this one.
         peer: &'a E,
         /// The other device: see [`Batch::device`].
         peer_device: Option<DmaDevice<'a>>,
@@ -338,7 +338,8 @@ pub enum Transfer<'a, E: CopyEngine> {
     },
 }
 
-/// The transfers of one migration, in the order of their addresses or offsets, for the copy engine `E`.
+/// The transfers of one migration, in the order of their addresses or offsets, for the copy engine
+/// `E`.
 ///
 /// # Invariants
 ///
@@ -346,9 +347,10 @@ pub enum Transfer<'a, E: CopyEngine> {
 ///
 /// - `find` is for this `T`;
 /// - each destination of `flight` is a folio as large as its source;
-/// - on the way to the device, the destinations are folios of this pagemap, and the sources that have one are system memory,
-///   holes, or private pages whose owner is that of the pagemap;
-/// - on the way home, the destinations are system memory, and the sources that have one are pages of this pagemap.
+/// - on the way to the device, the destinations are folios of this pagemap, and the sources that
+///   have one are system memory, holes, or private pages whose owner is that of the pagemap;
+/// - on the way home, the destinations are system memory, and the sources that have one are pages
+///   of this pagemap.
 pub struct Batch<'a, E> {
     flight: &'a Flight<'a>,
     way: Way,
@@ -364,8 +366,8 @@ type FoundPages<'a, E> = (
     DevicePages<'a, <E as CopyEngine>::Data>,
 );
 
-/// Finds out whose the pages of device memory from some page on are: the copy engine of their device, the device,
-/// where they are, and whether CPUs can address them.
+/// Finds out whose the pages of device memory from some page on are: the copy engine of their
+/// device, the device, where they are, and whether CPUs can address them.
 ///
 /// # Safety
 ///
@@ -396,9 +398,10 @@ impl<'a, E: CopyEngine> Batch<'a, E> {
     ///
     /// # Safety
     ///
-    /// Each destination must be a folio as large as its source. On the way to the device, the destinations must be folios
-    /// of `pagemap`, and the sources that have one system memory, holes, or private pages whose owner is that of `pagemap`.
-    /// On the way home, the destinations must be system memory, and the sources that have one pages of `pagemap`.
+    /// Each destination must be a folio as large as its source. On the way to the device, the
+    /// destinations must be folios of `pagemap`, and the sources that have one system memory,
+    /// holes, or private pages whose owner is that of `pagemap`. On the way home, the destinations
+    /// must be system memory, and the sources that have one pages of `pagemap`.
     pub(crate) unsafe fn new<T: DevPagemapOps<Engine = E>>(
         flight: &'a Flight<'a>,
         pagemap: &'a DevPagemap<T>,
@@ -414,16 +417,16 @@ impl<'a, E: CopyEngine> Batch<'a, E> {
         }
     }
 
-    /// The device that the memory belongs to: see [`DevPagemap::device`]. It may be on its way to be unbound: what the
-    /// driver got from it after it registered the memory may be gone.
+    /// The device that the memory belongs to: see [`DevPagemap::device`]. It may be on its way to
+    /// be unbound: what the driver got from it after it registered the memory may be gone.
     #[inline]
     pub fn device(&self) -> Option<DmaDevice<'a>> {
         self.device
     }
 
-    /// Brings zeroes home instead of what is on a device that is gone, for an engine whose driver has given that up. The kernel
-    /// cannot take a page away from a process without giving it another, so that this is what lets the pages, and the pagemap,
-    /// come to an end.
+    /// Brings zeroes home instead of what is on a device that is gone, for an engine whose driver
+    /// has given that up. The kernel cannot take a page away from a process without giving it
+    /// another, so that this is what lets the pages, and the pagemap, come to an end.
     ///
     /// # Context
     ///
@@ -455,17 +458,17 @@ impl<'a, E: CopyEngine> Batch<'a, E> {
         let nr = self.flight.order(i).nr_pages();
         if self.way == Way::ToRam {
             return Some(Transfer::ToRam {
-                // SAFETY: The flight holds a reference to its source, which has a destination, and so is a folio of so
-                // many pages of the pagemap, by the type invariants.
+                // SAFETY: The flight holds a reference to its source, which has a destination, and
+                // so is a folio of so many pages of the pagemap, by the type invariants.
                 src: unsafe { self.device_pages(src?, nr) }?.2,
-                // INVARIANT: Nobody has the pages yet.
-                // SAFETY: The flight holds a reference to its destination, which is system memory, and a folio of so
-                // many pages, by the type invariants.
+                // INVARIANT: Nobody has the pages yet. SAFETY: The flight holds a reference to its
+                // destination, which is system memory, and a folio of so many pages, by the type
+                // invariants.
                 dst: RamPagesMut(unsafe { RamPages::from_raw(dst, nr) }),
             });
         }
-        // SAFETY: The flight holds a reference to its destination, a folio of so many pages of the pagemap, by the type
-        // invariants.
+        // SAFETY: The flight holds a reference to its destination, a folio of so many pages of the
+        // pagemap, by the type invariants.
         let dst = DevicePagesMut(unsafe { self.device_pages(dst, nr) }?.2);
         let Some(src) = src else {
             return Some(Transfer::Zero { dst });
@@ -482,8 +485,8 @@ impl<'a, E: CopyEngine> Batch<'a, E> {
             });
         }
         Some(Transfer::ToDevice {
-            // SAFETY: The flight holds a reference to its source, which lasts as long as the flight. What is not a hole
-            // and not private is system memory, by the type invariants.
+            // SAFETY: The flight holds a reference to its source, which lasts as long as the
+            // flight. What is not a hole and not private is system memory, by the type invariants.
             src: unsafe { RamPages::from_raw(src, nr) },
             dst,
         })
@@ -493,21 +496,22 @@ impl<'a, E: CopyEngine> Batch<'a, E> {
     ///
     /// # Safety
     ///
-    /// They must be pages of one folio, to which there is a reference for as long as the flight lasts, and
-    /// whose owner is that of the pagemap that this batch is for.
+    /// They must be pages of one folio, to which there is a reference for as long as the flight
+    /// lasts, and whose owner is that of the pagemap that this batch is for.
     unsafe fn device_pages(
         &self,
         first: NonNull<bindings::page>,
         nr: NrPages,
     ) -> Option<FoundPages<'a, E>> {
-        // SAFETY: The caller promises a reference, and an owner whose pagemaps are of the `T` that `find` is for, by the
-        // type invariants.
+        // SAFETY: The caller promises a reference, and an owner whose pagemaps are of the `T` that
+        // `find` is for, by the type invariants.
         let (engine, device, offset, coherent) = unsafe { (self.find)(first) }?;
         let mapped = coherent.then(|| {
             // SAFETY: As above, and a CPU can address them.
             unsafe { RamPages::from_raw(first, nr) }
         });
-        // INVARIANT: As above. The data of the pagemap is that of its engine, for which `find` is, by the type invariants.
+        // INVARIANT: As above. The data of the pagemap is that of its engine, for which `find` is,
+        // by the type invariants.
         let pages = DevicePages {
             offset,
             nr,
@@ -557,17 +561,17 @@ pub trait CopyEngine: Sized + Send + Sync + 'static {
     ///
     /// Process context. May sleep. The mmap lock of a process and the locks of folios are held, so
     /// no memory of a process may be touched, and no lock be taken under which somebody else does
-    /// that. In an eviction, the pagemap's lock for it is held as well. So no pages of any pagemap may be brought home,
-    /// requested or migrated here.
+    /// that. In an eviction, the pagemap's lock for it is held as well. So no pages of any pagemap
+    /// may be brought home, requested or migrated here.
     ///
     /// # Errors
     ///
     /// An error says that not everything could be started, and that nothing is going on any more.
     /// The migration is then undone.
     ///
-    /// [`EIO`] says that something of the batch cannot be copied; in an eviction, each of its folios is then tried by
-    /// itself. [`EBUSY`] and [`EAGAIN`] let a CPU that has touched a page try again. What is not the fault of a page,
-    /// but of the device, has another error.
+    /// [`EIO`] says that something of the batch cannot be copied; in an eviction, each of its
+    /// folios is then tried by itself. [`EBUSY`] and [`EAGAIN`] let a CPU that has touched a page
+    /// try again. What is not the fault of a page, but of the device, has another error.
     fn submit<'a>(&'a self, batch: &mut Batch<'a, Self>) -> Result<Self::Fence<'a>>;
 }
 
@@ -582,12 +586,14 @@ pub trait Fence {
     ///
     /// # Errors
     ///
-    /// An error says that the copies are not to be used, and that nothing is going on any more. They are those of
+    /// An error says that the copies are not to be used, and that nothing is going on any more.
+    /// They are those of
     /// [`CopyEngine::submit`].
     fn wait(self) -> Result;
 }
 
-/// The fence of an engine that has, or has not, anything going on when [`CopyEngine::submit`] returns.
+/// The fence of an engine that has, or has not, anything going on when [`CopyEngine::submit`]
+/// returns.
 impl<F: Fence> Fence for Option<F> {
     fn wait(self) -> Result {
         self.map_or(Ok(()), F::wait)

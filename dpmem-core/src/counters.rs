@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What has happened to a pagemap: counted, and shown in debugfs; each event is a tracepoint as well.
+//! What has happened to a pagemap: counted, and shown in debugfs; each event is a tracepoint as
+//! well.
 //!
-//! The directory of a pagemap is `/sys/kernel/debug/dpmem/NAME-NUMBER`. It is there from before the pagemap
-//! is registered until after it is unregistered, so that one which waits for its pages can be watched.
+//! The directory of a pagemap is `/sys/kernel/debug/dpmem/NAME-NUMBER`. It is there from before the
+//! pagemap is registered until after it is unregistered, so that one which waits for its pages can
+//! be watched.
 //!
 //! A counter is an atomic of its pagemap, changed once for a folio or a batch, and with no order
 //! towards anything else: each is exact, and two of them need not be of the same moment.
@@ -49,7 +51,8 @@ static ROOT: ModuleSlot<Dir> = ModuleSlot::new();
 /// How many pagemaps there have been. A number is never used again.
 static NEXT: Atomic<u64> = Atomic::new(0);
 
-/// The crate's directory in debugfs, which is there as long as this lives: what the crate's own module has.
+/// The crate's directory in debugfs, which is there as long as this lives: what the crate's own
+/// module has.
 #[doc(hidden)]
 pub struct DebugfsRoot(#[allow(dead_code)] Published<Dir>);
 
@@ -72,7 +75,8 @@ pub(crate) enum Failure {
     NoRoom,
     /// The driver's allocator offered pages that are out, or not there: a bug of the driver.
     BadOffset,
-    /// The kernel had no memory: for a folio at home, or for what it has to know of one on the device.
+    /// The kernel had no memory: for a folio at home, or for what it has to know of one on the
+    /// device.
     NoMemory,
     /// The copy engine was busy.
     DeviceBusy,
@@ -199,9 +203,9 @@ impl Counters {
         let number = NEXT.fetch_add(1, Relaxed);
         let name = CString::try_from_fmt(fmt!("{}-{}", name, number))?;
         let values = Values::new(pages);
-        // A pagemap that is there before the crate's own module is at the top. Not in a `Dir` that is made here:
-        // where there is no memory for one, its files are made at the top by themselves, and stay when what they
-        // show is gone.
+        // A pagemap that is there before the crate's own module is at the top. Not in a `Dir` that
+        // is made here: where there is no memory for one, its files are made at the top by
+        // themselves, and stay when what they show is gone.
         let values = match ROOT.get() {
             Some(root) => KBox::pin_init(root.scope(values, &name, Values::show), GFP_KERNEL)?,
             None => KBox::pin_init(Scope::dir(values, &name, Values::show), GFP_KERNEL)?,
@@ -235,7 +239,8 @@ impl Counters {
         trace::migrate(self.number, to_device, copied, moved);
     }
 
-    /// Of `nr` pages, the first of which is at `offset`, `moved` came home because the driver wanted it.
+    /// Of `nr` pages, the first of which is at `offset`, `moved` came home because the driver
+    /// wanted it.
     pub(crate) fn evicted(&self, offset: PageOffset, nr: NrPages, moved: NrPages) {
         count(&self.values.evicted, moved);
         trace::evict(self.number, offset, nr, moved);

@@ -16,17 +16,17 @@ use kernel::{
     types::ForeignOwnable, //
 };
 
-/// What a driver keeps with each of its folios: the object that the memory belongs to, say. `()` is nothing,
-/// and costs nothing.
+/// What a driver keeps with each of its folios: the object that the memory belongs to, say. `()` is
+/// nothing, and costs nothing.
 ///
-/// A folio owns its data from [`Collected::fill_with`](crate::Collected::fill_with) on, until it is freed.
-/// When a folio is split, each part has a clone.
+/// A folio owns its data from [`Collected::fill_with`](crate::Collected::fill_with) on, until it is
+/// freed. When a folio is split, each part has a clone.
 ///
 /// # Context
 ///
-/// Cloned with interrupts off, and dropped when the last reference to a folio goes away, with any lock of
-/// the kernel held, and for coherent memory also in an interrupt: neither may sleep. What has to sleep to go
-/// away must leave that to a work item.
+/// Cloned with interrupts off, and dropped when the last reference to a folio goes away, with any
+/// lock of the kernel held, and for coherent memory also in an interrupt: neither may sleep. What
+/// has to sleep to go away must leave that to a work item.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be kept with a folio",
     label = "a folio has room for a pointer, which is cloned and dropped anywhere",
@@ -47,8 +47,8 @@ pub(crate) const fn is_kept<D: FolioData>() -> bool {
 ///
 /// # Safety
 ///
-/// `folio` must be the first page of a folio of device memory, which is not freed meanwhile, and is that of
-/// a pagemap whose data is not `()`.
+/// `folio` must be the first page of a folio of device memory, which is not freed meanwhile, and is
+/// that of a pagemap whose data is not `()`.
 unsafe fn get(folio: NonNull<bindings::page>) -> *mut c_void {
     // SAFETY: The page is there, as the caller promises.
     unsafe { bindings::page_zone_device_data(folio.as_ptr()) }
@@ -70,8 +70,8 @@ pub(crate) unsafe fn init<D: FolioData>(folio: NonNull<bindings::page>) {
 ///
 /// # Safety
 ///
-/// `folio` must be the first page of a folio of a pagemap whose data is `D`, on which [`init`] was called,
-/// and nobody but the caller may use it.
+/// `folio` must be the first page of a folio of a pagemap whose data is `D`, on which [`init`] was
+/// called, and nobody but the caller may use it.
 pub(crate) unsafe fn take<D: FolioData>(folio: NonNull<bindings::page>) -> Option<D> {
     if !is_kept::<D>() {
         return None;
@@ -100,8 +100,8 @@ pub(crate) unsafe fn put<D: FolioData>(folio: NonNull<bindings::page>, data: D) 
 ///
 /// # Safety
 ///
-/// `page` must be a page of a pagemap whose data is `D`, and there must be a reference to its folio during
-/// the lifetime that the caller chooses.
+/// `page` must be a page of a pagemap whose data is `D`, and there must be a reference to its folio
+/// during the lifetime that the caller chooses.
 pub(crate) unsafe fn borrow<'a, D: FolioData>(
     page: NonNull<bindings::page>,
 ) -> Option<D::Borrowed<'a>> {
@@ -115,8 +115,8 @@ pub(crate) unsafe fn borrow<'a, D: FolioData>(
     if data.is_null() {
         return None;
     }
-    // SAFETY: What is not null was made of a `D` by `put()`. It stays until the folio is freed: what was
-    // requested gets its data before anybody else knows it.
+    // SAFETY: What is not null was made of a `D` by `put()`. It stays until the folio is freed:
+    // what was requested gets its data before anybody else knows it.
     Some(unsafe { D::borrow(data) })
 }
 
@@ -124,8 +124,8 @@ pub(crate) unsafe fn borrow<'a, D: FolioData>(
 ///
 /// # Safety
 ///
-/// Both must be the first pages of folios of a pagemap whose data is `D`, and the kernel must be splitting
-/// the one into the other.
+/// Both must be the first pages of folios of a pagemap whose data is `D`, and the kernel must be
+/// splitting the one into the other.
 pub(crate) unsafe fn share<D: FolioData>(
     head: NonNull<bindings::page>,
     tail: NonNull<bindings::page>,

@@ -2,9 +2,10 @@
 
 //! System memory as a device addresses it, for copy engines that do so.
 //!
-//! Where an IOMMU allows it, all that is mapped together has addresses that follow each other: one range of them
-//! is taken for the whole batch (`dma_iova_try_alloc()`), and pages are linked into it. Elsewhere each run of pages
-//! is mapped by itself (`dma_map_page()`). A driver sees addresses, and not which of the two it was.
+//! Where an IOMMU allows it, all that is mapped together has addresses that follow each other: one
+//! range of them is taken for the whole batch (`dma_iova_try_alloc()`), and pages are linked into
+//! it. Elsewhere each run of pages is mapped by itself (`dma_map_page()`). A driver sees addresses,
+//! and not which of the two it was.
 //!
 //! C header: [`include/linux/dma-mapping.h`](srctree/include/linux/dma-mapping.h)
 
@@ -35,11 +36,13 @@ use crate::{
     number::NrPages, //
 };
 
-/// A device that memory can be mapped for: one that is bound to its driver, or is just being unbound from it.
+/// A device that memory can be mapped for: one that is bound to its driver, or is just being
+/// unbound from it.
 ///
-/// That is less than `Device<Bound>` says. When a driver is unbound, what it got from the device goes, the last first, and
-/// the pages of a [`BoundPagemap`](crate::BoundPagemap) come home in the middle of that. What a copy engine needs
-/// of it, it asks for with `Devres::try_access()`. Who has a device that is bound makes it one of these with `into()`.
+/// That is less than `Device<Bound>` says. When a driver is unbound, what it got from the device
+/// goes, the last first, and the pages of a [`BoundPagemap`](crate::BoundPagemap) come home in the
+/// middle of that. What a copy engine needs of it, it asks for with `Devres::try_access()`. Who has
+/// a device that is bound makes it one of these with `into()`.
 ///
 /// # Invariants
 ///
@@ -60,7 +63,8 @@ impl<'a> DmaDevice<'a> {
 
     /// The C structure.
     fn as_raw(self) -> *mut bindings::device {
-        // CAST: A `Device` is a transparent wrapper of the C structure, which C may change at any time.
+        // CAST: A `Device` is a transparent wrapper of the C structure, which C may change at any
+        // time.
         core::ptr::from_ref(self.0).cast_mut().cast()
     }
 }
@@ -84,7 +88,8 @@ mod sealed {
     pub trait Sealed {}
 }
 
-/// Pages of system memory that a device can be given the address of: [`RamPages`], which it may read, or
+/// Pages of system memory that a device can be given the address of: [`RamPages`], which it may
+/// read, or
 /// [`RamPagesMut`], which it is to write.
 pub trait DmaPages<'a>: sealed::Sealed {
     /// What the device does with them.
@@ -116,15 +121,16 @@ impl<'a> DmaPages<'a> for RamPagesMut<'a> {
     }
 }
 
-/// System memory that is being mapped for a device, run by run: `P` is [`RamPages`] or [`RamPagesMut`].
+/// System memory that is being mapped for a device, run by run: `P` is [`RamPages`] or
+/// [`RamPagesMut`].
 ///
 /// All of it is unmapped when this is dropped, or what [`DmaMap::sync`] makes of it.
 ///
 /// # Invariants
 ///
-/// - If `iova` has a range, the first `linked` bytes of it are linked, for `device` and the direction of `P`, and
-///   `mapped` is empty. Otherwise `linked` is zero, and `mapped` has the addresses and lengths, in bytes, of what is
-///   mapped for `device` in the direction of `P`.
+/// - If `iova` has a range, the first `linked` bytes of it are linked, for `device` and the
+///   direction of `P`, and `mapped` is empty. Otherwise `linked` is zero, and `mapped` has the
+///   addresses and lengths, in bytes, of what is mapped for `device` in the direction of `P`.
 /// - What is mapped is not freed during `'a`.
 pub struct DmaMap<'a, P: DmaPages<'a>> {
     device: DmaDevice<'a>,
@@ -139,8 +145,9 @@ pub struct DmaMap<'a, P: DmaPages<'a>> {
 }
 
 impl<'a, P: DmaPages<'a>> DmaMap<'a, P> {
-    /// Nothing, yet, of `nr` pages at most that are to be mapped for `device`: see [`Batch::nr_pages`]. It costs nothing
-    /// until something is mapped, so an engine has one for each direction.
+    /// Nothing, yet, of `nr` pages at most that are to be mapped for `device`: see
+    /// [`Batch::nr_pages`]. It costs nothing until something is mapped, so an engine has one for
+    /// each direction.
     ///
     /// # Context
     ///
@@ -165,7 +172,8 @@ impl<'a, P: DmaPages<'a>> DmaMap<'a, P> {
         })
     }
 
-    /// Maps `pages`, and gives the address at which the device finds them once [`DmaMap::sync`] has returned.
+    /// Maps `pages`, and gives the address at which the device finds them once [`DmaMap::sync`] has
+    /// returned.
     ///
     /// # Context
     ///
@@ -173,9 +181,10 @@ impl<'a, P: DmaPages<'a>> DmaMap<'a, P> {
     ///
     /// # Errors
     ///
-    /// [`EINVAL`] if these are more pages than was said; [`ENOMEM`] if the device cannot address them just now, because
-    /// there are no bounce buffers left, say. Where memory has to go through such buffers, a folio that is larger than
-    /// the largest of them, which has 256 KiB, can never be mapped.
+    /// [`EINVAL`] if these are more pages than was said; [`ENOMEM`] if the device cannot address
+    /// them just now, because there are no bounce buffers left, say. Where memory has to go through
+    /// such buffers, a folio that is larger than the largest of them, which has 256 KiB, can never
+    /// be mapped.
     pub fn map(&mut self, pages: P) -> Result<DmaAddress> {
         let pages = pages.pages_raw();
         let size = pages.nr_pages().to_bytes().ok_or(EINVAL)?;
@@ -183,7 +192,8 @@ impl<'a, P: DmaPages<'a>> DmaMap<'a, P> {
         if let Some(size) = self.untried.take() {
             // That there is no range is no error: pages are then mapped one by one.
             //
-            // SAFETY: The device has its driver, the state is all zeroes, and the size is not zero, as that of `pages` is not.
+            // SAFETY: The device has its driver, the state is all zeroes, and the size is not zero,
+            // as that of `pages` is not.
             unsafe { bindings::dma_iova_try_alloc(self.device.as_raw(), &mut self.iova, 0, size) };
         }
         // SAFETY: Reads the state.
@@ -204,8 +214,9 @@ impl<'a, P: DmaPages<'a>> DmaMap<'a, P> {
         let end = end.ok_or(EINVAL)?;
         // SAFETY: The page is valid during `'a`, by its type invariants.
         let phys = unsafe { bindings::page_to_phys(pages.first_page().as_ptr()) };
-        // SAFETY: The range was allocated for this device, and has room for so many bytes where nothing is linked
-        // yet. The pages follow each other, and are not freed before they are unlinked.
+        // SAFETY: The range was allocated for this device, and has room for so many bytes where
+        // nothing is linked yet. The pages follow each other, and are not freed before they are
+        // unlinked.
         to_result(unsafe {
             bindings::dma_iova_link(
                 self.device.as_raw(),
@@ -228,7 +239,8 @@ impl<'a, P: DmaPages<'a>> DmaMap<'a, P> {
     /// Maps `pages`, which are so many bytes, by themselves.
     fn map_page(&mut self, pages: RamPages<'a>, size: usize) -> Result<DmaAddress> {
         self.mapped.reserve(1, GFP_KERNEL)?;
-        // SAFETY: The device has its driver, and the pages follow each other and are not freed before they are unmapped.
+        // SAFETY: The device has its driver, and the pages follow each other and are not freed
+        // before they are unmapped.
         let address = unsafe {
             bindings::dma_map_page_attrs(
                 self.device.as_raw(),
@@ -270,13 +282,15 @@ impl<'a, P: DmaPages<'a>> Drop for DmaMap<'a, P> {
     fn drop(&mut self) {
         let device = self.device.as_raw();
         for (address, size) in &self.mapped {
-            // SAFETY: It is mapped so, by the type invariants, and nobody uses the address any more.
+            // SAFETY: It is mapped so, by the type invariants, and nobody uses the address any
+            // more.
             unsafe {
                 bindings::dma_unmap_page_attrs(device, *address, *size, P::DIRECTION.into(), 0)
             };
         }
         if self.linked > 0 {
-            // SAFETY: So much is linked, by the type invariants, and nobody uses the addresses any more.
+            // SAFETY: So much is linked, by the type invariants, and nobody uses the addresses any
+            // more.
             unsafe {
                 bindings::dma_iova_destroy(
                     device,
@@ -294,8 +308,8 @@ impl<'a, P: DmaPages<'a>> Drop for DmaMap<'a, P> {
     }
 }
 
-/// System memory that a device can address, until this is dropped: for the [`Fence`] of a copy engine to keep until
-/// the device is done.
+/// System memory that a device can address, until this is dropped: for the [`Fence`] of a copy
+/// engine to keep until the device is done.
 ///
 /// [`Fence`]: crate::Fence
 pub struct DmaMapped<'a, P: DmaPages<'a>>(#[expect(dead_code)] DmaMap<'a, P>);

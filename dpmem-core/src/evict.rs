@@ -100,15 +100,16 @@ impl<T: DevPagemapOps> DevPagemap<T> {
     ///
     /// # Errors
     ///
-    /// [`EINVAL`] if the pages are not all in the pagemap; [`EIO`] if some could not be copied, which does not keep the
-    /// others from moving; any other error of the driver's copy engine, after which nothing more is tried. No page is
-    /// lost.
+    /// [`EINVAL`] if the pages are not all in the pagemap; [`EIO`] if some could not be copied,
+    /// which does not keep the others from moving; any other error of the driver's copy engine,
+    /// after which nothing more is tried. No page is lost.
     pub fn evict(&self, offset: PageOffset, nr: NrPages) -> Result<NrPages> {
         self.evict_list([(offset, nr)])
     }
 
-    /// As [`DevPagemap::evict`], for each of the ranges in `list`, which have an offset and a number of
-    /// pages, such as the blocks of a buffer: their pages are copied together, as far as they fit.
+    /// As [`DevPagemap::evict`], for each of the ranges in `list`, which have an offset and a
+    /// number of pages, such as the blocks of a buffer: their pages are copied together, as far as
+    /// they fit.
     ///
     /// Context and errors are those of [`DevPagemap::evict`]. `list` is walked with the lock of the
     /// eviction held, and so must not evict anything itself.
@@ -126,9 +127,9 @@ impl<T: DevPagemapOps> DevPagemap<T> {
         }
     }
 
-    /// Lets devices forget where the pages in service among the `nr` pages from `offset` on are, and leaves them where
-    /// they are: for a driver that is about to move what is behind them. Those that somebody is looking at just now are
-    /// left out.
+    /// Lets devices forget where the pages in service among the `nr` pages from `offset` on are,
+    /// and leaves them where they are: for a driver that is about to move what is behind them.
+    /// Those that somebody is looking at just now are left out.
     ///
     /// # Context
     ///
@@ -147,8 +148,8 @@ impl<T: DevPagemapOps> DevPagemap<T> {
         })
     }
 
-    /// Calls `f` with what is out of each of the ranges in `list`, as much at a time as the buffer has room for. Large
-    /// folios that a range cuts are there as a whole.
+    /// Calls `f` with what is out of each of the ranges in `list`, as much at a time as the buffer
+    /// has room for. Large folios that a range cuts are there as a whole.
     fn for_pieces(
         &self,
         list: impl IntoIterator<Item = (PageOffset, NrPages)>,
@@ -240,8 +241,8 @@ impl<T: DevPagemapOps> DevPagemap<T> {
         Ok(())
     }
 
-    /// As [`DevPagemap::evict_pieces`], but a large folio stays if there is no memory as large: tells
-    /// whether that was so.
+    /// As [`DevPagemap::evict_pieces`], but a large folio stays if there is no memory as large:
+    /// tells whether that was so.
     fn evict_once(&self, pieces: &Pieces, entries: Entries<'_>) -> Result<(NrPages, Large)> {
         // SAFETY: The pagemap is registered, by its type invariants.
         let flight = unsafe { Flight::from_device(self.backend(), pieces.runs(), entries) }?;
@@ -256,8 +257,8 @@ impl<T: DevPagemapOps> DevPagemap<T> {
         Ok((moved, large))
     }
 
-    /// Splits the large folios that are still in service from `start` up to `stop`; false if there is
-    /// none that can be split.
+    /// Splits the large folios that are still in service from `start` up to `stop`; false if there
+    /// is none that can be split.
     fn split_folios(&self, start: PageOffset, stop: PageOffset) -> bool {
         let Some(large) = large_order() else {
             return false;

@@ -136,8 +136,8 @@ impl<'f, T: DevPagemapOps> Fault<'f, T> {
     }
 
     /// Brings the page home, and with it the pages of the device among the `nr` around it: from an
-    /// address that is a multiple of so many pages, as far as the mapping reaches. If they cannot all be moved, the
-    /// page that was touched is tried alone.
+    /// address that is a multiple of so many pages, as far as the mapping reaches. If they cannot
+    /// all be moved, the page that was touched is tried alone.
     ///
     /// # Context
     ///
@@ -150,7 +150,8 @@ impl<'f, T: DevPagemapOps> Fault<'f, T> {
             result => result,
         };
         match result {
-            // Somebody is using the device just now: the CPU tries again, as with a page that is in use.
+            // Somebody is using the device just now: the CPU tries again, as with a page that is in
+            // use.
             Ok(()) | Err(EBUSY | EAGAIN) => FaultAnswer::RETRY,
             Err(ENOMEM) => self.fail(FaultError::OutOfMemory),
             Err(_) => self.fail(FaultError::Bus),
@@ -176,8 +177,8 @@ impl<'f, T: DevPagemapOps> Fault<'f, T> {
         NonNull::new(folio).map_or(Order::ZERO, |folio| unsafe { order_of(folio) })
     }
 
-    /// The range to be brought home: the large folio that was touched, if the fault was one of a whole
-    /// PMD, and otherwise `nr` pages.
+    /// The range to be brought home: the large folio that was touched, if the fault was one of a
+    /// whole PMD, and otherwise `nr` pages.
     fn range(&self, vma: &VmaRef, nr: NrPages) -> Result<UserRange> {
         // SAFETY: The fault is valid, by the type invariants.
         let pte = unsafe { (*self.vmf.as_ptr()).pte };
@@ -189,8 +190,8 @@ impl<'f, T: DevPagemapOps> Fault<'f, T> {
                 let nr = nr.get().checked_next_multiple_of(whole);
                 NrPages::new(nr.unwrap_or(whole).max(whole))
             }
-            // The kernel splits a large folio of which a PTE was touched, and then takes the lock of
-            // one part for that of another, if there are more pages.
+            // The kernel splits a large folio of which a PTE was touched, and then takes the lock
+            // of one part for that of another, if there are more pages.
             None if order > Order::ZERO => NrPages::new(1),
             None => nr,
         };
@@ -201,13 +202,14 @@ impl<'f, T: DevPagemapOps> Fault<'f, T> {
             .ok_or(EINVAL)
     }
 
-    /// Splits the large folio that was touched, for which there is no memory as large: the CPU tries
-    /// again, and finds a page. That it cannot be split means that somebody is looking at it just now.
+    /// Splits the large folio that was touched, for which there is no memory as large: the CPU
+    /// tries again, and finds a page. That it cannot be split means that somebody is looking at it
+    /// just now.
     fn split(&self) -> Result {
         // SAFETY: The fault is valid, by the type invariants.
         let page = unsafe { (*self.vmf.as_ptr()).page };
-        // SAFETY: The page is locked and has a reference, by the type invariants, and its folio is not in
-        // flight any more.
+        // SAFETY: The page is locked and has a reference, by the type invariants, and its folio is
+        // not in flight any more.
         match unsafe { bindings::split_huge_page(page) } {
             0 => self.pagemap.counters().split(1),
             _ => self.pagemap.counters().failed(Failure::PageBusy),
@@ -253,8 +255,8 @@ impl<'f, T: DevPagemapOps> Fault<'f, T> {
             self.pagemap.counters().failed(Failure::PageBusy);
             return Ok(());
         }
-        // SAFETY: What was selected are private pages whose owner is that of the pagemap, and they have no destinations
-        // yet.
+        // SAFETY: What was selected are private pages whose owner is that of the pagemap, and they
+        // have no destinations yet.
         let collected = unsafe { Collected::new(self.pagemap, flight, Way::ToRam) };
         let (filled, large) = collected.fill_whole();
         if !filled.is_filled(touched) {

@@ -182,13 +182,13 @@ impl<'m> Flight<'m> {
         })
     }
 
-    /// Finds the pages of the device that are in service in `pieces`, which begin at an offset and have so
-    /// many pages each, locks and unmaps them. Sleeps.
+    /// Finds the pages of the device that are in service in `pieces`, which begin at an offset and
+    /// have so many pages each, locks and unmaps them. Sleeps.
     ///
     /// # Errors
     ///
-    /// [`EINVAL`] if there are more pages than the arrays have room for, or if they do not lie in the pagemap. Those
-    /// before are put back.
+    /// [`EINVAL`] if there are more pages than the arrays have room for, or if they do not lie in
+    /// the pagemap. Those before are put back.
     ///
     /// # Safety
     ///
@@ -218,8 +218,8 @@ impl<'m> Flight<'m> {
             }
             // SAFETY: The array has room up to `end`, which was checked.
             let src = unsafe { flight.src.add(flight.nr) };
-            // SAFETY: As above, and these entries are empty. The pagemap has the pages, which was checked, and is
-            // registered, as the caller promises.
+            // SAFETY: As above, and these entries are empty. The pagemap has the pages, which was
+            // checked, and is registered, as the caller promises.
             unsafe { backend.migrate_device_range(src.as_ptr(), offset, nr) };
             // INVARIANT: The function wrote these sources.
             flight.nr = end;
@@ -251,8 +251,8 @@ impl<'m> Flight<'m> {
         MigratePfn::from_raw(unsafe { self.dst.add(i).read() })
     }
 
-    /// The size of the folio, or of the hole, that entry `i` stands for: it and as many entries behind
-    /// it as the folio has other pages, if they are there.
+    /// The size of the folio, or of the hole, that entry `i` stands for: it and as many entries
+    /// behind it as the folio has other pages, if they are there.
     pub(crate) fn order(&self, i: usize) -> Order {
         let src = self.source(i);
         if !src.is_compound() {
@@ -282,7 +282,8 @@ impl<'m> Flight<'m> {
         i
     }
 
-    /// Whether page `i` was found, alone or with the folio that it is a part of, and not just a hole.
+    /// Whether page `i` was found, alone or with the folio that it is a part of, and not just a
+    /// hole.
     pub(crate) fn is_collected(&self, i: usize) -> bool {
         let src = self.source(self.head(i));
         src.is_migrating() && src.is_valid()
@@ -311,8 +312,8 @@ impl<'m> Flight<'m> {
     ///
     /// # Safety
     ///
-    /// `dst` must own the lock and a reference to a folio of the size of the source, and must not be used
-    /// again.
+    /// `dst` must own the lock and a reference to a folio of the size of the source, and must not
+    /// be used again.
     pub(crate) unsafe fn set_destination(&mut self, i: usize, dst: MigratePfn) {
         let src = self.source(i);
         let unwanted = if i >= self.nr || self.migrated || !src.is_migrating() {
@@ -350,10 +351,10 @@ impl<'m> Flight<'m> {
         }
     }
 
-    /// Gives everything back, and finds it again in single pages: the kernel splits large folios while they
-    /// are mapped. It could split them later as well, when they have small destinations; but then it
-    /// splits only the entry of this process, and not those of others that have the folio. False if that
-    /// is not possible, because the pages were found by their offsets.
+    /// Gives everything back, and finds it again in single pages: the kernel splits large folios
+    /// while they are mapped. It could split them later as well, when they have small destinations;
+    /// but then it splits only the entry of this process, and not those of others that have the
+    /// folio. False if that is not possible, because the pages were found by their offsets.
     pub(crate) fn collect_small(&mut self) -> bool {
         if self.migrated {
             return false;
@@ -362,13 +363,13 @@ impl<'m> Flight<'m> {
         let Origin::Vma(args) = &mut self.origin else {
             return false;
         };
-        // SAFETY: The setup has run on the same arguments, and there is no destination, so that every
-        // page goes back to where it was.
+        // SAFETY: The setup has run on the same arguments, and there is no destination, so that
+        // every page goes back to where it was.
         unsafe { bindings::migrate_vma_finalize(args) };
         args.flags &= !COMPOUND;
         args.npages = 0;
-        // SAFETY: These are the arguments of the first setup, but for a flag. The VMA is valid, and its
-        // lock held, by the type invariants.
+        // SAFETY: These are the arguments of the first setup, but for a flag. The VMA is valid, and
+        // its lock held, by the type invariants.
         let again = to_result(unsafe { bindings::migrate_vma_setup(args) });
         // INVARIANT: The setup wrote the sources; if it failed, there are none.
         self.nr = match again {
@@ -425,8 +426,8 @@ impl<'m> Flight<'m> {
         self.count(|i| self.migrated && self.source(i).is_migrating())
     }
 
-    /// How many folios have stayed although they have somewhere to go, once [`Flight::migrate`] has been
-    /// called.
+    /// How many folios have stayed although they have somewhere to go, once [`Flight::migrate`] has
+    /// been called.
     pub(crate) fn nr_refused(&self) -> usize {
         let refused =
             |i: &usize| self.destination(*i).is_valid() && !self.source(*i).is_migrating();

@@ -53,8 +53,8 @@ impl Order {
     }
 }
 
-/// The order of the large folios that this kernel migrates, which is [`Order::of_pmd`]. `None` if it
-/// migrates none.
+/// The order of the large folios that this kernel migrates, which is [`Order::of_pmd`]. `None` if
+/// it migrates none.
 pub(crate) fn large_order() -> Option<Order> {
     // SAFETY: The function asks for nothing.
     unsafe { bindings::thp_migration_supported() }.then(Order::of_pmd)
@@ -107,8 +107,8 @@ pub(crate) unsafe fn begins_large(page: NonNull<bindings::page>) -> bool {
 ///
 /// # Errors
 ///
-/// [`EBUSY`] if it is not in service any more, or not large; [`EAGAIN`] if somebody is looking at it
-/// just now.
+/// [`EBUSY`] if it is not in service any more, or not large; [`EAGAIN`] if somebody is looking at
+/// it just now.
 ///
 /// # Safety
 ///
@@ -149,8 +149,8 @@ impl LockedFolio {
     ///
     /// # Safety
     ///
-    /// The folio must be locked, and the lock and one reference to it must be the caller's, who gives
-    /// them away.
+    /// The folio must be locked, and the lock and one reference to it must be the caller's, who
+    /// gives them away.
     pub(crate) unsafe fn from_raw(folio: NonNull<bindings::folio>) -> Self {
         // INVARIANT: The caller promises it.
         Self(folio)
@@ -212,7 +212,8 @@ pub(crate) unsafe fn drop_destination(entry: MigratePfn) {
 ///
 /// # Invariants
 ///
-/// `folio` is a folio of `pagemap`, whose data was initialised, and nobody uses it but through this value.
+/// `folio` is a folio of `pagemap`, whose data was initialised, and nobody uses it but through this
+/// value.
 #[must_use = "the folio goes back to its allocator when this is dropped"]
 pub struct RequestedFolio<'p, T: DevPagemapOps> {
     pagemap: &'p DevPagemap<T>,
@@ -224,8 +225,9 @@ impl<'p, T: DevPagemapOps> RequestedFolio<'p, T> {
     ///
     /// # Safety
     ///
-    /// `folio` must be a locked folio of `pagemap` that nobody else knows, and on which [`data::init`] was called. The
-    /// lock and the reference to it must be the caller's, who gives them away.
+    /// `folio` must be a locked folio of `pagemap` that nobody else knows, and on which
+    /// [`data::init`] was called. The lock and the reference to it must be the caller's, who gives
+    /// them away.
     pub(crate) unsafe fn from_raw(
         pagemap: &'p DevPagemap<T>,
         folio: NonNull<bindings::folio>,
@@ -252,16 +254,16 @@ impl<'p, T: DevPagemapOps> RequestedFolio<'p, T> {
 
     /// What is kept with the folio, if anything.
     pub fn data(&self) -> Option<<T::Data as ForeignOwnable>::Borrowed<'_>> {
-        // SAFETY: It is a folio of the pagemap, by the type invariants, and `self.folio`, which is borrowed, has a
-        // reference to it.
+        // SAFETY: It is a folio of the pagemap, by the type invariants, and `self.folio`, which is
+        // borrowed, has a reference to it.
         unsafe { data::borrow::<T::Data>(self.folio.0.cast()) }
     }
 
     /// Keeps `data` with the folio; what it had is dropped.
     pub fn set_data(&mut self, data: T::Data) {
         let folio = self.folio.0.cast();
-        // SAFETY: A folio begins with its first page. It is one of the pagemap, its data was initialised, and nobody
-        // uses it but us, by the type invariants.
+        // SAFETY: A folio begins with its first page. It is one of the pagemap, its data was
+        // initialised, and nobody uses it but us, by the type invariants.
         drop(unsafe { data::take::<T::Data>(folio) });
         // SAFETY: As above.
         unsafe { data::put(folio, data) };

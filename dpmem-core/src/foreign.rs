@@ -29,16 +29,17 @@ use crate::{
     }, //
 };
 
-/// Private memory of a device that is registered by its driver, and whose pages code in C puts into service, migrates,
-/// and brings home: that of DRM, for example. For a driver that does this itself there is
+/// Private memory of a device that is registered by its driver, and whose pages code in C puts into
+/// service, migrates, and brings home: that of DRM, for example. For a driver that does this itself
+/// there is
 /// [`DevPagemap`](crate::DevPagemap).
 ///
 /// The structure may live longer than the registration: see [`ForeignPagemap::close`].
 ///
 /// # Invariants
 ///
-/// `inner` is registered by `backend`, with the table that was given, unless `closing` is set. Then whoever has set it
-/// unregisters it, and says so with `closed`.
+/// `inner` is registered by `backend`, with the table that was given, unless `closing` is set. Then
+/// whoever has set it unregisters it, and says so with `closed`.
 #[pin_data(PinnedDrop)]
 pub struct ForeignPagemap {
     backend: Backend,
@@ -51,12 +52,13 @@ pub struct ForeignPagemap {
 
 // SAFETY: A pagemap is not bound to a thread; the rest is `Send` itself.
 unsafe impl Send for ForeignPagemap {}
-// SAFETY: What the methods do to `inner` through a shared reference is done by C, which locks; the rest is `Sync` itself.
+// SAFETY: What the methods do to `inner` through a shared reference is done by C, which locks; the
+// rest is `Sync` itself.
 unsafe impl Sync for ForeignPagemap {}
 
 impl ForeignPagemap {
-    /// Registers `nr` pages on `node`, whose owner is `owner`, and whose pages are looked after by `ops`. `name` is for
-    /// people, where the kernel has a name for it.
+    /// Registers `nr` pages on `node`, whose owner is `owner`, and whose pages are looked after by
+    /// `ops`. `name` is for people, where the kernel has a name for it.
     ///
     /// # Context
     ///
@@ -64,14 +66,16 @@ impl ForeignPagemap {
     ///
     /// # Errors
     ///
-    /// [`EINVAL`] if `nr` is zero; [`ENOMEM`]; [`ERANGE`] if this machine has no room for so many pages; [`EOPNOTSUPP`]
-    /// if its page tables cannot name them.
+    /// [`EINVAL`] if `nr` is zero; [`ENOMEM`]; [`ERANGE`] if this machine has no room for so many
+    /// pages; [`EOPNOTSUPP`] if its page tables cannot name them.
     ///
     /// # Safety
     ///
-    /// - `ops` must be a table of private memory that is valid for as long as the value lives, and whose functions need
-    ///   nothing of a page but what the code that puts it into service has left there.
-    /// - That code must put no page into service that is in service, nor one after [`ForeignPagemap::close`] was called.
+    /// - `ops` must be a table of private memory that is valid for as long as the value lives, and
+    ///   whose functions need nothing of a page but what the code that puts it into service has
+    ///   left there.
+    /// - That code must put no page into service that is in service, nor one after
+    ///   [`ForeignPagemap::close`] was called.
     pub unsafe fn new(
         owner: NonNull<c_void>,
         ops: NonNull<bindings::dev_pagemap_ops>,
@@ -98,7 +102,8 @@ impl ForeignPagemap {
                 pgmap.type_ = bindings::memory_type_MEMORY_DEVICE_PRIVATE;
                 pgmap.ops = ops.as_ptr();
                 pgmap.owner = owner.as_ptr();
-                // SAFETY: The fields are initialised in the order in which they stand above, so the backend is there.
+                // SAFETY: The fields are initialised in the order in which they stand above, so the
+                // backend is there.
                 let backend = unsafe { &(*this.as_ptr()).backend };
                 // SAFETY: All fields but those just set are zero.
                 unsafe { backend.register(node.as_raw()) }
@@ -116,8 +121,8 @@ impl ForeignPagemap {
         self.backend.nr_pages()
     }
 
-    /// The number by which functions in C know the page at `offset`, if there is one: where device memory has an index
-    /// space of its own, that is the offset; elsewhere, a page frame number.
+    /// The number by which functions in C know the page at `offset`, if there is one: where device
+    /// memory has an index space of its own, that is the offset; elsewhere, a page frame number.
     pub fn number_of(&self, offset: PageOffset) -> Option<usize> {
         if offset.get() >= self.nr_pages().get() {
             return None;
@@ -129,15 +134,15 @@ impl ForeignPagemap {
     ///
     /// # Safety
     ///
-    /// `page` must stay in service meanwhile: the caller holds a reference, has it locked, keeps hmm from losing it by the
-    /// lock of a notifier, or is the one who gives up the last reference.
+    /// `page` must stay in service meanwhile: the caller holds a reference, has it locked, keeps
+    /// hmm from losing it by the lock of a notifier, or is the one who gives up the last reference.
     pub unsafe fn offset_of(&self, page: NonNull<bindings::page>) -> Option<PageOffset> {
         // SAFETY: It stays in service, so that there is a reference, as the caller promises.
         unsafe { self.backend.offset_of(page) }
     }
 
-    /// Unregisters the memory, as soon as no page of it is in service any more; or waits for somebody else who is doing
-    /// so. What brings pages home goes on meanwhile, or is over.
+    /// Unregisters the memory, as soon as no page of it is in service any more; or waits for
+    /// somebody else who is doing so. What brings pages home goes on meanwhile, or is over.
     ///
     /// # Context
     ///
@@ -146,8 +151,8 @@ impl ForeignPagemap {
         if self.closing.xchg(true, Full) {
             return self.closed.wait_for_completion();
         }
-        // SAFETY: It is registered, and ours to unregister, by the type invariants. Nothing puts a page into service from
-        // now on, as the caller of `new()` has promised.
+        // SAFETY: It is registered, and ours to unregister, by the type invariants. Nothing puts a
+        // page into service from now on, as the caller of `new()` has promised.
         unsafe { self.backend.unregister() };
         self.closed.complete_all();
     }

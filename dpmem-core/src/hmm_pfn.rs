@@ -40,7 +40,8 @@ impl HmmRequest {
 
 /// An entry of `hmm_range::hmm_pfns`.
 ///
-/// It carries flags, the order of what is mapped, and the number of a page. The number never leaves this crate.
+/// It carries flags, the order of what is mapped, and the number of a page. The number never leaves
+/// this crate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(transparent)]
 pub(crate) struct HmmPfn(c_ulong);
@@ -99,7 +100,8 @@ impl HmmPfn {
     ///
     /// # Safety
     ///
-    /// The entry must have been filled in by `hmm_range_fault()`, and nothing may have been invalidated since.
+    /// The entry must have been filled in by `hmm_range_fault()`, and nothing may have been
+    /// invalidated since.
     #[inline]
     pub(crate) unsafe fn page(self) -> Option<NonNull<bindings::page>> {
         if !self.is_valid() {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A spinlock for what the end of an interrupt may need: a page that CPUs can address can be pinned for I/O, and is freed
-//! where that I/O is completed.
+//! A spinlock for what the end of an interrupt may need: a page that CPUs can address can be pinned
+//! for I/O, and is freed where that I/O is completed.
 //!
 //! The kernel's own `SpinLockIrq` is not in 7.2.
 //!

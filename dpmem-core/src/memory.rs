@@ -9,9 +9,9 @@ use kernel::{
 
 /// The registered memory of a device, `P`, or that this machine has no place for it.
 ///
-/// Whether there is a place depends on the machine, on its firmware and, on a kernel without an index space for
-/// device memory, on chance. It is no reason for a driver not to work: the device uses the memory of processes
-/// where it is.
+/// Whether there is a place depends on the machine, on its firmware and, on a kernel without an
+/// index space for device memory, on chance. It is no reason for a driver not to work: the device
+/// uses the memory of processes where it is.
 ///
 /// # Examples
 ///
@@ -34,8 +34,8 @@ impl<P> DeviceMemory<P> {
     ///
     /// # Errors
     ///
-    /// What does not come from the machine: all errors but [`ERANGE`] and `EOPNOTSUPP`. What a driver supplies for its
-    /// pagemap must not fail with these two.
+    /// What does not come from the machine: all errors but [`ERANGE`] and `EOPNOTSUPP`. What a
+    /// driver supplies for its pagemap must not fail with these two.
     pub fn of(registration: Result<P>) -> Result<Self> {
         // CAST: An error number is small.
         const EOPNOTSUPP: i32 = -(bindings::EOPNOTSUPP as i32);

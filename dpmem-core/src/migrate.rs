@@ -97,8 +97,8 @@ fn vma_at<'m>(mmap: &'m MmapReadGuard<'_>, range: UserRange) -> Result<&'m VmaRe
 pub struct MigrateVma;
 
 impl MigrateVma {
-    /// Collects the pages of `range` that are in system memory, and the holes, to move them to
-    /// the device. If it belongs to a [`PeerGroup`](crate::PeerGroup), also those that are on another
+    /// Collects the pages of `range` that are in system memory, and the holes, to move them to the
+    /// device. If it belongs to a [`PeerGroup`](crate::PeerGroup), also those that are on another
     /// device of the group.
     ///
     /// # Context
@@ -122,8 +122,8 @@ impl MigrateVma {
         unsafe { Self::collect(pagemap, vma, range, buffer, Way::ToDevice) }
     }
 
-    /// As [`MigrateVma::to_device`], for a driver that is partly in C, and is called from there with the lock held.
-    /// `vma` is the mapping that the range lies in.
+    /// As [`MigrateVma::to_device`], for a driver that is partly in C, and is called from there
+    /// with the lock held. `vma` is the mapping that the range lies in.
     ///
     /// # Context
     ///
@@ -131,13 +131,13 @@ impl MigrateVma {
     ///
     /// # Errors
     ///
-    /// [`EINVAL`] if the range is longer than the buffer, does not lie in `vma`, or if pages of this mapping cannot be
-    /// migrated.
+    /// [`EINVAL`] if the range is longer than the buffer, does not lie in `vma`, or if pages of
+    /// this mapping cannot be migrated.
     ///
     /// # Safety
     ///
-    /// The mmap lock of `vma`'s process must be held, for reading at least, for as long as the result lives. A lock
-    /// of the VMA alone is not enough.
+    /// The mmap lock of `vma`'s process must be held, for reading at least, for as long as the
+    /// result lives. A lock of the VMA alone is not enough.
     pub unsafe fn to_device_in<'m, T: DevPagemapOps>(
         pagemap: &'m DevPagemap<T>,
         vma: &'m VmaRef,
@@ -180,8 +180,8 @@ impl MigrateVma {
             Way::ToRam if pagemap.is_coherent() => Select::DeviceCoherent,
             Way::ToRam => Select::DevicePrivate,
         };
-        // SAFETY: The VMA is valid for as long as it is borrowed, and the caller promises the lock. There is
-        // no fault.
+        // SAFETY: The VMA is valid for as long as it is borrowed, and the caller promises the lock.
+        // There is no fault.
         let flight = unsafe {
             Flight::from_vma(
                 vma.as_ptr(),
@@ -201,10 +201,11 @@ impl MigrateVma {
 ///
 /// # Invariants
 ///
-/// - The sources of `flight` are, on the way to the device, system memory, holes, and private pages whose owner is that of
-///   `pagemap`; on the way home, device memory of that owner.
-/// - Each destination is a folio as large as its source. On the way to the device it was requested from `pagemap`. On the
-///   way home it was allocated as system memory, and the source is a page of `pagemap`.
+/// - The sources of `flight` are, on the way to the device, system memory, holes, and private pages
+///   whose owner is that of `pagemap`; on the way home, device memory of that owner.
+/// - Each destination is a folio as large as its source. On the way to the device it was requested
+///   from `pagemap`. On the way home it was allocated as system memory, and the source is a page of
+///   `pagemap`.
 struct Step<'m, T: DevPagemapOps> {
     pagemap: &'m DevPagemap<T>,
     flight: Flight<'m>,
@@ -241,8 +242,9 @@ impl<T: DevPagemapOps> Step<'_, T> {
                     .into_migrate_pfn()
             }
         };
-        // INVARIANT: It was requested, or allocated, above, and on the way home what may move is a page of the pagemap.
-        // SAFETY: The folio that became `dst` gave it its lock and its reference, and is as large as the source.
+        // INVARIANT: It was requested, or allocated, above, and on the way home what may move is a
+        // page of the pagemap. SAFETY: The folio that became `dst` gave it its lock and its
+        // reference, and is as large as the source.
         unsafe { self.flight.set_destination(i, dst) };
         Ok(())
     }
@@ -271,7 +273,8 @@ impl<T: DevPagemapOps> Step<'_, T> {
             if self.may_move(i) {
                 match self.fill_one(i, order, data) {
                     Err(_) if order > Order::ZERO => large = Large::NoPlace,
-                    // There is none for the others either, and a driver may wait for long to find that out.
+                    // There is none for the others either, and a driver may wait for long to find
+                    // that out.
                     Err(ENOMEM) if self.way == Way::ToDevice => break,
                     _ => {}
                 }
@@ -303,8 +306,9 @@ impl<'m, T: DevPagemapOps> Collected<'m, T> {
     ///
     /// # Safety
     ///
-    /// `flight` must have no destinations. On the way to the device, its sources must be system memory, holes, or private
-    /// pages whose owner is that of `pagemap`; on the way home, device memory of that owner.
+    /// `flight` must have no destinations. On the way to the device, its sources must be system
+    /// memory, holes, or private pages whose owner is that of `pagemap`; on the way home, device
+    /// memory of that owner.
     pub(crate) unsafe fn new(pagemap: &'m DevPagemap<T>, flight: Flight<'m>, way: Way) -> Self {
         // INVARIANT: The caller promises it.
         Self(Step {
@@ -319,8 +323,8 @@ impl<'m, T: DevPagemapOps> Collected<'m, T> {
         self.0.flight.nr_large() > 0
     }
 
-    /// Finds a place for each page. A page for which there is none will stay where it is. If there is
-    /// none for a large folio, the large folios are split, and found again in pieces.
+    /// Finds a place for each page. A page for which there is none will stay where it is. If there
+    /// is none for a large folio, the large folios are split, and found again in pieces.
     ///
     /// # Context
     ///
@@ -349,12 +353,13 @@ impl<'m, T: DevPagemapOps> Collected<'m, T> {
         Filled(step)
     }
 
-    /// As [`Collected::fill`], but large folios are split in any case: for a device that has no use for
-    /// them just now.
+    /// As [`Collected::fill`], but large folios are split in any case: for a device that has no use
+    /// for them just now.
     ///
     /// # Context
     ///
-    /// May sleep. The notifiers of the range are called again, so no lock may be held that they take.
+    /// May sleep. The notifiers of the range are called again, so no lock may be held that they
+    /// take.
     pub fn fill_split(self) -> Filled<'m, T> {
         self.fill_split_from(&mut |_| None)
     }
@@ -363,7 +368,8 @@ impl<'m, T: DevPagemapOps> Collected<'m, T> {
     ///
     /// # Context
     ///
-    /// That of [`Collected::fill_split`]. `data` may sleep, with the mmap lock of the process and the locks of folios held.
+    /// That of [`Collected::fill_split`]. `data` may sleep, with the mmap lock of the process and
+    /// the locks of folios held.
     pub fn fill_split_with(
         self,
         mut data: impl FnMut(&RequestedFolio<'_, T>) -> T::Data,
@@ -379,8 +385,8 @@ impl<'m, T: DevPagemapOps> Collected<'m, T> {
         Filled(step)
     }
 
-    /// As [`Collected::fill`], but a large folio for which there is no place stays as it is. Tells whether
-    /// there was one.
+    /// As [`Collected::fill`], but a large folio for which there is no place stays as it is. Tells
+    /// whether there was one.
     pub(crate) fn fill_whole(self) -> (Filled<'m, T>, Large) {
         let mut step = self.0;
         let large = step.fill(&mut |_| None);

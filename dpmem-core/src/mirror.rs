@@ -97,13 +97,13 @@ pub enum Access {
     Write,
 }
 
-/// Where a page of a process is. `P` is what may be done with a page of system memory, and `T` what the
-/// driver has supplied for its pagemaps.
+/// Where a page of a process is. `P` is what may be done with a page of system memory, and `T` what
+/// the driver has supplied for its pagemaps.
 pub enum Location<'v, P, T> {
     /// In system memory.
     Ram(P),
-    /// On this device, at this offset of its pagemap: on the device that was asked about, or on another
-    /// one of its [`PeerGroup`](crate::PeerGroup).
+    /// On this device, at this offset of its pagemap: on the device that was asked about, or on
+    /// another one of its [`PeerGroup`](crate::PeerGroup).
     Device(&'v T, PageOffset),
     /// On the device, at this offset of its pagemap, where CPUs can address it as well.
     Coherent(PageOffset, P),
@@ -224,7 +224,8 @@ impl<'q> Question<'q> {
 /// What the lock of a mirror protects.
 struct Locked {
     table: Table,
-    /// How often the notifier was called, but for a page that the mirror itself takes from all CPUs.
+    /// How often the notifier was called, but for a page that the mirror itself takes from all
+    /// CPUs.
     changes: usize,
 }
 
@@ -232,8 +233,8 @@ struct Locked {
 ///
 /// # Context
 ///
-/// Dropping it sleeps: it waits for what the kernel is telling the notifier. So no lock may be held that is held around
-/// that, such as the mmap lock, or that a notifier takes.
+/// Dropping it sleeps: it waits for what the kernel is telling the notifier. So no lock may be held
+/// that is held around that, such as the mmap lock, or that a notifier takes.
 ///
 /// # Invariants
 ///
@@ -340,8 +341,8 @@ impl Mirror {
         self.populate(range, HmmRequest::Snapshot, device, buffer)
     }
 
-    /// Tells what the kernel knows of each page of `range`, without faulting anything in, nor changing
-    /// the mirror.
+    /// Tells what the kernel knows of each page of `range`, without faulting anything in, nor
+    /// changing the mirror.
     ///
     /// # Context
     ///
@@ -379,9 +380,9 @@ impl Mirror {
         Ok(())
     }
 
-    /// Takes the pages of `range`, which must be anonymous memory in system memory, away from all CPUs:
-    /// from now on the device alone has them, as with atomic operations. The first access of a CPU
-    /// ends that, for the page that it is to.
+    /// Takes the pages of `range`, which must be anonymous memory in system memory, away from all
+    /// CPUs: from now on the device alone has them, as with atomic operations. The first access of
+    /// a CPU ends that, for the page that it is to.
     ///
     /// # Context
     ///
@@ -389,9 +390,9 @@ impl Mirror {
     ///
     /// # Errors
     ///
-    /// [`EFAULT`] if the address space is gone; [`EBUSY`] if somebody else is using a page just now;
-    /// [`EINTR`]; [`ENOMEM`]; what the kernel says of a page that cannot be had. Pages before that are
-    /// the device's.
+    /// [`EFAULT`] if the address space is gone; [`EBUSY`] if somebody else is using a page just
+    /// now; [`EINTR`]; [`ENOMEM`]; what the kernel says of a page that cannot be had. Pages before
+    /// that are the device's.
     pub fn make_exclusive(&self, range: UserRange) -> Result {
         let mm = self.mm.mmget_not_zero().ok_or(EFAULT)?;
         for addr in (0..range.nr_pages().get()).filter_map(|i| range.page(i)) {
@@ -408,8 +409,8 @@ impl Mirror {
                 return Err(EINTR);
             }
             let changes = self.locked.lock().changes;
-            // The number says nothing here, because taking the page changes it. But a change that is counted and
-            // not over is waited for.
+            // The number says nothing here, because taking the page changes it. But a change that
+            // is counted and not over is waited for.
             //
             // SAFETY: The notifier is registered, by the type invariants.
             unsafe { bindings::mmu_interval_read_begin(self.notifier.get()) };
@@ -427,9 +428,9 @@ impl Mirror {
             let mut locked = self.locked.lock();
             if locked.changes == changes {
                 let table = &mut locked.table;
-                // INVARIANT: Nothing but the mirror itself has invalidated the page since, and whoever does
-                // so from now on waits for the lock of the table. Not for that of the folio: an
-                // exclusive entry is zapped without it.
+                // INVARIANT: Nothing but the mirror itself has invalidated the page since, and
+                // whoever does so from now on waits for the lock of the table. Not for that of the
+                // folio: an exclusive entry is zapped without it.
                 table.forget(addr.get(), addr.get().saturating_add(PAGE_SIZE));
                 let translation = Translation {
                     target: Target::Ram(page),
@@ -445,8 +446,9 @@ impl Mirror {
             if started.elapsed() > FAULT_BUDGET {
                 return Err(EBUSY);
             }
-            // Taking it again would first give it back, and that is a change each time, as is a copy or a way
-            // home. So it is made a page that the process can write to, which the next attempt finds unchanged.
+            // Taking it again would first give it back, and that is a change each time, as is a
+            // copy or a way home. So it is made a page that the process can write to, which the
+            // next attempt finds unchanged.
             let question = Question {
                 mm,
                 request: HmmRequest::FaultWrite,
@@ -501,8 +503,8 @@ impl Mirror {
                     offset,
                     mapped,
                 } => match mapped {
-                    // SAFETY: The pagemap has the owner of `device`: see `visit()`. It is there for as long
-                    // as the page is not freed.
+                    // SAFETY: The pagemap has the owner of `device`: see `visit()`. It is there for
+                    // as long as the page is not freed.
                     None => Location::Device(
                         unsafe { DevPagemap::from_raw(pgmap.as_ptr()) }.ops(),
                         offset,
@@ -516,7 +518,8 @@ impl Mirror {
     }
 
     /// The device writes: calls `visit` for the pages of `range`, in order, up to one that has no
-    /// translation which allows that. Of pages on a device, only those on `device` and its peers have one.
+    /// translation which allows that. Of pages on a device, only those on `device` and its peers
+    /// have one.
     ///
     /// Context and errors are those of [`Mirror::read`].
     pub fn write<T: DevPagemapOps>(
@@ -542,8 +545,8 @@ impl Mirror {
                     offset,
                     mapped,
                 } => match mapped {
-                    // SAFETY: The pagemap has the owner of `device`: see `visit()`. It is there for as long
-                    // as the page is not freed.
+                    // SAFETY: The pagemap has the owner of `device`: see `visit()`. It is there for
+                    // as long as the page is not freed.
                     None => Location::Device(
                         unsafe { DevPagemap::from_raw(pgmap.as_ptr()) }.ops(),
                         offset,
@@ -573,14 +576,15 @@ impl Mirror {
                 .filter(|t| t.writable || access == Access::Read)
                 .filter(|t| match t.target {
                     Target::Ram(_) => true,
-                    // Where CPUs can address a peer's memory, it is to be asked for as what they see.
+                    // Where CPUs can address a peer's memory, it is to be asked for as what they
+                    // see.
                     Target::Device {
                         pgmap,
                         mapped: Some(_),
                         ..
                     } => device.is_some_and(|d| d.as_raw() == pgmap.as_ptr()),
-                    // SAFETY: The page is not freed while the table is locked, by the type invariants, and
-                    // so its pagemap is there.
+                    // SAFETY: The page is not freed while the table is locked, by the type
+                    // invariants, and so its pagemap is there.
                     Target::Device { pgmap, .. } => {
                         device.is_some_and(|d| unsafe { d.reaches(pgmap) })
                     }
@@ -635,13 +639,14 @@ impl Mirror {
         buffer: &mut HmmBuffer,
     ) -> Result {
         self.ask(question, window, buffer, |table, buffer| {
-            // INVARIANT: Nothing was invalidated since the kernel was asked, and the table is locked.
+            // INVARIANT: Nothing was invalidated since the kernel was asked, and the table is
+            // locked.
             update(table, window, device, buffer)
         })
     }
 
-    /// Asks the kernel for `window`, which the buffer has room for, and calls `then` with what it said
-    /// in `buffer`, and the table locked: nothing has been invalidated since.
+    /// Asks the kernel for `window`, which the buffer has room for, and calls `then` with what it
+    /// said in `buffer`, and the table locked: nothing has been invalidated since.
     fn ask(
         &self,
         question: &Question<'_>,
@@ -736,8 +741,8 @@ static OPS: bindings::mmu_interval_notifier_ops = bindings::mmu_interval_notifie
     ..pin_init::zeroed()
 };
 
-/// Asks the kernel for the range `hmm`, once. The lock of the address space is given up while a page
-/// comes from user space.
+/// Asks the kernel for the range `hmm`, once. The lock of the address space is given up while a
+/// page comes from user space.
 ///
 /// # Safety
 ///
@@ -769,8 +774,8 @@ unsafe fn range_fault(mm: &MmWithUser, hmm: &mut bindings::hmm_range) -> Result 
 ///
 /// # Safety
 ///
-/// `pfn` must have been given by `hmm_range_fault()`, and nothing may have been invalidated since, nor
-/// be until this returns.
+/// `pfn` must have been given by `hmm_range_fault()`, and nothing may have been invalidated since,
+/// nor be until this returns.
 unsafe fn state_of<T: DevPagemapOps>(pfn: HmmPfn, device: Option<&DevPagemap<T>>) -> PageState {
     if pfn.is_error() {
         return PageState::Error;
@@ -801,8 +806,8 @@ unsafe fn state_of<T: DevPagemapOps>(pfn: HmmPfn, device: Option<&DevPagemap<T>>
     }
 }
 
-/// The runs among the entries `pfns`: the index of the first and how many there are, of entries that have
-/// a page, and that differ in nothing but their numbers, which follow each other.
+/// The runs among the entries `pfns`: the index of the first and how many there are, of entries
+/// that have a page, and that differ in nothing but their numbers, which follow each other.
 fn runs(pfns: &[HmmPfn]) -> impl Iterator<Item = (usize, NrPages)> + '_ {
     let mut next = 0usize;
     core::iter::from_fn(move || {
@@ -845,15 +850,16 @@ fn update<T: DevPagemapOps>(
         let (Some(addr), Some(pfn)) = (window.page(i), pfns.get(i).copied()) else {
             break;
         };
-        // SAFETY: The kernel filled in the entry, and we hold the lock, after a successful check of the
-        // sequence number.
+        // SAFETY: The kernel filled in the entry, and we hold the lock, after a successful check of
+        // the sequence number.
         let Some(page) = (unsafe { pfn.page() }) else {
             continue;
         };
         // SAFETY: The page is not freed while we hold the lock.
         let private = unsafe { bindings::is_device_private_page(page.as_ptr()) };
         let on_device = match device {
-            // SAFETY: As above. The kernel tells of such a page only if its owner is that of `device`.
+            // SAFETY: As above. The kernel tells of such a page only if its owner is that of
+            // `device`.
             Some(_) if private => unsafe { pagemap_of::<T>(page) },
             // SAFETY: As above.
             Some(device) => unsafe { device.offset_of(page) }.map(|offset| (device, offset)),
@@ -872,7 +878,8 @@ fn update<T: DevPagemapOps>(
             }
             None if private => continue,
             None => {
-                // SAFETY: The kernel has told of all pages of the run, whose numbers follow each other.
+                // SAFETY: The kernel has told of all pages of the run, whose numbers follow each
+                // other.
                 let last = unsafe { nth_page(page, nr.get().saturating_sub(1)) };
                 // SAFETY: As above, they are not freed while we hold the lock.
                 let one = unsafe { memory_of(page.as_ptr()) == memory_of(last) };

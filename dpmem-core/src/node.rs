@@ -10,9 +10,11 @@ use kernel::{
     prelude::*, //
 };
 
-/// A NUMA node, to which the memory of a device is counted and where the kernel keeps what it needs for it.
+/// A NUMA node, to which the memory of a device is counted and where the kernel keeps what it needs
+/// for it.
 ///
-/// [`kernel::alloc::NumaNode`] cannot be asked for its number, nor does it know whether there is such a node.
+/// [`kernel::alloc::NumaNode`] cannot be asked for its number, nor does it know whether there is
+/// such a node.
 ///
 /// # Invariants
 ///

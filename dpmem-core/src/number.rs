@@ -168,13 +168,14 @@ pub struct PhysRange {
 }
 
 impl PhysRange {
-    /// `nr` pages from the address `start` on; [`EINVAL`] if that is not where a page begins, if there
-    /// is none, or if the range wraps around.
+    /// `nr` pages from the address `start` on; [`EINVAL`] if that is not where a page begins, if
+    /// there is none, or if the range wraps around.
     pub const fn new(start: u64, nr: NrPages) -> Result<Self> {
         let Some(bytes) = nr.to_bytes() else {
             return Err(EINVAL);
         };
-        // CAST: `usize` has 64 bits where this crate is built, and a page has fewer bytes than that.
+        // CAST: `usize` has 64 bits where this crate is built, and a page has fewer bytes than
+        // that.
         if bytes == 0 || start % PAGE_SIZE as u64 != 0 || start.checked_add(bytes as u64).is_none()
         {
             return Err(EINVAL);
@@ -230,8 +231,8 @@ impl UserAddr {
         self.0
     }
 
-    /// The range of `nr` pages that this page lies in and that begins at a multiple of its size; `None`
-    /// if there is no such range.
+    /// The range of `nr` pages that this page lies in and that begins at a multiple of its size;
+    /// `None` if there is no such range.
     pub const fn window(self, nr: NrPages) -> Option<UserRange> {
         let Some(bytes) = nr.to_bytes() else {
             return None;

@@ -2,11 +2,13 @@
 
 //! Who decides which page of a device is handed out.
 //!
-//! - [`BitmapOffsets`] is for a device whose memory is there, all of it, for as long as its pagemap is.
+//! - [`BitmapOffsets`] is for a device whose memory is there, all of it, for as long as its pagemap
+//!   is.
 //! - [`ChunkOffsets`] is for a driver that must pin memory before it can use it, piece by piece.
-//! - `BuddyOffsets`, where the kernel has `CONFIG_GPU_BUDDY`, is for a driver that has one buddy allocator for all
-//!   of its memory, and other users of that.
-//! - A driver that has an allocator of its own, as those with TTM, implements [`OffsetAllocator`] for it.
+//! - `BuddyOffsets`, where the kernel has `CONFIG_GPU_BUDDY`, is for a driver that has one buddy
+//!   allocator for all of its memory, and other users of that.
+//! - A driver that has an allocator of its own, as those with TTM, implements [`OffsetAllocator`]
+//!   for it.
 
 mod bitmap;
 #[cfg(CONFIG_GPU_BUDDY = "y")]
@@ -43,9 +45,9 @@ pub trait OffsetAllocator: Send + Sync + 'static {
     ///
     /// # Context
     ///
-    /// Process context. May sleep, and allocate. The mmap lock of a process and the locks of folios may be held:
-    /// it must not wait for somebody who waits for one of them, and so neither bring pages of any
-    /// pagemap home nor request any.
+    /// Process context. May sleep, and allocate. The mmap lock of a process and the locks of folios
+    /// may be held: it must not wait for somebody who waits for one of them, and so neither bring
+    /// pages of any pagemap home nor request any.
     fn allocate(&self, order: Order) -> Option<PageOffset>;
 
     /// Takes back a run that [`OffsetAllocator::allocate`] gave. After a split, a run comes back
@@ -53,8 +55,8 @@ pub trait OffsetAllocator: Send + Sync + 'static {
     ///
     /// # Context
     ///
-    /// Called when the last reference to a folio goes away, with any lock of the kernel held, and for coherent
-    /// memory also in an interrupt: must not sleep, nor allocate. Who has to sleep to give memory back keeps a
-    /// note, and a work item for it, as [`ChunkOffsets`] does.
+    /// Called when the last reference to a folio goes away, with any lock of the kernel held, and
+    /// for coherent memory also in an interrupt: must not sleep, nor allocate. Who has to sleep to
+    /// give memory back keeps a note, and a work item for it, as [`ChunkOffsets`] does.
     fn free(&self, offset: PageOffset, order: Order);
 }

@@ -44,7 +44,8 @@ use crate::{
 /// }
 /// ```
 ///
-/// It is `'static`, because a pagemap that is leaked stays registered, and CPU faults go on asking for its pages.
+/// It is `'static`, because a pagemap that is leaked stays registered, and CPU faults go on asking
+/// for its pages.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not what a driver supplies for its device memory",
     label = "this has no allocator of offsets and no copy engine",
@@ -89,8 +90,8 @@ impl<T: DevPagemapOps> PagemapVTable<T> {
         migrate_to_ram: Some(Self::migrate_to_ram),
         // Absent: the kernel then reports that it cannot handle the failure, and does nothing.
         memory_failure: None,
-        // Absent if there is no data: the kernel then gives the parts their pagemap, which is all there is
-        // to do.
+        // Absent if there is no data: the kernel then gives the parts their pagemap, which is all
+        // there is to do.
         folio_split: if data::is_kept::<T::Data>() {
             Some(Self::folio_split)
         } else {
@@ -121,12 +122,12 @@ impl<T: DevPagemapOps> PagemapVTable<T> {
         let offset = NonNull::new(page).and_then(|page| unsafe { pagemap.offset_of(page) });
         // Before the page is idle, which somebody may then request.
         //
-        // SAFETY: A folio begins with its first page. Every folio of the pagemap was initialised, and nobody
-        // has a reference to this one any more.
+        // SAFETY: A folio begins with its first page. Every folio of the pagemap was initialised,
+        // and nobody has a reference to this one any more.
         let data = NonNull::new(page).and_then(|page| unsafe { data::take::<T::Data>(page) });
         if let Some(offset) = offset {
-            // SAFETY: Every folio of the pagemap comes from its backend, and the caller promises that
-            // the last reference is gone. All that is to be known of it was asked above.
+            // SAFETY: Every folio of the pagemap comes from its backend, and the caller promises
+            // that the last reference is gone. All that is to be known of it was asked above.
             unsafe { pagemap.backend().release(offset, order) };
             pagemap.ops().offsets().free(offset, order);
             pagemap.counters().freed(offset, order);
@@ -136,8 +137,8 @@ impl<T: DevPagemapOps> PagemapVTable<T> {
 
     /// # Safety
     ///
-    /// `head` must be a folio of a pagemap with this table that the kernel is splitting, and `tail` null, or a
-    /// part of it that nobody knows yet.
+    /// `head` must be a folio of a pagemap with this table that the kernel is splitting, and `tail`
+    /// null, or a part of it that nobody knows yet.
     unsafe extern "C" fn folio_split(head: *mut bindings::folio, tail: *mut bindings::folio) {
         let (Some(head), Some(tail)) = (NonNull::new(head), NonNull::new(tail)) else {
             // This is the head's turn, which keeps what it has.

@@ -73,10 +73,12 @@ const EVICT_PAUSE: i64 = 512;
 /// At this pause, people are told.
 const EVICT_PATIENCE: i64 = 256;
 
-/// The name of the lock of the eviction buffer; a static for the reason that is in `offsets/bitmap.rs`.
+/// The name of the lock of the eviction buffer; a static for the reason that is in
+/// `offsets/bitmap.rs`.
 static LOCK_NAME: &CStr = c"dpmem::evict_buffer";
 
-/// Who owns the pages of a pagemap. What another pagemap has that is of another type is never one of these.
+/// Who owns the pages of a pagemap. What another pagemap has that is of another type is never one
+/// of these.
 enum Owner<T: DevPagemapOps> {
     /// The pagemap.
     Itself,
@@ -100,14 +102,14 @@ impl<T: DevPagemapOps> Owner<T> {
 
 /// Memory of a device that processes have pages in, registered with the kernel.
 ///
-/// It is registered exactly while the value lives. A driver whose device can be unbound keeps it in a
-/// [`BoundPagemap`](crate::BoundPagemap), so that it does not live too long. Dropping it brings all its pages home to system
-/// memory first, and tries until that is done; it may sleep for long.
+/// It is registered exactly while the value lives. A driver whose device can be unbound keeps it in
+/// a [`BoundPagemap`](crate::BoundPagemap), so that it does not live too long. Dropping it brings
+/// all its pages home to system memory first, and tries until that is done; it may sleep for long.
 ///
 /// # Invariants
 ///
-/// - `inner` is a registered pagemap of type `MEMORY_DEVICE_PRIVATE` or `MEMORY_DEVICE_COHERENT`, with
-///   the table of `T`, and `backend` is the one that registered it.
+/// - `inner` is a registered pagemap of type `MEMORY_DEVICE_PRIVATE` or `MEMORY_DEVICE_COHERENT`,
+///   with the table of `T`, and `backend` is the one that registered it.
 /// - `inner.owner` is what `owner` says.
 /// - `device`, once it is set, keeps its driver for as long as the value lives.
 #[pin_data(PinnedDrop)]
@@ -131,13 +133,14 @@ unsafe impl<T: DevPagemapOps> Send for DevPagemap<T> {}
 unsafe impl<T: DevPagemapOps> Sync for DevPagemap<T> {}
 
 impl<T: DevPagemapOps> DevPagemap<T> {
-    /// Registers `nr` pages of memory that only the device can address, on `node`. `name` is for people, and for a
-    /// directory in debugfs.
+    /// Registers `nr` pages of memory that only the device can address, on `node`. `name` is for
+    /// people, and for a directory in debugfs.
     ///
     /// # Context
     ///
-    /// May sleep, for long if there are many pages. No mmap lock may be held: the kernel takes some behind the locks of CPU
-    /// and memory hotplug, which this takes where the memory has physical addresses.
+    /// May sleep, for long if there are many pages. No mmap lock may be held: the kernel takes some
+    /// behind the locks of CPU and memory hotplug, which this takes where the memory has physical
+    /// addresses.
     ///
     /// # Errors
     ///
@@ -169,8 +172,8 @@ impl<T: DevPagemapOps> DevPagemap<T> {
         Self::private(Owner::Group(group), name, nr, node, ops)
     }
 
-    /// As [`DevPagemap::new`], for a driver that is partly in C, and there calls functions that want to know the owner
-    /// of the pages: that is `owner`. It is only compared.
+    /// As [`DevPagemap::new`], for a driver that is partly in C, and there calls functions that
+    /// want to know the owner of the pages: that is `owner`. It is only compared.
     ///
     /// # Safety
     ///
@@ -206,18 +209,21 @@ impl<T: DevPagemapOps> DevPagemap<T> {
         Self::init(name, nr, kind, node, owner, backend, ops)
     }
 
-    /// Registers memory of the device that CPUs can address as well, at `region`, on `node`. The driver has requested
-    /// the addresses, so that nobody else uses them, and leaves them to the pagemap. `name` is as above.
+    /// Registers memory of the device that CPUs can address as well, at `region`, on `node`. The
+    /// driver has requested the addresses, so that nobody else uses them, and leaves them to the
+    /// pagemap. `name` is as above.
     ///
     /// # Context
     ///
-    /// May sleep, for long if there are many pages. No mmap lock may be held: the kernel takes some behind the locks of CPU
-    /// and memory hotplug, which this takes where the memory has physical addresses.
+    /// May sleep, for long if there are many pages. No mmap lock may be held: the kernel takes some
+    /// behind the locks of CPU and memory hotplug, which this takes where the memory has physical
+    /// addresses.
     ///
     /// # Errors
     ///
-    /// [`EINVAL`] if the region does not begin and end at a multiple of 2 MiB; [`EINVAL`] or [`EBUSY`] if
-    /// the kernel knows the addresses as something else; [`ENOMEM`]; what `ops` fails with.
+    /// [`EINVAL`] if the region does not begin and end at a multiple of 2 MiB; [`EINVAL`] or
+    /// [`EBUSY`] if the kernel knows the addresses as something else; [`ENOMEM`]; what `ops` fails
+    /// with.
     pub fn coherent<E>(
         name: &'static CStr,
         region: Region,
@@ -230,8 +236,9 @@ impl<T: DevPagemapOps> DevPagemap<T> {
         Self::on_region(Owner::Itself, name, region, node, ops)
     }
 
-    /// As [`DevPagemap::coherent`], for a device that belongs to `group`. What its peers see of the memory is what
-    /// CPUs do: pages that can be read and written where they are, and have no place that they know of.
+    /// As [`DevPagemap::coherent`], for a device that belongs to `group`. What its peers see of the
+    /// memory is what CPUs do: pages that can be read and written where they are, and have no place
+    /// that they know of.
     pub fn coherent_in<E>(
         group: Arc<PeerGroup<T>>,
         name: &'static CStr,
@@ -327,8 +334,8 @@ impl<T: DevPagemapOps> DevPagemap<T> {
         unsafe { &*this.cast() }
     }
 
-    /// The pagemap that `page` belongs to, and where in it that is: for a driver that is partly in C, and is asked there
-    /// for the address of a page.
+    /// The pagemap that `page` belongs to, and where in it that is: for a driver that is partly in
+    /// C, and is asked there for the address of a page.
     ///
     /// # Context
     ///
@@ -336,7 +343,8 @@ impl<T: DevPagemapOps> DevPagemap<T> {
     ///
     /// # Safety
     ///
-    /// `page` must be a page of a `DevPagemap<T>`, and must not be freed during the lifetime that the caller chooses.
+    /// `page` must be a page of a `DevPagemap<T>`, and must not be freed during the lifetime that
+    /// the caller chooses.
     pub unsafe fn of_page<'a>(page: NonNull<bindings::page>) -> Option<(&'a Self, PageOffset)> {
         // SAFETY: The caller promises it.
         unsafe { pagemap_of::<T>(page) }
@@ -390,9 +398,9 @@ impl<T: DevPagemapOps> DevPagemap<T> {
         matches!(self.owner, Owner::Group(_))
     }
 
-    /// The device that the memory belongs to, which keeps its driver for as long as the pagemap lives; `None` unless
-    /// the pagemap is in a [`BoundPagemap`](crate::BoundPagemap). What the driver got from the device after that may be
-    /// gone.
+    /// The device that the memory belongs to, which keeps its driver for as long as the pagemap
+    /// lives; `None` unless the pagemap is in a [`BoundPagemap`](crate::BoundPagemap). What the
+    /// driver got from the device after that may be gone.
     #[inline]
     pub fn device(&self) -> Option<DmaDevice<'_>> {
         let device = self.device.as_ref()?;
@@ -444,11 +452,11 @@ impl<T: DevPagemapOps> DevPagemap<T> {
     ///
     /// [`ENOMEM`] if the allocator has none; [`EINVAL`] if the kernel has no folios of this order,
     /// which is [`Order::of_pmd`] for private memory, or zero; [`EINVAL`] or [`EBUSY`] if what the
-    /// allocator handed out is not an idle run of this pagemap. If it lies in the pagemap, it is not given back, lest
-    /// it be offered again.
+    /// allocator handed out is not an idle run of this pagemap. If it lies in the pagemap, it is
+    /// not given back, lest it be offered again.
     pub fn request_folio(&self, order: Order) -> Result<RequestedFolio<'_, T>> {
-        // The kernel would queue a large folio of coherent memory for splitting, and complain when it is
-        // freed: only those of private memory are meant to be.
+        // The kernel would queue a large folio of coherent memory for splitting, and complain when
+        // it is freed: only those of private memory are meant to be.
         let large = large_order().filter(|_| !self.is_coherent());
         if order != Order::ZERO && Some(order) != large {
             return Err(EINVAL);
@@ -462,16 +470,18 @@ impl<T: DevPagemapOps> DevPagemap<T> {
         match folio {
             Ok(folio) => {
                 self.counters.requested(offset, order);
-                // SAFETY: The folio, which begins with its first page, is locked, and nobody knows it yet.
+                // SAFETY: The folio, which begins with its first page, is locked, and nobody knows
+                // it yet.
                 unsafe { data::init::<T::Data>(folio.cast()) };
-                // SAFETY: The folio was just requested: it is locked, and lock and reference are ours. Nobody knows it,
-                // and its data was initialised above.
+                // SAFETY: The folio was just requested: it is locked, and lock and reference are
+                // ours. Nobody knows it, and its data was initialised above.
                 Ok(unsafe { RequestedFolio::from_raw(self, folio) })
             }
             Err(err @ (EINVAL | EBUSY)) => {
                 self.counters.failed(Failure::BadOffset);
                 kernel::pr_err_once!("a driver's allocator offers {:?}: {:?}\n", offset, err);
-                // Beyond the end is nobody's: an allocator that is larger than its pagemap loses nothing.
+                // Beyond the end is nobody's: an allocator that is larger than its pagemap loses
+                // nothing.
                 let end = offset.checked_add(order.nr_pages());
                 if end.is_some_and(|end| end.get() > self.nr_pages().get()) {
                     self.ops.offsets().free(offset, order);

@@ -2,8 +2,9 @@
 
 //! Devices that reach each other's memory.
 //!
-//! Each pagemap has an owner, which is only compared: pages of the owner who asks stay where they are,
-//! and those of others come home. Mostly a pagemap is its own. The pagemaps of a group have one together.
+//! Each pagemap has an owner, which is only compared: pages of the owner who asks stay where they
+//! are, and those of others come home. Mostly a pagemap is its own. The pagemaps of a group have
+//! one together.
 //!
 //! C header: [`include/linux/memremap.h`](srctree/include/linux/memremap.h)
 
@@ -24,11 +25,13 @@ use crate::{
     pagemap::DevPagemap, //
 };
 
-/// Devices of one driver that reach each other's private memory, over a link or a bus: memory that one of
-/// them has migrates to another directly, and each reads and writes what the others have where it is.
+/// Devices of one driver that reach each other's private memory, over a link or a bus: memory that
+/// one of them has migrates to another directly, and each reads and writes what the others have
+/// where it is.
 ///
-/// A group is the owner of its pagemaps: see [`DevPagemap::new_in`] and [`DevPagemap::coherent_in`]. It knows
-/// nothing about them, and is there for as long as one of them is.
+/// A group is the owner of its pagemaps: see [`DevPagemap::new_in`] and
+/// [`DevPagemap::coherent_in`]. It knows nothing about them, and is there for as long as one of
+/// them is.
 ///
 /// # Invariants
 ///
@@ -65,15 +68,16 @@ impl<T: DevPagemapOps> PeerGroup<T> {
 ///
 /// # Safety
 ///
-/// `page` must be a page of device memory whose owner is that of a `DevPagemap<T>`, or of such a pagemap itself, and must
-/// not be freed during the lifetime that the caller chooses.
+/// `page` must be a page of device memory whose owner is that of a `DevPagemap<T>`, or of such a
+/// pagemap itself, and must not be freed during the lifetime that the caller chooses.
 pub(crate) unsafe fn pagemap_of<'a, T: DevPagemapOps>(
     page: NonNull<bindings::page>,
 ) -> Option<(&'a DevPagemap<T>, PageOffset)> {
     // SAFETY: A page of device memory has a pagemap.
     let pgmap = unsafe { bindings::page_pgmap(page.as_ptr()) };
-    // SAFETY: The owner is a `DevPagemap<T>` itself, or somebody whose only pagemap this is, or a group of them, whose
-    // pagemaps all are such, by their type invariants. It is registered for as long as the page is not freed.
+    // SAFETY: The owner is a `DevPagemap<T>` itself, or somebody whose only pagemap this is, or a
+    // group of them, whose pagemaps all are such, by their type invariants. It is registered for as
+    // long as the page is not freed.
     let pagemap = unsafe { DevPagemap::<T>::from_raw(pgmap) };
     // SAFETY: The page is not freed meanwhile, as the caller promises.
     let offset = unsafe { pagemap.offset_of(page) }?;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The tracepoints. One that is off costs a call and an instruction that does nothing: the functions are
-//! not inlined, so that only this crate's module refers to what C defines.
+//! The tracepoints. One that is off costs a call and an instruction that does nothing: the
+//! functions are not inlined, so that only this crate's module refers to what C defines.
 //!
 //! C header: [`include/trace/events/dpmem.h`](srctree/include/trace/events/dpmem.h)
 

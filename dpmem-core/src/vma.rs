@@ -20,8 +20,9 @@ use crate::number::{
 };
 
 impl UserRange {
-    /// Calls `f` for the pieces of the range, in order, each of which lies in one mapping and has `max` pages at most:
-    /// what `migrate_vma` works on. The mmap lock is held for reading during each call, and not between them.
+    /// Calls `f` for the pieces of the range, in order, each of which lies in one mapping and has
+    /// `max` pages at most: what `migrate_vma` works on. The mmap lock is held for reading during
+    /// each call, and not between them.
     ///
     /// # Context
     ///
@@ -29,8 +30,8 @@ impl UserRange {
     ///
     /// # Errors
     ///
-    /// [`EINVAL`] if there is memory without a mapping; [`EINTR`] if the calling process has got a signal; what `f`
-    /// fails with. Pieces that came before have been dealt with.
+    /// [`EINVAL`] if there is memory without a mapping; [`EINTR`] if the calling process has got a
+    /// signal; what `f` fails with. Pieces that came before have been dealt with.
     pub fn for_each_vma(
         self,
         mm: &MmWithUser,

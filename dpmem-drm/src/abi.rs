@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What this crate believes of DRM's C, and of what it needs besides: the types of the functions that it calls. Those of
-//! structures are in the tables that it fills.
+//! What this crate believes of DRM's C, and of what it needs besides: the types of the functions
+//! that it calls. Those of structures are in the tables that it fills.
 //!
-//! As `abi.rs` of the crate `dpmem`: it is compiled in a kernel tree and over a simulated kernel, and there is no code in it.
+//! As `abi.rs` of the crate `dpmem`: it is compiled in a kernel tree and over a simulated kernel,
+//! and there is no code in it.
 
 use kernel::{
     bindings,

@@ -21,7 +21,8 @@ use crate::{
     pagemap::PagemapRef, //
 };
 
-/// Destroys pagemaps that nobody uses when memory is short. It belongs to a device, and goes when its driver is unbound.
+/// Destroys pagemaps that nobody uses when memory is short. It belongs to a device, and goes when
+/// its driver is unbound.
 #[repr(transparent)]
 pub struct Shrinker(Opaque<bindings::drm_pagemap_shrinker>);
 
@@ -34,7 +35,8 @@ impl Shrinker {
     ///
     /// # Safety
     ///
-    /// `drm` must be a DRM device whose parent is being bound to its driver, and the lifetime end when that is undone.
+    /// `drm` must be a DRM device whose parent is being bound to its driver, and the lifetime end
+    /// when that is undone.
     pub unsafe fn new<'a>(drm: NonNull<bindings::drm_device>) -> Result<&'a Self> {
         // SAFETY: The caller promises a valid device.
         let shrinker = unsafe { bindings::drm_pagemap_shrinker_create_devm(drm.as_ptr()) };
@@ -59,7 +61,8 @@ impl Shrinker {
         self.0.get()
     }
 
-    /// A cache that it empties. It goes as the shrinker does, when the driver is unbound. May sleep.
+    /// A cache that it empties. It goes as the shrinker does, when the driver is unbound. May
+    /// sleep.
     ///
     /// # Errors
     ///
@@ -97,7 +100,8 @@ impl Cache {
         self.0.get()
     }
 
-    /// The pagemap that is there, or else the one that `create` makes, which is there from then on. May sleep.
+    /// The pagemap that is there, or else the one that `create` makes, which is there from then on.
+    /// May sleep.
     ///
     /// # Errors
     ///
@@ -114,7 +118,8 @@ impl Cache {
         // SAFETY: The cache is locked.
         let found = unsafe { bindings::drm_pagemap_get_from_cache(locked.0.as_raw()) };
         if let Some(found) = NonNull::new(from_err_ptr(found)?) {
-            // SAFETY: The function has got a reference for us, and the caller promises which one it is.
+            // SAFETY: The function has got a reference for us, and the caller promises which one it
+            // is.
             return Ok(unsafe { PagemapRef::from_raw(found) });
         }
         let new = create()?;

@@ -46,7 +46,8 @@ impl Run<'_> {
         NrPages::new(self.addrs.len())
     }
 
-    /// The other side: for the first page of each folio there, its address. What others have means nothing.
+    /// The other side: for the first page of each folio there, its address. What others have means
+    /// nothing.
     pub fn addrs(&self) -> impl ExactSizeIterator<Item = Addr> + '_ {
         self.addrs.iter().map(Cell::get)
     }
@@ -58,7 +59,8 @@ impl Run<'_> {
     }
 }
 
-/// The runs of a copy: of each page that has both a place on the card and an address on the other side.
+/// The runs of a copy: of each page that has both a place on the card and an address on the other
+/// side.
 pub(crate) struct Runs<'a, F> {
     pages: &'a [*mut bindings::page],
     addrs: &'a [Cell<Addr>],
@@ -68,7 +70,8 @@ pub(crate) struct Runs<'a, F> {
 }
 
 impl<'a, F: Fn(NonNull<bindings::page>) -> Option<PageOffset>> Runs<'a, F> {
-    /// Runs of at most `max` pages, but for a folio that has more. `offset_of` knows where a page is on the card.
+    /// Runs of at most `max` pages, but for a folio that has more. `offset_of` knows where a page
+    /// is on the card.
     pub(crate) fn new(
         pages: &'a [*mut bindings::page],
         addrs: &'a [Cell<Addr>],
@@ -84,7 +87,8 @@ impl<'a, F: Fn(NonNull<bindings::page>) -> Option<PageOffset>> Runs<'a, F> {
         }
     }
 
-    /// What is to be copied at `at`, if something is: where it is on the card, and how many pages it has.
+    /// What is to be copied at `at`, if something is: where it is on the card, and how many pages
+    /// it has.
     fn folio(&self, at: usize) -> Result<Option<(PageOffset, usize)>> {
         let (Some(page), Some(addr)) = (self.pages.get(at), self.addrs.get(at)) else {
             return Ok(None);

@@ -65,7 +65,8 @@ impl ReleasedDevmem {
     }
 }
 
-/// Where the pages of a piece of memory are, which a driver fills in from the first page to the last.
+/// Where the pages of a piece of memory are, which a driver fills in from the first page to the
+/// last.
 pub struct Places<'a> {
     memory: &'a ForeignPagemap,
     numbers: &'a mut [c_ulong],
@@ -85,7 +86,8 @@ impl<'a> Places<'a> {
     ///
     /// # Errors
     ///
-    /// [`EINVAL`] if that is no memory of the pagemap, not a whole number of pages, or more than there are pages to fill in.
+    /// [`EINVAL`] if that is no memory of the pagemap, not a whole number of pages, or more than
+    /// there are pages to fill in.
     pub fn push(&mut self, offset: u64, bytes: u64) -> Result {
         let first = NrPages::from_bytes(offset.try_into()?)?;
         let nr = NrPages::from_bytes(bytes.try_into()?)?;
@@ -102,8 +104,9 @@ impl<'a> Places<'a> {
 
     /// [`EINVAL`] unless each page has its place.
     ///
-    /// And unless a large folio that begins where one may, has only pages of this piece of memory: DRM looks at the place of
-    /// its first page alone. A kernel that does not look at that one itself may want one to begin anywhere.
+    /// And unless a large folio that begins where one may, has only pages of this piece of memory:
+    /// DRM looks at the place of its first page alone. A kernel that does not look at that one
+    /// itself may want one to begin anywhere.
     pub(crate) fn finish(self) -> Result {
         if self.filled != self.numbers.len() {
             return Err(EINVAL);

@@ -82,7 +82,8 @@ impl BorrowedFence {
     /// It must be null, or valid for as long as the value lives.
     pub(crate) unsafe fn new(fence: *mut bindings::dma_fence) -> Option<Self> {
         let fence = NonNull::new(fence)?;
-        // INVARIANT: The reference is not given back, so that it need not be ours: the caller promises that there is one.
+        // INVARIANT: The reference is not given back, so that it need not be ours: the caller
+        // promises that there is one.
         Some(Self(ManuallyDrop::new(Fence(fence))))
     }
 }

@@ -2,15 +2,16 @@
 
 //! DRM's pagemaps, for drivers in Rust.
 //!
-//! DRM has code that GPU drivers share for memory of processes on a card: it migrates, evicts and handles faults, and a
-//! driver supplies the places on its card, and copies. This crate is the safe layer over it, as the crate `dpmem` is over
-//! what the kernel's core has. A driver without DRM uses that one alone.
+//! DRM has code that GPU drivers share for memory of processes on a card: it migrates, evicts and
+//! handles faults, and a driver supplies the places on its card, and copies. This crate is the safe
+//! layer over it, as the crate `dpmem` is over what the kernel's core has. A driver without DRM
+//! uses that one alone.
 //!
-//! - [`Pagemap`] is a `struct drm_pagemap` with its device memory, which is registered as `dpmem` registers it. It is
-//!   counted: [`PagemapRef`].
+//! - [`Pagemap`] is a `struct drm_pagemap` with its device memory, which is registered as `dpmem`
+//!   registers it. It is counted: [`PagemapRef`].
 //! - [`PagemapOps`] is what a driver supplies.
-//! - [`Cache`] keeps a pagemap that nobody uses, for the next who wants one; [`Shrinker`] empties caches when memory is
-//!   short.
+//! - [`Cache`] keeps a pagemap that nobody uses, for the next who wants one; [`Shrinker`] empties
+//!   caches when memory is short.
 //! - [`OwnerList`] and [`Peer`] say which devices reach each other's memory.
 //!
 //! C headers: [`include/drm/drm_pagemap.h`](srctree/include/drm/drm_pagemap.h),

@@ -61,12 +61,13 @@ pub trait PagemapOps: Sized + Send + Sync + 'static {
     /// How others reach it.
     const PEER: Protocol;
 
-    /// Makes a piece of memory for `range` of a process, and migrates it there. The mmap lock of the process is held, for
-    /// reading at least.
+    /// Makes a piece of memory for `range` of a process, and migrates it there. The mmap lock of
+    /// the process is held, for reading at least.
     ///
     /// # Errors
     ///
-    /// [`ENODEV`] if the device is gone; the driver's. [`EBUSY`] has the caller bring the range home, and try again.
+    /// [`ENODEV`] if the device is gone; the driver's. [`EBUSY`] has the caller bring the range
+    /// home, and try again.
     fn populate_mm(
         pagemap: &Pagemap<Self>,
         mm: &MmWithUser,
@@ -84,15 +85,17 @@ pub trait PagemapOps: Sized + Send + Sync + 'static {
     /// Takes back a piece of memory. Does not sleep.
     fn release(&self, memory: ReleasedDevmem);
 
-    /// Starts to copy `run`, after `after`. Copies are done in the order in which they were started.
+    /// Starts to copy `run`, after `after`. Copies are done in the order in which they were
+    /// started.
     ///
     /// # Errors
     ///
     /// The driver's.
     fn copy(&self, run: &Run<'_>, way: Way, after: Option<&Fence>) -> Result<Fence>;
 
-    /// Whether the device will never copy anything again. What is on it is lost then, if it is being unbound. It is asked
-    /// when a copy has failed, and that the driver is being unbound does not make it true.
+    /// Whether the device will never copy anything again. What is on it is lost then, if it is
+    /// being unbound. It is asked when a copy has failed, and that the driver is being unbound does
+    /// not make it true.
     fn is_gone(&self) -> bool;
 
     /// Notes that `nr` pages were to be copied, which has taken `took`. Does not sleep.
@@ -101,7 +104,8 @@ pub trait PagemapOps: Sized + Send + Sync + 'static {
     /// The address by which the device reaches the page at `offset`. Does not sleep.
     fn address(&self, offset: PageOffset) -> Option<u64>;
 
-    /// The physical address by which others reach the `bytes` from the page at `offset` on, if they do. Does not sleep.
+    /// The physical address by which others reach the `bytes` from the page at `offset` on, if they
+    /// do. Does not sleep.
     fn bus_address(&self, offset: PageOffset, bytes: usize) -> Option<u64>;
 
     /// Where pagemaps are destroyed if that cannot be done on the spot.
@@ -136,7 +140,8 @@ impl<T: PagemapOps> Tables<T> {
 
 /// The table for a driver's pieces of memory.
 ///
-/// Whoever gives it to `drm_pagemap_devmem_init()` gives a `drm_pagemap` with it that is a [`Pagemap<T>`].
+/// Whoever gives it to `drm_pagemap_devmem_init()` gives a `drm_pagemap` with it that is a
+/// [`Pagemap<T>`].
 pub const fn devmem_ops<T: PagemapOps>() -> bindings::drm_pagemap_devmem_ops {
     Tables::<T>::DEVMEM
 }
@@ -145,13 +150,15 @@ pub const fn devmem_ops<T: PagemapOps>() -> bindings::drm_pagemap_devmem_ops {
 ///
 /// # Safety
 ///
-/// `memory` must be valid for the lifetime that the caller chooses, and its pagemap be a `Pagemap<T>`.
+/// `memory` must be valid for the lifetime that the caller chooses, and its pagemap be a
+/// `Pagemap<T>`.
 unsafe fn pagemap_of<'a, T: PagemapOps>(
     memory: *mut bindings::drm_pagemap_devmem,
 ) -> &'a Pagemap<T> {
     // SAFETY: The caller promises a valid pointer; the field does not change.
     let dpagemap = unsafe { (*memory).dpagemap };
-    // SAFETY: The caller promises which one it is. DRM has a reference to it for as long as there is the memory.
+    // SAFETY: The caller promises which one it is. DRM has a reference to it for as long as there
+    // is the memory.
     unsafe { Pagemap::from_raw(dpagemap) }
 }
 
@@ -233,7 +240,8 @@ unsafe fn copy<T: PagemapOps>(
         let Some(page) = pages.iter().find_map(|page| NonNull::new(*page)) else {
             return after.map_or(Ok(()), |after| after.wait()).map(|()| 0);
         };
-        // SAFETY: It is a page of a piece of memory with the table of `T`, whose pagemap is one of `T`, and it is locked.
+        // SAFETY: It is a page of a piece of memory with the table of `T`, whose pagemap is one of
+        // `T`, and it is locked.
         let pagemap = unsafe { Pagemap::<T>::of_page(page) };
         // SAFETY: These pages are locked: nobody gives up the last reference meanwhile.
         let offset_of = |page| unsafe { pagemap.memory().offset_of(page) };
@@ -336,7 +344,8 @@ unsafe extern "C" fn device_map<T: PagemapOps>(
     let pagemap = unsafe { Pagemap::<T>::from_raw(dpagemap) };
     let known = Order::new(order).ok();
     let offset = NonNull::new(page).filter(|_| known.is_some());
-    // SAFETY: The page is locked, or hmm has found it, and the notifier's lock is held: it stays in service.
+    // SAFETY: The page is locked, or hmm has found it, and the notifier's lock is held: it stays in
+    // service.
     let offset = offset.and_then(|page| unsafe { pagemap.memory().offset_of(page) });
     let order = known.unwrap_or(Order::ZERO);
     let (addr, protocol) = if pagemap.is_on(device) {

@@ -50,15 +50,17 @@ use crate::{
 
 /// The memory of a card, of which pages are migrated by DRM.
 ///
-/// It is counted by C: see [`PagemapRef`]. The memory is unregistered when the driver is unbound from the device, or the
-/// pagemap destroyed, whichever is first; the driver brings pages home before it is unbound.
+/// It is counted by C: see [`PagemapRef`]. The memory is unregistered when the driver is unbound
+/// from the device, or the pagemap destroyed, whichever is first; the driver brings pages home
+/// before it is unbound.
 ///
-/// The first two fields are those of C, so that a driver that is partly in C can declare a structure of them.
+/// The first two fields are those of C, so that a driver that is partly in C can declare a
+/// structure of them.
 ///
 /// # Invariants
 ///
-/// - `drm` is initialised, with the table of `T` and the memory of `memory`, and the value is in a box, which is C's until
-///   it calls `destroy()`.
+/// - `drm` is initialised, with the table of `T` and the memory of `memory`, and the value is in a
+///   box, which is C's until it calls `destroy()`.
 /// - The owner of the memory is that of `peer`.
 #[repr(C)]
 #[pin_data(PinnedDrop)]
@@ -108,8 +110,8 @@ impl<T: PagemapOps> Pagemap<T> {
     /// Where what the driver supplied is.
     pub const OPS_OFFSET: usize = offset_of!(Self, ops);
 
-    /// Registers `nr` pages of `card`, whose device is `device`. `list` has the peers of the driver; `name` is for
-    /// people. May sleep.
+    /// Registers `nr` pages of `card`, whose device is `device`. `list` has the peers of the
+    /// driver; `name` is for people. May sleep.
     ///
     /// # Errors
     ///
@@ -118,13 +120,13 @@ impl<T: PagemapOps> Pagemap<T> {
     /// # Safety
     ///
     /// - `card` must be a DRM device whose parent is `device`.
-    /// - `interconnect` must be as [`Peer::new`] wants it, and know `private` for a pagemap that lies around the peer, and
-    ///   look at nothing of it but `drm.drm`, which is set.
-    /// - All pages must have been brought home when the driver is unbound from the device, and DRM put none into service
-    ///   later on.
-    /// - What `T` says must be true: [`PagemapOps::places`] names pages that the piece of memory has, and nobody else; the
-    ///   fence of a copy is signalled when the copy is over; the queue outlives what is queued on it, and is empty before
-    ///   the driver's module goes.
+    /// - `interconnect` must be as [`Peer::new`] wants it, and know `private` for a pagemap that
+    ///   lies around the peer, and look at nothing of it but `drm.drm`, which is set.
+    /// - All pages must have been brought home when the driver is unbound from the device, and DRM
+    ///   put none into service later on.
+    /// - What `T` says must be true: [`PagemapOps::places`] names pages that the piece of memory
+    ///   has, and nobody else; the fence of a copy is signalled when the copy is over; the queue
+    ///   outlives what is queued on it, and is empty before the driver's module goes.
     /// - Dropping `ops` must use nothing of the device.
     #[allow(clippy::new_ret_no_self, clippy::too_many_arguments)]
     pub unsafe fn new(
@@ -158,9 +160,10 @@ impl<T: PagemapOps> Pagemap<T> {
                     let ops = unsafe { bindings::drm_pagemap_pagemap_ops_get() };
                     let ops = NonNull::new(ops.cast_mut()).ok_or(EINVAL)?;
                     let owner = NonNull::new(owner).ok_or(EINVAL)?;
-                    // SAFETY: The table is DRM's, and static: its functions look at what DRM leaves with a page. DRM puts
-                    // pages into service that the driver names, which nobody else has, and none after unbinding, as the
-                    // caller promises. Nobody but us can close it.
+                    // SAFETY: The table is DRM's, and static: its functions look at what DRM leaves
+                    // with a page. DRM puts pages into service that the driver names, which nobody
+                    // else has, and none after unbinding, as the caller promises. Nobody but us can
+                    // close it.
                     let memory = unsafe { ForeignPagemap::new(owner, ops, name, nr, node) };
                     Arc::pin_init(memory, GFP_KERNEL)?
                 },
@@ -178,8 +181,9 @@ impl<T: PagemapOps> Pagemap<T> {
                     let this = unsafe { &*this.as_ptr() };
                     let (dpagemap, memory) = (this.drm.get(), this.memory.as_raw());
                     let table = &Tables::<T>::PAGEMAP;
-                    // SAFETY: All of it lives until `destroy()` is called: the memory with the value, and the table is a
-                    // constant. The device is one of DRM's, as the caller promises.
+                    // SAFETY: All of it lives until `destroy()` is called: the memory with the
+                    // value, and the table is a constant. The device is one of DRM's, as the caller
+                    // promises.
                     to_result(unsafe {
                         bindings::drm_pagemap_init(dpagemap, memory, card.as_ptr(), table)
                     })?;
@@ -197,8 +201,8 @@ impl<T: PagemapOps> Pagemap<T> {
     ///
     /// # Safety
     ///
-    /// `dpagemap` must be that of a `Pagemap<T>`, to which somebody has a reference during the lifetime that the caller
-    /// chooses.
+    /// `dpagemap` must be that of a `Pagemap<T>`, to which somebody has a reference during the
+    /// lifetime that the caller chooses.
     pub unsafe fn from_raw<'a>(dpagemap: *mut bindings::drm_pagemap) -> &'a Self {
         // CAST: It is the first field.
         // SAFETY: The caller promises it.
@@ -209,8 +213,8 @@ impl<T: PagemapOps> Pagemap<T> {
     ///
     /// # Safety
     ///
-    /// `page` must be in service as DRM has put it there for a `Pagemap<T>`, and stay so during the lifetime that the
-    /// caller chooses.
+    /// `page` must be in service as DRM has put it there for a `Pagemap<T>`, and stay so during the
+    /// lifetime that the caller chooses.
     pub(crate) unsafe fn of_page<'a>(page: NonNull<bindings::page>) -> &'a Self {
         // SAFETY: The caller promises such a page.
         let dpagemap = unsafe { bindings::drm_pagemap_page_to_dpagemap(page.as_ptr()) };
@@ -222,7 +226,8 @@ impl<T: PagemapOps> Pagemap<T> {
     ///
     /// # Safety
     ///
-    /// `dpagemap` must be that of a `Pagemap<T>`, to which nobody has a reference any more. Called once.
+    /// `dpagemap` must be that of a `Pagemap<T>`, to which nobody has a reference any more. Called
+    /// once.
     pub(crate) unsafe fn destroy(dpagemap: *mut bindings::drm_pagemap, atomic: bool) {
         // CAST: It is the first field.
         // SAFETY: It came from a box, by the type invariants, and is not used again.
@@ -276,7 +281,8 @@ impl<T: PagemapOps> PinnedDrop for Pagemap<T> {
 /// The reference is ours.
 pub struct PagemapRef<T: PagemapOps>(NonNull<Pagemap<T>>);
 
-// SAFETY: A pagemap is `Send` and `Sync`, and whoever gives up the last reference destroys it as DRM does.
+// SAFETY: A pagemap is `Send` and `Sync`, and whoever gives up the last reference destroys it as
+// DRM does.
 unsafe impl<T: PagemapOps> Send for PagemapRef<T> {}
 // SAFETY: As above.
 unsafe impl<T: PagemapOps> Sync for PagemapRef<T> {}

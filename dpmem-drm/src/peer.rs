@@ -52,8 +52,8 @@ unsafe impl Send for Peer {}
 unsafe impl Sync for Peer {}
 
 impl Peer {
-    /// Puts a peer, whose field for the driver is `private`, into `list`. It gets the owner of those whom it reaches, and
-    /// who reach each other; otherwise one of its own. May sleep.
+    /// Puts a peer, whose field for the driver is `private`, into `list`. It gets the owner of
+    /// those whom it reaches, and who reach each other; otherwise one of its own. May sleep.
     ///
     /// # Errors
     ///
@@ -61,8 +61,9 @@ impl Peer {
     ///
     /// # Safety
     ///
-    /// It must be right to call `interconnect` with any peer of the list, and with this one from now on, also while the
-    /// structure that it lies in is not initialised but for what the caller knows to be.
+    /// It must be right to call `interconnect` with any peer of the list, and with this one from
+    /// now on, also while the structure that it lies in is not initialised but for what the caller
+    /// knows to be.
     pub unsafe fn new(
         list: &OwnerList,
         interconnect: Interconnect,

@@ -30,7 +30,8 @@ use crate::{
 /// A run: at which page it begins, where that is on the card, and how many it has.
 type Found = (usize, usize, usize);
 
-/// What is at a page: where it is on the card, and the order of the folio on the other side that begins there.
+/// What is at a page: where it is on the card, and the order of the folio on the other side that
+/// begins there.
 #[derive(Clone, Copy)]
 enum At {
     /// Both.

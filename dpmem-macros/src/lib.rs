@@ -13,8 +13,9 @@ use syn::{
 /// Makes a struct what a driver supplies for its device memory.
 ///
 /// Implements [`DevPagemapOps`] for a struct of which one field is the allocator of offsets, marked
-/// with `#[offsets]`, and one the copy engine, marked with `#[engine]`. A driver that has a word to say about CPU
-/// faults names a function for them: `#[migrate_to_ram(Self::fault)]`, above the struct.
+/// with `#[offsets]`, and one the copy engine, marked with `#[engine]`. A driver that has a word to
+/// say about CPU faults names a function for them: `#[migrate_to_ram(Self::fault)]`, above the
+/// struct.
 ///
 /// # Examples
 ///

@@ -7,7 +7,8 @@
 
 include!(concat!(env!("OUT_DIR"), "/root.rs"));
 
-/// Sets the parameter `name` of the module, as `insmod` does. A parameter is set once, before the module is loaded.
+/// Sets the parameter `name` of the module, as `insmod` does. A parameter is set once, before the
+/// module is loaded.
 ///
 /// # Errors
 ///
@@ -54,7 +55,7 @@ pub fn set_parameter(name: &str, value: &CStr) -> Result {
         __bindgen_anon_1: bindings::kernel_param__bindgen_ty_1 { arg },
     };
     let set = ops.set.ok_or(EINVAL)?;
-    // SAFETY: The value is a string of C, and these are the operations for the type of the parameter, which `arg` points
-    // to.
+    // SAFETY: The value is a string of C, and these are the operations for the type of the
+    // parameter, which `arg` points to.
     kernel::error::to_result(unsafe { set(value.as_char_ptr(), &parameter) })
 }

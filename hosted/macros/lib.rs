@@ -7,8 +7,8 @@
 
 include!(concat!(env!("OUT_DIR"), "/root.rs"));
 
-/// Makes the tests of a module tests of cargo, each on a machine of its own. The kernel's macro makes them tests of
-/// KUnit. Where there are no tests, they are compiled all the same.
+/// Makes the tests of a module tests of cargo, each on a machine of its own. The kernel's macro
+/// makes them tests of KUnit. Where there are no tests, they are compiled all the same.
 #[proc_macro_attribute]
 pub fn kunit_tests(suite: TokenStream, module: TokenStream) -> TokenStream {
     parse_macro_input!(suite as syn::Ident);

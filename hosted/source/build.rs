@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Looks for the source of the kernel before anything that needs it is built, so that it is missed once, and not by each
-//! crate.
+//! Looks for the source of the kernel before anything that needs it is built, so that it is missed
+//! once, and not by each crate.
 
 #[path = "src/lib.rs"]
 #[expect(dead_code)]

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the kernel's crate `uapi` has, as far as the other crates need it: how an ioctl is numbered.
+//! What the kernel's crate `uapi` has, as far as the other crates need it: how an ioctl is
+//! numbered.
 //!
 //! C header: `include/uapi/asm-generic/ioctl.h`
 

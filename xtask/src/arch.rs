@@ -37,8 +37,9 @@ impl Arch {
         }
     }
 
-    /// The kernel Makefile's name for it. `ARCH=x86_64` is not the same as `x86` with `CONFIG_64BIT=y` in a configuration
-    /// that begins with everything off: what only 64-bit kernels have then keeps its default.
+    /// The kernel Makefile's name for it. `ARCH=x86_64` is not the same as `x86` with
+    /// `CONFIG_64BIT=y` in a configuration that begins with everything off: what only 64-bit
+    /// kernels have then keeps its default.
     pub(crate) fn kernel(self) -> &'static str {
         match self {
             Self::X86_64 => "x86",

@@ -2,8 +2,9 @@
 
 //! The cache outside of the checkout, in which every artefact appears at once or not at all.
 //!
-//! An artefact `x` is made as `x.part` under the lock `locks/x` and renamed when it is whole. Whatever ended the run that made
-//! it, the next run sees no `x`, removes `x.part` and begins again. Who uses it shares that lock, and who removes it has it alone.
+//! An artefact `x` is made as `x.part` under the lock `locks/x` and renamed when it is whole.
+//! Whatever ended the run that made it, the next run sees no `x`, removes `x.part` and begins
+//! again. Who uses it shares that lock, and who removes it has it alone.
 
 use std::fs::{self, File};
 use std::io;
@@ -140,7 +141,8 @@ impl Cache {
         Ok(Lock(file))
     }
 
-    /// Returns the artefact `name`; makes it first, if it is not there. `make` gets the path at which to make it.
+    /// Returns the artefact `name`; makes it first, if it is not there. `make` gets the path at
+    /// which to make it.
     pub(crate) fn artefact(
         &self,
         name: &str,

@@ -25,7 +25,8 @@ pub(crate) struct Options {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Show processes using a device with memory, on a simulated kernel in seconds, or on a real one.
+    /// Show processes using a device with memory, on a simulated kernel in seconds, or on a real
+    /// one.
     Demo(DemoOptions),
     /// Run every test.
     Test(TestOptions),
@@ -81,7 +82,8 @@ pub(crate) struct BenchOptions {
     /// The machine's architecture.
     #[arg(long, default_value = "x86_64")]
     pub(crate) arch: Arch,
-    /// A symbol of the kernels' configuration that is to be different: kernels of their own. May be given several times.
+    /// A symbol of the kernels' configuration that is to be different: kernels of their own. May be
+    /// given several times.
     #[arg(long, value_name = "NAME=VALUE", value_parser = config_symbol)]
     pub(crate) config: Vec<String>,
     #[command(flatten)]
@@ -104,7 +106,8 @@ pub(crate) struct DemoOptions {
     /// Run on a real kernel, in a virtual machine. What is said about that machine needs this.
     #[arg(long)]
     pub(crate) vm: bool,
-    /// Where to write the picture of the simulated kernel's memory [default: target/demo/timeline.svg].
+    /// Where to write the picture of the simulated kernel's memory [default:
+    /// target/demo/timeline.svg].
     #[arg(long, value_name = "FILE", conflicts_with = "vm")]
     pub(crate) svg: Option<PathBuf>,
     #[command(flatten)]
@@ -123,7 +126,8 @@ pub(crate) struct HostedOptions {
     /// Tell which lines of the layer the tests reach, over both kernels.
     #[arg(long)]
     pub(crate) coverage: bool,
-    /// Run the tests under AddressSanitizer, which finds accesses to memory that was freed, or is nobody's.
+    /// Run the tests under AddressSanitizer, which finds accesses to memory that was freed, or is
+    /// nobody's.
     #[arg(long, conflicts_with = "coverage")]
     pub(crate) sanitize: bool,
     /// What else to say to `cargo test`.
@@ -134,7 +138,8 @@ pub(crate) struct HostedOptions {
 /// Options of `test`.
 #[derive(Debug, Args)]
 pub(crate) struct TestOptions {
-    /// Also what does not fit into an hour: 7.2, arm64, the debug profile, the sanitizer, upstream's mm tests.
+    /// Also what does not fit into an hour: 7.2, arm64, the debug profile, the sanitizer,
+    /// upstream's mm tests.
     #[arg(long)]
     pub(crate) full: bool,
 }
@@ -150,8 +155,8 @@ pub(crate) enum LabCommand {
     Test(LabTestOptions),
     /// Build and boot every prefix of the series.
     Series(SeriesOptions),
-    /// Build the drivers of the tree that have device memory, tell which of them take physical address space for it, and
-    /// load what is a module.
+    /// Build the drivers of the tree that have device memory, tell which of them take physical
+    /// address space for it, and load what is a module.
     Symbols(SymbolsOptions),
     /// Boot a kernel to a shell.
     Shell(ShellOptions),
@@ -265,7 +270,8 @@ pub(crate) enum SuiteChoice {
     Nouveau,
     /// xe's pagemaps in Rust, on cards that are not there.
     Xe,
-    /// Bugs of the kernel's core that the series mends: each shows on a stock kernel, and on ours it does not.
+    /// Bugs of the kernel's core that the series mends: each shows on a stock kernel, and on ours
+    /// it does not.
     Bugs,
     /// All that fit the driver, but for the bugs, which a stock kernel may not survive.
     All,
@@ -275,7 +281,8 @@ impl SuiteChoice {
     /// The only driver that it can have, if there is but one.
     fn driver(self) -> Option<Driver> {
         match self {
-            // Their tests are in the Rust parts, or are for what those can do; of xe's C code, they would need the hardware.
+            // Their tests are in the Rust parts, or are for what those can do; of xe's C code, they
+            // would need the hardware.
             Self::Kunit | Self::Dpmem | Self::Xe => Some(Driver::Rust),
             // They are about what test_hmm runs into.
             Self::Bugs => Some(Driver::C),
@@ -328,7 +335,8 @@ pub(crate) struct KernelOptions {
     /// Plain, or with all of the kernel's checks.
     #[arg(long, default_value = "plain")]
     pub(crate) profile: Profile,
-    /// A symbol of the kernel's configuration that is to be different: a kernel of its own. May be given several times.
+    /// A symbol of the kernel's configuration that is to be different: a kernel of its own. May be
+    /// given several times.
     #[arg(long, value_name = "NAME=VALUE", value_parser = config_symbol)]
     pub(crate) config: Vec<String>,
     /// What it is for.
@@ -398,7 +406,8 @@ impl std::str::FromStr for MemorySize {
         };
         let number: u64 = digits.parse().map_err(|_| wrong())?;
         let mib = number.checked_mul(factor).ok_or_else(wrong)?;
-        // The first GiB is below 4 GiB; what is above begins with the memory that devices share with the CPU.
+        // The first GiB is below 4 GiB; what is above begins with the memory that devices share
+        // with the CPU.
         if !(1024..=1024 * 1024).contains(&mib) {
             return Err(format!("{text} is out of bounds: between 1G and 1024G"));
         }
@@ -414,7 +423,8 @@ pub(crate) struct LabTestOptions {
     /// The tests to run.
     #[arg(long, default_value = "hmm")]
     pub(crate) suite: SuiteChoice,
-    /// Only tests whose name contains this, or matches it if it has `*`, `?` or `[` in it; with `!` before it, all others.
+    /// Only tests whose name contains this, or matches it if it has `*`, `?` or `[` in it; with `!`
+    /// before it, all others.
     #[arg(long, value_name = "PATTERN")]
     pub(crate) filter: Option<String>,
     #[command(flatten)]
@@ -422,7 +432,8 @@ pub(crate) struct LabTestOptions {
 }
 
 impl LabTestOptions {
-    /// The driver that was asked for, or the one that the suite is about, or the kernel's usual one.
+    /// The driver that was asked for, or the one that the suite is about, or the kernel's usual
+    /// one.
     pub(crate) fn driver(&self) -> Driver {
         let of_suite = self.suite.driver();
         let asked = self.kernel.driver.or(of_suite);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Room on the disk: checked before a step that needs much, and reported as what it is when it runs out.
+//! Room on the disk: checked before a step that needs much, and reported as what it is when it runs
+//! out.
 
 use std::path::Path;
 

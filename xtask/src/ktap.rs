@@ -160,7 +160,8 @@ pub(crate) fn parse<'a>(lines: impl IntoIterator<Item = &'a str>) -> Document {
             *of = depth;
             case.name = format!("{name}.{}", case.name);
         }
-        // What is only the sum of its parts is not counted again; but a part that is missing must not be lost.
+        // What is only the sum of its parts is not counted again; but a part that is missing must
+        // not be lost.
         let parts_failed = open
             .iter()
             .skip(start)

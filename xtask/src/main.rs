@@ -2,11 +2,13 @@
 
 //! Every command of dpmem: `cargo xtask demo`, `test`, `hosted` and `lab`.
 //!
-//! A command comes in through [`cli`], and goes to one of [`demo`], [`check`], [`hosted`] and [`lab`]. What they share:
+//! A command comes in through [`cli`], and goes to one of [`demo`], [`check`], [`hosted`] and
+//! [`lab`]. What they share:
 //!
-//! - [`cache`], [`repo`], [`progress`], [`process`]: files outside and inside of the checkout, what the user sees while it
-//!   takes long, and how another program is run;
-//! - [`tools`] and [`root`]: a Debian root with the compilers and QEMU in it, and running commands there;
+//! - [`cache`], [`repo`], [`progress`], [`process`]: files outside and inside of the checkout, what
+//!   the user sees while it takes long, and how another program is run;
+//! - [`tools`] and [`root`]: a Debian root with the compilers and QEMU in it, and running commands
+//!   there;
 //! - [`source`], [`install`], [`kernel`]: from a package to a kernel with our parts in it;
 //! - [`guest`], [`vm`]: booting it; [`ktap`], [`console`], [`report`]: understanding what it said;
 //! - [`suites`]: which tests there are.

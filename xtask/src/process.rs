@@ -122,7 +122,8 @@ impl Logged<'_> {
             .stderr(writer.try_clone().context("cannot make a pipe")?)
             .stdout(writer);
         let group = Group::start(command)?;
-        // The command holds copies of the pipe's end; without them gone, its output would never end.
+        // The command holds copies of the pipe's end; without them gone, its output would never
+        // end.
         command.stdout(Stdio::null()).stderr(Stdio::null());
         let mut lines = Vec::new();
         for line in BufReader::new(reader).split(b'\n') {
@@ -187,7 +188,8 @@ pub(crate) fn describe(status: ExitStatus) -> String {
     }
 }
 
-/// The lines that say what went wrong: from the first error on, or the last lines if nothing looks like one.
+/// The lines that say what went wrong: from the first error on, or the last lines if nothing looks
+/// like one.
 fn first_errors(lines: &[String]) -> Vec<String> {
     let is_error = |line: &String| {
         let line = line.to_ascii_lowercase();

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 /// The top folder of the repository.
 pub(crate) fn top() -> PathBuf {
-    // cargo says where the crate is; the compiled-in folder is for a binary that somebody starts by hand.
+    // cargo says where the crate is; the compiled-in folder is for a binary that somebody starts by
+    // hand.
     let manifest = std::env::var_os("CARGO_MANIFEST_DIR")
         .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
     manifest

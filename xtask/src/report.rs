@@ -2,8 +2,8 @@
 
 //! What a call of the lab found: printed as KTAP while it comes, and written as JSON.
 //!
-//! The JSON is there from the beginning, and says that it is not complete until the call has ended by itself: what it says is
-//! true as well if the call is interrupted.
+//! The JSON is there from the beginning, and says that it is not complete until the call has ended
+//! by itself: what it says is true as well if the call is interrupted.
 
 use std::fs;
 use std::io::Write;

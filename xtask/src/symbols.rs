@@ -23,8 +23,8 @@ const REGION: [&str; 4] = [
     "__release_region",
 ];
 
-/// Builds the drivers of both kernels, prints the table, and loads the modules; false if a driver of ours takes address
-/// space, or one of the stock kernel does not, or a module does not load.
+/// Builds the drivers of both kernels, prints the table, and loads the modules; false if a driver
+/// of ours takes address space, or one of the stock kernel does not, or a module does not load.
 pub(crate) fn run(options: &SymbolsOptions) -> Result<bool> {
     options.linux.check()?;
     let cache = Cache::open()?;

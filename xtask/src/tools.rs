@@ -34,7 +34,8 @@ pub(crate) enum Tools {
 }
 
 impl Tools {
-    /// Gets the tools: makes the root, unless that is impossible here and the machine has all there must be.
+    /// Gets the tools: makes the root, unless that is impossible here and the machine has all there
+    /// must be.
     pub(crate) fn get(cache: &Cache) -> Result<Self> {
         let reason = match no_root(cache) {
             None => return Root::get(cache).map(Self::Root),
@@ -136,7 +137,8 @@ impl Tools {
         Ok(path)
     }
 
-    /// The source of Rust's standard library, which the kernel builds `core` from, as the job sees it.
+    /// The source of Rust's standard library, which the kernel builds `core` from, as the job sees
+    /// it.
     pub(crate) fn rust_library(&self) -> Result<PathBuf> {
         match self {
             Self::Root(root) => {
@@ -222,8 +224,8 @@ pub(crate) struct Job<'a> {
 }
 
 impl Job<'_> {
-    /// Makes a folder visible to the job; returns its path there. In a root that is always `inside`, so that compilers see the
-    /// same paths whatever the folder is.
+    /// Makes a folder visible to the job; returns its path there. In a root that is always
+    /// `inside`, so that compilers see the same paths whatever the folder is.
     pub(crate) fn bind(&mut self, outside: &Path, inside: &str) -> PathBuf {
         match self.tools {
             Tools::Root(_) => {

@@ -2,10 +2,11 @@
 
 //! Which pages of a pagemap are out: requested, or in service.
 //!
-//! An allocator of offsets is safe code of a driver's. What it hands out twice must not become a folio twice. While a
-//! folio is in service, its reference count tells; but not while `folio_free()` looks at it, which begins when there is no
-//! reference any more. Hence a bit for every page, which is set before the page becomes a folio, and cleared when
-//! `folio_free()` is done with that.
+//! An allocator of offsets is safe code of a driver's. What it hands out twice must not become a
+//! folio twice. While a folio is in service, its reference count tells; but not while
+//! `folio_free()` looks at it, which begins when there is no reference any more. Hence a bit for
+//! every page, which is set before the page becomes a folio, and cleared when `folio_free()` is
+//! done with that.
 
 use core::ops::Range;
 
@@ -21,8 +22,8 @@ use crate::{
     number::NrPages, //
 };
 
-/// How many pages have their bits in one piece, which is there from when the first of them is requested. No large folio is
-/// in two of them.
+/// How many pages have their bits in one piece, which is there from when the first of them is
+/// requested. No large folio is in two of them.
 const PIECE: usize = 1 << 17;
 
 /// The name of the lock; a static for the reason that is in `offsets/bitmap.rs`.
@@ -191,7 +192,8 @@ impl Claims {
         by_piece(from..self.len).find_map(|part| self.pieces.lock().next_out(part))
     }
 
-    /// The first run of pages that are out and lie in `pages`. Where another piece begins, it is another run.
+    /// The first run of pages that are out and lie in `pages`. Where another piece begins, it is
+    /// another run.
     pub(super) fn next_run(&self, pages: Range<usize>) -> Option<Range<usize>> {
         by_piece(pages.start..pages.end.min(self.len)).find_map(|part| {
             let pieces = self.pieces.lock();

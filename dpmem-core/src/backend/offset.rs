@@ -116,8 +116,8 @@ impl Backend {
     ///
     /// # Errors
     ///
-    /// [`EINVAL`] if there are no such pages in the pagemap, or if a folio cannot begin there, or be
-    /// so large; [`EBUSY`] if one of them is out; [`ENODEV`] if the pagemap is going away;
+    /// [`EINVAL`] if there are no such pages in the pagemap, or if a folio cannot begin there, or
+    /// be so large; [`EBUSY`] if one of them is out; [`ENODEV`] if the pagemap is going away;
     /// [`ENOMEM`].
     ///
     /// # Safety
@@ -133,8 +133,9 @@ impl Backend {
         let pages = offset.get()..end.get();
         // The function knows a page that is in service, and not one that is being freed.
         self.claims.claim(pages.clone())?;
-        // SAFETY: The caller promises a registered pagemap. Nobody looks at the pages as a folio of the past: nobody had
-        // claimed them, and a claim is given back when `folio_free()` is done. The function checks the rest.
+        // SAFETY: The caller promises a registered pagemap. Nobody looks at the pages as a folio of
+        // the past: nobody had claimed them, and a claim is given back when `folio_free()` is done.
+        // The function checks the rest.
         let folio = unsafe { bindings::pgmap_request_folio(pgmap, offset.get(), order.get()) };
         from_err_ptr(folio)
             .and_then(|folio| NonNull::new(folio).ok_or(ENOMEM))
@@ -145,8 +146,8 @@ impl Backend {
     ///
     /// # Safety
     ///
-    /// The folio must have come from [`Backend::request_folio`], or be a part of one that was split,
-    /// the last reference to it must be gone, and nobody may look at it any more.
+    /// The folio must have come from [`Backend::request_folio`], or be a part of one that was
+    /// split, the last reference to it must be gone, and nobody may look at it any more.
     pub(crate) unsafe fn release(&self, offset: PageOffset, order: Order) {
         // OVERFLOW: The folio lies in the pagemap.
         let end = offset.get() + order.nr_pages().get();
@@ -163,7 +164,8 @@ impl Backend {
         self.claims.next_out(from.get()).map(PageOffset::new)
     }
 
-    /// The first page of the large folio in service that begins at `offset`, as it is at this moment.
+    /// The first page of the large folio in service that begins at `offset`, as it is at this
+    /// moment.
     ///
     /// # Safety
     ///

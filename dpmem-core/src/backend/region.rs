@@ -2,9 +2,9 @@
 
 //! The backend for device memory that has a place in physical address space.
 //!
-//! Coherent memory has one of its own, which the driver names. On an unmodified kernel, private memory
-//! has a page frame number as well, and so its pagemap needs a piece of physical address space that
-//! nothing else uses. This file asks for that piece, and keeps it to itself.
+//! Coherent memory has one of its own, which the driver names. On an unmodified kernel, private
+//! memory has a page frame number as well, and so its pagemap needs a piece of physical address
+//! space that nothing else uses. This file asks for that piece, and keeps it to itself.
 //!
 //! C headers: [`include/linux/ioport.h`](srctree/include/linux/ioport.h),
 //! [`include/linux/memremap.h`](srctree/include/linux/memremap.h)
@@ -104,7 +104,8 @@ impl Drop for Region {
     }
 }
 
-/// What keeps the addresses of private memory ours. Those of coherent memory are the driver's, who requested them.
+/// What keeps the addresses of private memory ours. Those of coherent memory are the driver's, who
+/// requested them.
 #[cfg(not(dpmem_offset))]
 type Ours = Option<Region>;
 #[cfg(dpmem_offset)]
@@ -216,8 +217,8 @@ impl Backend {
         self.nr
     }
 
-    /// Registers the pagemap, whose type, owner and operations are set. May sleep, for as long as it
-    /// takes to make a `struct page` for every page.
+    /// Registers the pagemap, whose type, owner and operations are set. May sleep, for as long as
+    /// it takes to make a `struct page` for every page.
     ///
     /// # Errors
     ///
@@ -229,8 +230,8 @@ impl Backend {
     pub(crate) unsafe fn register(&self, nid: i32) -> Result {
         let pgmap = self.pgmap.as_ptr();
         let start = self.start;
-        // OVERFLOW: What lies at `start` is at least as long as the pagemap, rounded up to a subsection
-        // if it is private.
+        // OVERFLOW: What lies at `start` is at least as long as the pagemap, rounded up to a
+        // subsection if it is private.
         let len = self
             .nr
             .get()
@@ -265,8 +266,8 @@ impl Backend {
     ///
     /// # Errors
     ///
-    /// [`EINVAL`] if there are no such pages in the pagemap, or if a folio cannot begin there, or be
-    /// so large; [`EBUSY`] if one of them is out; [`ENODEV`] if the pagemap is going away;
+    /// [`EINVAL`] if there are no such pages in the pagemap, or if a folio cannot begin there, or
+    /// be so large; [`EBUSY`] if one of them is out; [`ENODEV`] if the pagemap is going away;
     /// [`ENOMEM`].
     ///
     /// # Safety
@@ -311,8 +312,8 @@ impl Backend {
     ///
     /// # Safety
     ///
-    /// The folio must have come from [`Backend::request_folio`], or be a part of one that was split,
-    /// the last reference to it must be gone, and nobody may look at it any more.
+    /// The folio must have come from [`Backend::request_folio`], or be a part of one that was
+    /// split, the last reference to it must be gone, and nobody may look at it any more.
     pub(crate) unsafe fn release(&self, offset: PageOffset, order: Order) {
         // OVERFLOW: The folio lies in the pagemap.
         let end = offset.get() + order.nr_pages().get();
@@ -329,7 +330,8 @@ impl Backend {
         self.claims.next_out(from.get()).map(PageOffset::new)
     }
 
-    /// The first page of the large folio in service that begins at `offset`, as it is at this moment.
+    /// The first page of the large folio in service that begins at `offset`, as it is at this
+    /// moment.
     ///
     /// # Safety
     ///
@@ -358,7 +360,8 @@ impl Backend {
         unsafe { bindings::pfn_to_page(self.first_pfn().wrapping_add(offset.get())) }
     }
 
-    /// The number by which functions of the kernel know the page at `offset`, which must be one of the pagemap.
+    /// The number by which functions of the kernel know the page at `offset`, which must be one of
+    /// the pagemap.
     pub(crate) fn number_of(&self, offset: PageOffset) -> Option<usize> {
         self.first_pfn().checked_add(offset.get())
     }
@@ -424,8 +427,8 @@ impl Backend {
     #[cfg(not(dpmem_offset))]
     unsafe fn migrate_device_run(&self, src: *mut c_ulong, run: Range<usize>) {
         let start = self.first_pfn().wrapping_add(run.start);
-        // SAFETY: The caller promises that the pages exist, and the room. The function always returns
-        // 0.
+        // SAFETY: The caller promises that the pages exist, and the room. The function always
+        // returns 0.
         unsafe { bindings::migrate_device_range(src, start, run.len()) };
     }
 }

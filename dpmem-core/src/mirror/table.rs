@@ -89,8 +89,8 @@ pub(super) struct Run {
     first: Translation,
 }
 
-// SAFETY: A page is not bound to a thread, nor is its pagemap. What keeps it from being freed is the
-// notifier.
+// SAFETY: A page is not bound to a thread, nor is its pagemap. What keeps it from being freed is
+// the notifier.
 unsafe impl Send for Run {}
 
 /// Room for a run.
@@ -133,8 +133,8 @@ impl Table {
         false
     }
 
-    /// Adds the translations of the `nr` pages from `start` on, of which `first` is that of the first.
-    /// There must be none of them yet.
+    /// Adds the translations of the `nr` pages from `start` on, of which `first` is that of the
+    /// first. There must be none of them yet.
     pub(super) fn insert(&mut self, room: Room, start: UserAddr, nr: NrPages, first: Translation) {
         let start = start.get();
         let last = nr
@@ -146,8 +146,8 @@ impl Table {
         }
     }
 
-    /// Removes the translations of the addresses from `start` up to `end`. Of a run that goes on on both
-    /// sides, what is before goes as well: a device can ask again.
+    /// Removes the translations of the addresses from `start` up to `end`. Of a run that goes on on
+    /// both sides, what is before goes as well: a device can ask again.
     pub(super) fn forget(&mut self, start: usize, end: usize) {
         let mut before = None;
         let mut cursor = self.0.cursor_lower_bound_mut(&start);
@@ -209,8 +209,8 @@ mod tests {
         })
     }
 
-    /// Many operations, beside a table that has one entry for each page. A run may lose more than it was
-    /// told to forget, but never less, and what is left is right.
+    /// Many operations, beside a table that has one entry for each page. A run may lose more than
+    /// it was told to forget, but never less, and what is left is right.
     #[test]
     fn runs_are_cut_and_stay_right() -> Result {
         let mut table = Table::new();

@@ -21,11 +21,11 @@ use crate::{
     }, //
 };
 
-/// An allocator that keeps one bit for every page, and takes the first run that fits: pages that were
-/// used before come first, for which the kernel has made everything that it needs.
+/// An allocator that keeps one bit for every page, and takes the first run that fits: pages that
+/// were used before come first, for which the kernel has made everything that it needs.
 ///
-/// The bits are one allocation, of which the kernel has none larger than 4 MiB, so that this is for devices of no more
-/// than `1 << 25` pages.
+/// The bits are one allocation, of which the kernel has none larger than 4 MiB, so that this is for
+/// devices of no more than `1 << 25` pages.
 ///
 /// # Examples
 ///
@@ -45,8 +45,8 @@ pub struct BitmapOffsets {
     taken: SpinLockIrqSave<Taken>,
 }
 
-/// The lock's name: a static, because `new()` is compiled into its callers' crates, whose lock class
-/// is one, and lockdep wants one name for it.
+/// The lock's name: a static, because `new()` is compiled into its callers' crates, whose lock
+/// class is one, and lockdep wants one name for it.
 static LOCK_NAME: &CStr = c"dpmem::BitmapOffsets";
 
 impl BitmapOffsets {

@@ -30,13 +30,16 @@ use crate::number::{
     PageOffset, //
 };
 
-/// An allocator for a driver that has one buddy allocator for all of its memory, and other uses for that.
+/// An allocator for a driver that has one buddy allocator for all of its memory, and other uses for
+/// that.
 ///
-/// It takes blocks out of the buddy allocator, of one size, and single pages out of the blocks. So a page costs a bit,
-/// and not a block of its own, which is larger than what `struct page` takes; and nothing is freed to the buddy
-/// allocator where its lock cannot be taken. When blocks go back is told in [`ChunkOffsets`].
+/// It takes blocks out of the buddy allocator, of one size, and single pages out of the blocks. So
+/// a page costs a bit, and not a block of its own, which is larger than what `struct page` takes;
+/// and nothing is freed to the buddy allocator where its lock cannot be taken. When blocks go back
+/// is told in [`ChunkOffsets`].
 ///
-/// A page of the pagemap has the offset that it has in the buddy allocator, less [`GpuBuddy::base_offset`].
+/// A page of the pagemap has the offset that it has in the buddy allocator, less
+/// [`GpuBuddy::base_offset`].
 ///
 /// # Examples
 ///
@@ -93,8 +96,8 @@ impl ChunkSource for Blocks {
 }
 
 impl BuddyOffsets {
-    /// An allocator of what `buddy` has, that takes `1 << order` pages at a time, which is also the largest run that it
-    /// hands out. May sleep.
+    /// An allocator of what `buddy` has, that takes `1 << order` pages at a time, which is also the
+    /// largest run that it hands out. May sleep.
     ///
     /// # Errors
     ///
@@ -110,7 +113,8 @@ impl BuddyOffsets {
         Ok(Self(ChunkOffsets::new(nr, order, Blocks { buddy, size })?))
     }
 
-    /// Gives all idle blocks back to the buddy allocator: for a driver that needs memory for something else.
+    /// Gives all idle blocks back to the buddy allocator: for a driver that needs memory for
+    /// something else.
     ///
     /// # Context
     ///

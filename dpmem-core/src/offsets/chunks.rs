@@ -45,8 +45,8 @@ use table::{
     Table, //
 };
 
-/// How many idle chunks stay. One is what it takes that somebody whose memory comes and goes does not make the
-/// driver pin and unpin a chunk each time.
+/// How many idle chunks stay. One is what it takes that somebody whose memory comes and goes does
+/// not make the driver pin and unpin a chunk each time.
 const KEPT: usize = 1;
 
 /// The names of the locks; statics for the reason that is in `offsets/bitmap.rs`.
@@ -59,13 +59,13 @@ static REAPER_NAME: &CStr = c"dpmem::ChunkOffsets::reaper";
 pub trait ChunkSource: Send + Sync + 'static {
     /// What keeps a chunk usable: a pinned buffer object, say. Dropping it gives the memory back.
     ///
-    /// It is dropped in process context, and that may sleep, but must not wait for who brings pages of the same
-    /// pagemap home or requests any.
+    /// It is dropped in process context, and that may sleep, but must not wait for who brings pages
+    /// of the same pagemap home or requests any.
     type Chunk: Send + Sync + 'static;
 
-    /// Gets one more chunk, and tells which pages of the pagemap it is. That is where the chunk begins, at a
-    /// multiple of its size, where there is none yet; `vacant` is such a place, for a source to which one is as
-    /// good as another.
+    /// Gets one more chunk, and tells which pages of the pagemap it is. That is where the chunk
+    /// begins, at a multiple of its size, where there is none yet; `vacant` is such a place, for a
+    /// source to which one is as good as another.
     ///
     /// # Context
     ///
@@ -79,11 +79,12 @@ pub trait ChunkSource: Send + Sync + 'static {
 
 /// An allocator for a driver that gets its memory in chunks, from a [`ChunkSource`].
 ///
-/// A chunk is pinned when there is no room in those that are there. It is unpinned when all of its pages are
-/// idle, but for one such chunk, which stays: by a work item, because pages come back in contexts that cannot sleep.
-/// [`ChunkOffsets::shrink`] unpins that one too, and dropping the allocator unpins all. Idle memory is thus given
-/// back to the rest of the driver without being asked for. What the driver would have to do to ask, which is to wait for
-/// somebody else's memory, is what it cannot do in most places where it runs out of it.
+/// A chunk is pinned when there is no room in those that are there. It is unpinned when all of its
+/// pages are idle, but for one such chunk, which stays: by a work item, because pages come back in
+/// contexts that cannot sleep. [`ChunkOffsets::shrink`] unpins that one too, and dropping the
+/// allocator unpins all. Idle memory is thus given back to the rest of the driver without being
+/// asked for. What the driver would have to do to ask, which is to wait for somebody else's memory,
+/// is what it cannot do in most places where it runs out of it.
 ///
 /// No request fails because of memory that is on its way back: it waits for that.
 pub struct ChunkOffsets<S: ChunkSource>(Arc<Chunks<S>>);
@@ -205,8 +206,9 @@ impl<S: ChunkSource> Chunks<S> {
 }
 
 impl<S: ChunkSource> ChunkOffsets<S> {
-    /// An allocator for the `nr` pages of a pagemap, in chunks of `1 << order` pages from `source`. It hands out no
-    /// run that is larger than a chunk, nor pages that do not fill one at the end. May sleep.
+    /// An allocator for the `nr` pages of a pagemap, in chunks of `1 << order` pages from `source`.
+    /// It hands out no run that is larger than a chunk, nor pages that do not fill one at the end.
+    /// May sleep.
     ///
     /// # Errors
     ///
@@ -244,16 +246,17 @@ impl<S: ChunkSource> ChunkOffsets<S> {
         self.0.give_back(0);
     }
 
-    /// Calls `f` with the chunk that `offset` lies in, and how far into it that is; `None` if there is no chunk. What it
-    /// says of a page that is not out is true only for as long as `f` runs.
+    /// Calls `f` with the chunk that `offset` lies in, and how far into it that is; `None` if there
+    /// is no chunk. What it says of a page that is not out is true only for as long as `f` runs.
     ///
-    /// An engine that has to ask this is the value that has the allocator as well: it implements both `CopyEngine` and
+    /// An engine that has to ask this is the value that has the allocator as well: it implements
+    /// both `CopyEngine` and
     /// [`DevPagemapOps`](crate::DevPagemapOps), whose `Engine` is `Self`.
     ///
     /// # Context
     ///
-    /// Any. `f` runs with interrupts off, under a spinlock that [`OffsetAllocator::free`] needs: it must not sleep, use
-    /// the allocator, or give up a reference to a page.
+    /// Any. `f` runs with interrupts off, under a spinlock that [`OffsetAllocator::free`] needs: it
+    /// must not sleep, use the allocator, or give up a reference to a page.
     pub fn with_chunk<R>(
         &self,
         offset: PageOffset,
@@ -264,14 +267,15 @@ impl<S: ChunkSource> ChunkOffsets<S> {
         Some(f(chunk, page))
     }
 
-    /// Calls `f` with each chunk, and where it begins; stops when it fails. No chunk comes or goes meanwhile. For a
-    /// driver that has to move what is behind its chunks, when it suspends, say.
+    /// Calls `f` with each chunk, and where it begins; stops when it fails. No chunk comes or goes
+    /// meanwhile. For a driver that has to move what is behind its chunks, when it suspends, say.
     ///
     /// # Context
     ///
-    /// May sleep, as may `f`. Requests of device memory wait for it, with the mmap lock of a process and the locks of
-    /// folios held: so it must touch no memory of a process, take no lock that is held around a request, neither
-    /// request device memory nor bring it home, nor call [`ChunkOffsets::shrink`].
+    /// May sleep, as may `f`. Requests of device memory wait for it, with the mmap lock of a
+    /// process and the locks of folios held: so it must touch no memory of a process, take no lock
+    /// that is held around a request, neither request device memory nor bring it home, nor call
+    /// [`ChunkOffsets::shrink`].
     ///
     /// # Errors
     ///
@@ -328,10 +332,11 @@ impl<S: ChunkSource> Drop for ChunkOffsets<S> {
         //
         // SAFETY: The work item is a field of a value that lives.
         let work = unsafe { Work::raw_get(&raw const self.0.reaper) };
-        // SAFETY: The work item is initialised, and only `self` could queue it again. Dropping may sleep.
+        // SAFETY: The work item is initialised, and only `self` could queue it again. Dropping may
+        // sleep.
         if unsafe { bindings::cancel_work_sync(work) } {
-            // SAFETY: The item was queued, with a reference to the `Arc` that came from `Arc::into_raw()`. It will
-            // not run, so the reference is ours.
+            // SAFETY: The item was queued, with a reference to the `Arc` that came from
+            // `Arc::into_raw()`. It will not run, so the reference is ours.
             drop(unsafe { Arc::from_raw(Arc::as_ptr(&self.0)) });
         }
     }

@@ -9,8 +9,8 @@ use crate::{
     number::Order, //
 };
 
-/// Which pages of a piece of memory are taken. Hands out the first run that fits: pages that were used before
-/// come first, for which the kernel has made everything that it needs.
+/// Which pages of a piece of memory are taken. Hands out the first run that fits: pages that were
+/// used before come first, for which the kernel has made everything that it needs.
 pub(super) struct Taken {
     bits: Bits,
     /// How many pages there are.

@@ -90,7 +90,8 @@ fn device(faux: &faux::Registration) -> &device::Device<device::Bound> {
 #[cfg(not(dpmem_faux_bound))]
 fn device(faux: &faux::Registration) -> &device::Device<device::Bound> {
     let device: &AnyDevice = faux.as_ref();
-    // SAFETY: A faux device is bound when it is created, and unbound when the registration is dropped.
+    // SAFETY: A faux device is bound when it is created, and unbound when the registration is
+    // dropped.
     unsafe { device.as_bound() }
 }
 

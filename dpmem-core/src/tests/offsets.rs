@@ -76,7 +76,8 @@ struct Source {
     log: Arc<Log>,
     /// How many there can be at a time.
     limit: usize,
-    /// Whether chunks wait for `may_leave`, and the source is the one who says so, when it has nothing left.
+    /// Whether chunks wait for `may_leave`, and the source is the one who says so, when it has
+    /// nothing left.
     wait: bool,
     /// Where chunks go, if not to the first place that is vacant.
     place: Option<usize>,
@@ -192,8 +193,8 @@ fn buddy(nr: usize, base_offset: u64) -> Result<Arc<GpuBuddy>> {
     Ok(Arc::new(buddy, GFP_KERNEL)?)
 }
 
-/// Takes and gives back runs of two sizes, some of them in pieces, and compares with what there must be. What is given
-/// back is so with a spinlock held, as it may be.
+/// Takes and gives back runs of two sizes, some of them in pieces, and compares with what there
+/// must be. What is given back is so with a spinlock held, as it may be.
 fn compare(offsets: &impl OffsetAllocator, nr: usize) -> Result {
     const STEPS: usize = 5000;
     let large = Order::new(LARGE)?;
@@ -554,7 +555,8 @@ mod cases {
             assert!(behind == Some(start));
             assert!(pagemap.request_folio(large).err() == Some(ENOMEM));
         }
-        // The large one is idle, and stays; then there is another idle one, and one of the two goes.
+        // The large one is idle, and stays; then there is another idle one, and one of the two
+        // goes.
         assert_eq!(log.pinned.load(Relaxed), log.ever.load(Relaxed));
         drop(page);
         if large_order().is_some() {

@@ -29,8 +29,8 @@ const WINDOW: NrPages = NrPages::new(512);
 /// How often pages that somebody is looking at are tried again before the card falls asleep.
 const ATTEMPTS: usize = 8;
 
-/// Moves what can be moved of `range`, all at once. Large folios are tried again in small pages, as what cannot be mapped
-/// or copied as a whole may be in pieces.
+/// Moves what can be moved of `range`, all at once. Large folios are tried again in small pages, as
+/// what cannot be mapped or copied as a whole may be in pieces.
 fn migrate_window(
     vram: &DevPagemap<Vram>,
     vma: &LockedVma<'_>,
@@ -53,7 +53,8 @@ fn migrate_window(
 pub(crate) struct Dmem(BoundPagemap<Vram>);
 
 impl Dmem {
-    /// Registers the memory of `gpu`, all of it. None is pinned before somebody has pages in it. May sleep.
+    /// Registers the memory of `gpu`, all of it. None is pinned before somebody has pages in it.
+    /// May sleep.
     ///
     /// # Errors
     ///
@@ -70,8 +71,9 @@ impl Dmem {
         self.0.access().ok_or(ENODEV)
     }
 
-    /// Moves what can be moved of `range`, which lies in `vma`, to the card. That the GPU has no translation for it any
-    /// more is what the notifier of the process sees to; it asks for one when it needs it.
+    /// Moves what can be moved of `range`, which lies in `vma`, to the card. That the GPU has no
+    /// translation for it any more is what the notifier of the process sees to; it asks for one
+    /// when it needs it.
     ///
     /// # Context
     ///
@@ -79,8 +81,8 @@ impl Dmem {
     ///
     /// # Errors
     ///
-    /// [`ENODEV`]; those of the migration. [`EIO`] and [`ENOMEM`] are the first such error, of a part that stays where it
-    /// is; all others are moved.
+    /// [`ENODEV`]; those of the migration. [`EIO`] and [`ENOMEM`] are the first such error, of a
+    /// part that stays where it is; all others are moved.
     pub(crate) fn migrate(&self, vma: &LockedVma<'_>, range: UserRange) -> Result {
         let window = WINDOW.max(Order::of_pmd().nr_pages());
         let mut buffer = MigrateBuffer::new(window.min(range.nr_pages()))?;
@@ -96,11 +98,13 @@ impl Dmem {
         result
     }
 
-    /// Brings all pages home, and lets go of the memory, before the card loses its power. May sleep.
+    /// Brings all pages home, and lets go of the memory, before the card loses its power. May
+    /// sleep.
     ///
     /// # Errors
     ///
-    /// Why pages stay on the card. TTM saves them, and the GPU has no translation for them any more.
+    /// Why pages stay on the card. TTM saves them, and the GPU has no translation for them any
+    /// more.
     pub(crate) fn suspend(&self) -> Result {
         let vram = self.vram()?;
         let mut evicted = Ok(NrPages::ZERO);
@@ -127,8 +131,9 @@ impl Dmem {
         self.vram()?.ops().wake()
     }
 
-    /// Brings all pages home, and unregisters the memory. What is on a card that is gone, or goes meanwhile, is lost: its
-    /// processes find zeroes, as the kernel cannot take a page away from them without giving them another. May sleep.
+    /// Brings all pages home, and unregisters the memory. What is on a card that is gone, or goes
+    /// meanwhile, is lost: its processes find zeroes, as the kernel cannot take a page away from
+    /// them without giving them another. May sleep.
     pub(crate) fn close(&self) {
         if let Ok(vram) = self.vram() {
             vram.ops().close();

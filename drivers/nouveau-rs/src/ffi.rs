@@ -160,17 +160,19 @@ pub(crate) enum Waking {
 ///
 /// # Invariants
 ///
-/// It is a valid `nouveau_drm`, whose device has its driver, for as long as the value lives: C calls
-/// `nouveau_dmem_fini()` before it takes anything of it away, and no value is left when that returns.
+/// It is a valid `nouveau_drm`, whose device has its driver, for as long as the value lives: C
+/// calls `nouveau_dmem_fini()` before it takes anything of it away, and no value is left when that
+/// returns.
 #[derive(Clone, Copy)]
 pub(crate) struct Gpu(NonNull<nouveau_drm>);
 
-// SAFETY: It is an address, which is valid on every CPU for as long as the value lives, by the type invariants. No
-// function that is called with it belongs to a thread.
+// SAFETY: It is an address, which is valid on every CPU for as long as the value lives, by the type
+// invariants. No function that is called with it belongs to a thread.
 unsafe impl Send for Gpu {}
-// SAFETY: As above. What those functions read does not change after `nouveau_dmem_init()`, but for a flag, which is read
-// at once, and the card's configuration space, which PCI locks. `nouveau_dmem_hw_wake()` takes the lock of the device's
-// power; `nouveau_dmem_hw_submit()` takes the mutex of the channel's client, and those of buffers take TTM's locks.
+// SAFETY: As above. What those functions read does not change after `nouveau_dmem_init()`, but for
+// a flag, which is read at once, and the card's configuration space, which PCI locks.
+// `nouveau_dmem_hw_wake()` takes the lock of the device's power; `nouveau_dmem_hw_submit()` takes
+// the mutex of the channel's client, and those of buffers take TTM's locks.
 unsafe impl Sync for Gpu {}
 
 impl Gpu {
@@ -198,8 +200,8 @@ impl Gpu {
         unsafe { Device::from_raw(device.cast()) }
     }
 
-    /// Whether the card was pulled out, or its channel killed: no job will ever be done. A card without its power
-    /// looks as if it was pulled out.
+    /// Whether the card was pulled out, or its channel killed: no job will ever be done. A card
+    /// without its power looks as if it was pulled out.
     pub(crate) fn is_gone(self) -> bool {
         // SAFETY: The card is there, by the type invariants.
         unsafe { nouveau_dmem_hw_gone(self.as_raw()) }
@@ -271,7 +273,8 @@ impl NewGpu {
         let owner = unsafe { nouveau_dmem_hw_owner(self.0.as_raw()) };
         pin_init::pin_init_scope(move || {
             let owner = NonNull::new(owner).ok_or(EINVAL)?;
-            // SAFETY: No pagemap has this owner, by the type invariants, and there is no second `NewGpu` of the card.
+            // SAFETY: No pagemap has this owner, by the type invariants, and there is no second
+            // `NewGpu` of the card.
             Ok::<_, Error>(unsafe {
                 DevPagemap::new_owned_by(owner, name, nr, node, Ok::<_, Error>(vram))
             })
@@ -291,8 +294,8 @@ mod place {
 ///
 /// # Invariants
 ///
-/// It is ours. It is pinned if `place` is `PINNED`, and not if it is `UNPINNED`. Who has set it to `CHANGING` is the only
-/// one who changes it.
+/// It is ours. It is pinned if `place` is `PINNED`, and not if it is `UNPINNED`. Who has set it to
+/// `CHANGING` is the only one who changes it.
 pub(crate) struct Buffer {
     bo: NonNull<nouveau_bo>,
     place: Atomic<u32>,
@@ -300,8 +303,8 @@ pub(crate) struct Buffer {
 
 // SAFETY: The buffer is ours, by the type invariants, and nouveau's buffers belong to no thread.
 unsafe impl Send for Buffer {}
-// SAFETY: Through a shared reference it is pinned and unpinned, from which `place` excludes all but one, and its offset is
-// read, which only pinning changes.
+// SAFETY: Through a shared reference it is pinned and unpinned, from which `place` excludes all but
+// one, and its offset is read, which only pinning changes.
 unsafe impl Sync for Buffer {}
 
 impl Buffer {
@@ -391,8 +394,8 @@ struct NouveauFence {
 }
 
 impl NouveauFence {
-    /// Waits until the jobs are done, or the card is gone, or its channel killed. Until then the card may write to the
-    /// memory. May sleep.
+    /// Waits until the jobs are done, or the card is gone, or its channel killed. Until then the
+    /// card may write to the memory. May sleep.
     ///
     /// # Errors
     ///
@@ -471,8 +474,9 @@ unsafe fn dmem_of(drm: *mut nouveau_drm) -> Option<Arc<Dmem>> {
     let _guard = rcu::read_lock();
     // SAFETY: The caller promises a valid pointer.
     let dmem = NonNull::new(unsafe { nouveau_dmem_hw_get(drm) })?;
-    // SAFETY: Only `nouveau_dmem_init()` leaves something there, by `Arc::into_raw()`, and `nouveau_dmem_fini()`, which
-    // takes it away, gives up its reference when all who are where we are have left.
+    // SAFETY: Only `nouveau_dmem_init()` leaves something there, by `Arc::into_raw()`, and
+    // `nouveau_dmem_fini()`, which takes it away, gives up its reference when all who are where we
+    // are have left.
     let dmem = ManuallyDrop::new(unsafe { Arc::<Dmem>::from_raw(dmem.cast().as_ptr()) });
     Some(Arc::clone(&dmem))
 }
@@ -494,8 +498,8 @@ unsafe fn complain(drm: *mut nouveau_drm, what: &CStr, err: Error) {
 ///
 /// # Safety
 ///
-/// `drm` must be valid, and its device have its driver, until `nouveau_dmem_fini()` has been called for it. Called once
-/// for a card; may sleep.
+/// `drm` must be valid, and its device have its driver, until `nouveau_dmem_fini()` has been called
+/// for it. Called once for a card; may sleep.
 #[no_mangle]
 unsafe extern "C" fn nouveau_dmem_init(drm: *mut nouveau_drm) {
     let Some(gpu) = NonNull::new(drm) else {
@@ -507,8 +511,9 @@ unsafe extern "C" fn nouveau_dmem_init(drm: *mut nouveau_drm) {
     match dmem {
         Ok(dmem) => {
             let dmem = Arc::into_raw(dmem).cast_mut().cast();
-            // SAFETY: The caller promises a valid pointer, and that this is the only call for the card, so that no reference
-            // was there that is lost. This one is given away until `nouveau_dmem_fini()` takes it back.
+            // SAFETY: The caller promises a valid pointer, and that this is the only call for the
+            // card, so that no reference was there that is lost. This one is given away until
+            // `nouveau_dmem_fini()` takes it back.
             unsafe { nouveau_dmem_hw_set(drm, dmem) };
         }
         // As on every card before Pascal.
@@ -525,7 +530,8 @@ unsafe extern "C" fn nouveau_dmem_init(drm: *mut nouveau_drm) {
 /// `drm` must be valid. May sleep.
 #[no_mangle]
 unsafe extern "C" fn nouveau_dmem_fini(drm: *mut nouveau_drm) {
-    // SAFETY: The caller promises a valid pointer. What was there is exchanged in one step, so that it is taken back once.
+    // SAFETY: The caller promises a valid pointer. What was there is exchanged in one step, so that
+    // it is taken back once.
     let Some(dmem) = NonNull::new(unsafe { nouveau_dmem_hw_set(drm, null_mut()) }) else {
         return;
     };
@@ -573,7 +579,8 @@ unsafe extern "C" fn nouveau_dmem_resume(drm: *mut nouveau_drm) {
 ///
 /// # Safety
 ///
-/// `drm` and `vma` must be valid, and the mmap lock of the process be held, for reading at least. May sleep.
+/// `drm` and `vma` must be valid, and the mmap lock of the process be held, for reading at least.
+/// May sleep.
 #[no_mangle]
 unsafe extern "C" fn nouveau_dmem_migrate_vma(
     drm: *mut nouveau_drm,
@@ -600,11 +607,12 @@ unsafe extern "C" fn nouveau_dmem_migrate_vma(
 ///
 /// # Safety
 ///
-/// `page` must be a page of device memory of nouveau's, which is not freed meanwhile. Does not sleep.
+/// `page` must be a page of device memory of nouveau's, which is not freed meanwhile. Does not
+/// sleep.
 #[no_mangle]
 unsafe extern "C" fn nouveau_dmem_page_addr(page: *mut bindings::page) -> c_ulong {
-    /// Behind all memory, where the GPU finds nothing: for a page that has lost its place, because the card could not
-    /// be woken up.
+    /// Behind all memory, where the GPU finds nothing: for a page that has lost its place, because
+    /// the card could not be woken up.
     const NOWHERE: c_ulong = (1 << 47) - PAGE_SIZE;
     let address = || {
         // SAFETY: The caller promises it.

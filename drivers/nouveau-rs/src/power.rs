@@ -37,7 +37,8 @@ impl Power {
         })
     }
 
-    /// Keeps the card awake until what is returned is dropped; `None` if it is asleep. May sleep, but not for long.
+    /// Keeps the card awake until what is returned is dropped; `None` if it is asleep. May sleep,
+    /// but not for long.
     pub(crate) fn awake(&self) -> Option<Awake<'_>> {
         let mut state = self.state.lock();
         if state.asleep {

@@ -45,8 +45,8 @@ use crate::{
     }, //
 };
 
-/// How much is pinned at once, in bytes: what the GPU has a page size for. The memory of a larger buffer would have to
-/// be found in one piece as well.
+/// How much is pinned at once, in bytes: what the GPU has a page size for. The memory of a larger
+/// buffer would have to be found in one piece as well.
 const CHUNK: usize = 2 << 20;
 
 /// Buffers that are pinned when memory is needed.
@@ -71,8 +71,9 @@ impl Buffers {
     ///
     /// # Errors
     ///
-    /// [`EBUSY`] if it is about to wake up: who has touched a page on it tries again. [`ENODEV`] if it is not, as it
-    /// cannot be woken up, or a suspend has failed and nobody undoes what it has done.
+    /// [`EBUSY`] if it is about to wake up: who has touched a page on it tries again. [`ENODEV`] if
+    /// it is not, as it cannot be woken up, or a suspend has failed and nobody undoes what it has
+    /// done.
     fn awake(&self) -> Result<Awake<'_>> {
         // The first time, it may have woken up before it was asked for that.
         for _ in 0..2 {
@@ -122,13 +123,13 @@ impl Vram {
         })
     }
 
-    /// All pages have to come home from now on: as long as the card is there by a copy, and as zeroes if it is gone. May
-    /// sleep.
+    /// All pages have to come home from now on: as long as the card is there by a copy, and as
+    /// zeroes if it is gone. May sleep.
     pub(crate) fn close(&self) {
         self.closing.store(true, Release);
         if !self.gpu.is_gone() {
-            // nouveau has woken it up, and what has failed before did not undo what was done for it to sleep. A buffer that
-            // cannot be pinned is tried again when it is copied from.
+            // nouveau has woken it up, and what has failed before did not undo what was done for it
+            // to sleep. A buffer that cannot be pinned is tried again when it is copied from.
             let _ = self.wake();
         }
     }
@@ -145,8 +146,8 @@ impl Vram {
         start?.checked_add(u64::try_from(page.to_bytes()?).ok()?)
     }
 
-    /// Gives back what nobody uses, lets the card put what is left wherever it likes, and refuses to copy anything. May
-    /// sleep.
+    /// Gives back what nobody uses, lets the card put what is left wherever it likes, and refuses
+    /// to copy anything. May sleep.
     pub(crate) fn sleep(&self) {
         self.power().sleep();
         self.offsets.shrink();
@@ -180,7 +181,8 @@ impl Vram {
         result
     }
 
-    /// As [`Vram::address`]; tries to pin what could not be pinned when the card was woken up. May sleep.
+    /// As [`Vram::address`]; tries to pin what could not be pinned when the card was woken up. May
+    /// sleep.
     fn pinned_address(&self, offset: PageOffset) -> Result<u64> {
         match self.address(offset) {
             Some(address) => Ok(address),

@@ -131,16 +131,17 @@ extern "C" {
 ///
 /// # Invariants
 ///
-/// It is a valid `xe_vram_region` for as long as somebody has a reference to its pagemap, and until DRM has called what
-/// destroys it. Dropping it needs nothing of the region, which may be gone before the device's queue is empty.
+/// It is a valid `xe_vram_region` for as long as somebody has a reference to its pagemap, and until
+/// DRM has called what destroys it. Dropping it needs nothing of the region, which may be gone
+/// before the device's queue is empty.
 #[repr(transparent)]
 pub(crate) struct Vram(NonNull<xe_vram_region>);
 
-// SAFETY: It is an address, which is valid on every CPU, by the type invariants. No function that is called with it belongs
-// to a thread.
+// SAFETY: It is an address, which is valid on every CPU, by the type invariants. No function that
+// is called with it belongs to a thread.
 unsafe impl Send for Vram {}
-// SAFETY: As above. What those functions read does not change, but for a flag, which is read at once, and the card's
-// configuration space, which PCI locks; and the migration queue locks.
+// SAFETY: As above. What those functions read does not change, but for a flag, which is read at
+// once, and the card's configuration space, which PCI locks; and the migration queue locks.
 unsafe impl Sync for Vram {}
 
 impl Vram {
@@ -193,8 +194,8 @@ impl Vram {
         way: Way,
         after: Option<&Fence>,
     ) -> Result<Fence> {
-        // SAFETY: The region is valid, by the type invariants; there are so many addresses; the caller has a reference to
-        // the fence.
+        // SAFETY: The region is valid, by the type invariants; there are so many addresses; the
+        // caller has a reference to the fence.
         let fence = from_err_ptr(unsafe {
             xe_pagemap_hw_copy(
                 self.as_raw(),
@@ -209,8 +210,8 @@ impl Vram {
         Ok(unsafe { Fence::from_raw(NonNull::new(fence).ok_or(ENOMEM)?) })
     }
 
-    /// Whether the card was declared wedged, or is not on its bus any more: it will never copy anything again. The card is
-    /// awake, or this means nothing.
+    /// Whether the card was declared wedged, or is not on its bus any more: it will never copy
+    /// anything again. The card is awake, or this means nothing.
     pub(crate) fn is_gone(&self) -> bool {
         // SAFETY: The region is valid, by the type invariants.
         unsafe { xe_pagemap_hw_gone(self.as_raw()) }
@@ -232,7 +233,8 @@ pub(crate) fn populate_mm(
     timeslice_ms: c_ulong,
 ) -> Result {
     let (start, end) = (range.start().get(), range.end().get());
-    // SAFETY: There are references to the pagemap, to the address space and to its users, whose lock is held.
+    // SAFETY: There are references to the pagemap, to the address space and to its users, whose
+    // lock is held.
     to_result(unsafe {
         xe_pagemap_hw_populate_mm(pagemap.as_raw(), start, end, mm.as_raw(), timeslice_ms)
     })
@@ -263,7 +265,8 @@ pub(crate) fn for_each_block<F: FnMut(u64, u64) -> Result>(
         })
     }
     let arg = core::ptr::from_mut(push).cast();
-    // SAFETY: The memory is valid, and a part of a buffer of xe's, as only those have our table; `arg` is what `call` wants.
+    // SAFETY: The memory is valid, and a part of a buffer of xe's, as only those have our table;
+    // `arg` is what `call` wants.
     to_result(unsafe { xe_pagemap_hw_blocks(memory.as_raw(), arg, call::<F>) })
 }
 
@@ -314,16 +317,18 @@ unsafe fn create(entered: &Entered, vram: Vram) -> Result<PagemapRef<Vram>> {
     let drm = NonNull::new(unsafe { xe_pagemap_hw_drm(xe) }).ok_or(EINVAL)?;
     // SAFETY: As above.
     let device = unsafe { xe_pagemap_hw_dev(xe) };
-    // SAFETY: A device of xe's has a parent, which keeps its driver while somebody is in the device.
+    // SAFETY: A device of xe's has a parent, which keeps its driver while somebody is in the
+    // device.
     let device: &Device<Bound> = unsafe { Device::from_raw(device) };
     // SAFETY: The function asks for nothing.
     let list = NonNull::new(unsafe { xe_pagemap_hw_owner_list() }).ok_or(EINVAL)?;
     // SAFETY: It is a static variable of xe's.
     let list = unsafe { OwnerList::from_raw(list) };
-    // SAFETY: xe's list has pagemaps, for which `private` is null, and virtual machines, and of a pagemap the function looks
-    // at its DRM device. xe evicts all buffers before it is unbound, and makes none after that. A buffer's blocks are nobody
-    // else's, xe's fences are signalled by the engine that has copied, and its queue is destroyed, and so emptied, with the
-    // DRM device, to which a module that is in use belongs. A `Vram` has nothing to be dropped.
+    // SAFETY: xe's list has pagemaps, for which `private` is null, and virtual machines, and of a
+    // pagemap the function looks at its DRM device. xe evicts all buffers before it is unbound, and
+    // makes none after that. A buffer's blocks are nobody else's, xe's fences are signalled by the
+    // engine that has copied, and its queue is destroyed, and so emptied, with the DRM device, to
+    // which a module that is in use belongs. A `Vram` has nothing to be dropped.
     unsafe {
         Pagemap::new(
             drm,
@@ -342,7 +347,8 @@ unsafe fn create(entered: &Entered, vram: Vram) -> Result<PagemapRef<Vram>> {
 #[no_mangle]
 static xe_pagemap_devmem_ops: bindings::drm_pagemap_devmem_ops = devmem_ops::<Vram>();
 
-/// The pagemap of `vr`, to which the caller gets a reference: the one that is in `cache`, or a new one.
+/// The pagemap of `vr`, to which the caller gets a reference: the one that is in `cache`, or a new
+/// one.
 ///
 /// # Safety
 ///
@@ -359,7 +365,8 @@ unsafe extern "C" fn xe_pagemap_find_or_create(
         // SAFETY: The caller promises a valid device.
         let entered = unsafe { Entered::new(xe) }?;
         let cache = NonNull::new(cache).ok_or(EINVAL)?;
-        // INVARIANT: The caller promises it: a pagemap has a reference to the DRM device, which the region belongs to.
+        // INVARIANT: The caller promises it: a pagemap has a reference to the DRM device, which the
+        // region belongs to.
         let vram = Vram(NonNull::new(vr).ok_or(EINVAL)?);
         // SAFETY: The caller promises a valid cache.
         let cache = unsafe { Cache::from_raw(cache) };
@@ -397,7 +404,8 @@ unsafe extern "C" fn xe_pagemap_shrinker_create(xe: *mut xe_device) -> c_int {
 ///
 /// # Safety
 ///
-/// `tile` must be one of a device as for `xe_pagemap_shrinker_create()`, which was called before. May sleep.
+/// `tile` must be one of a device as for `xe_pagemap_shrinker_create()`, which was called before.
+/// May sleep.
 #[no_mangle]
 unsafe extern "C" fn xe_pagemap_cache_create(tile: *mut xe_tile) -> c_int {
     from_result(|| {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A CPU touches memory of a device that breaks down: the signal that comes of it. What else such a device does is in the
-//! scripts of `dpmem-ops`, where the kernel reads for the process, and says that it cannot.
+//! A CPU touches memory of a device that breaks down: the signal that comes of it. What else such a
+//! device does is in the scripts of `dpmem-ops`, where the kernel reads for the process, and says
+//! that it cannot.
 
 use std::{
     hint::black_box,
@@ -46,7 +47,8 @@ pub(crate) const ALL: &[(&str, Scenario)] = &[("broken_at_a_touch", broken_at_a_
 
 const PAGES: usize = 64;
 
-/// The handler that comes with Rust's standard library returns, and what went wrong once is tried again.
+/// The handler that comes with Rust's standard library returns, and what went wrong once is tried
+/// again.
 fn die_of_sigbus() -> Result<()> {
     // SAFETY: No function of ours is installed.
     unsafe { signal(Signal::SIGBUS, SigHandler::SigDfl) }.context("signal")?;

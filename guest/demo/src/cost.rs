@@ -139,8 +139,8 @@ fn move_to(node: i32, pages: &[*mut libc::c_void]) -> Result<()> {
     const MPOL_MF_MOVE: i32 = 2;
     let nodes = vec![node; pages.len()];
     let mut status = vec![0i32; pages.len()];
-    // SAFETY: There are as many nodes and places for a status as there are pages, and moving a page changes nothing that
-    // this process can see.
+    // SAFETY: There are as many nodes and places for a status as there are pages, and moving a page
+    // changes nothing that this process can see.
     let left = unsafe {
         libc::syscall(
             libc::SYS_move_pages,

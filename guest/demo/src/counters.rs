@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the counters in debugfs say of many processes at once. What they say of one is in the scripts of `dpmem-ops`.
+//! What the counters in debugfs say of many processes at once. What they say of one is in the
+//! scripts of `dpmem-ops`.
 
 use std::{
     collections::BTreeMap,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Scenarios for `samples/edu`, whose device is QEMU's: it has one page of memory, copies by DMA, and takes a tenth of a
-//! second for it.
+//! Scenarios for `samples/edu`, whose device is QEMU's: it has one page of memory, copies by DMA,
+//! and takes a tenth of a second for it.
 
 use std::{
     fs::{

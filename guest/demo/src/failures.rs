@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Each allocation that the kernel makes for a request of ours fails, one after the other: for a kernel
-//! that can fail on purpose (`CONFIG_FAULT_INJECTION`).
+//! Each allocation that the kernel makes for a request of ours fails, one after the other: for a
+//! kernel that can fail on purpose (`CONFIG_FAULT_INJECTION`).
 //!
 //! Whatever the request answers, no byte may be lost, and the same request must work afterwards.
 
@@ -56,8 +56,9 @@ pub(crate) const ALL: &[(&str, Scenario)] = &[
     ("failing_to_release_huge", failing_to_release_huge),
 ];
 
-/// Where a task says which of its allocations is to fail, counted from the next one. To open it takes allocations, which
-/// would be counted as well: it stays open from before the count to after it.
+/// Where a task says which of its allocations is to fail, counted from the next one. To open it
+/// takes allocations, which would be counted as well: it stays open from before the count to after
+/// it.
 const NTH: &str = "/proc/thread-self/fail-nth";
 
 /// Which allocations can fail: all, and without a word.
@@ -76,9 +77,9 @@ const PAGES: usize = 4;
 /// More allocations than any of the requests makes.
 const MANY: usize = 3000;
 
-/// Runs `attempt` again and again, with the first allocation failing, then the second, and so on, until
-/// there are no more; between the runs it is for `attempt` to bring about what was before. At least
-/// `least` allocations must have failed: otherwise nothing was tested.
+/// Runs `attempt` again and again, with the first allocation failing, then the second, and so on,
+/// until there are no more; between the runs it is for `attempt` to bring about what was before. At
+/// least `least` allocations must have failed: otherwise nothing was tested.
 fn for_each_failure(
     least: usize,
     mut attempt: impl FnMut(&mut Injector) -> Result<()>,

@@ -95,7 +95,8 @@ fn young_after_a_migration(path: &Path) -> Result<()> {
         SpliceFFlags::empty(),
     )
     .context("vmsplice")?;
-    // The bit of the entry alone, not the folio's. A CPU that still knows the entry would not set it.
+    // The bit of the entry alone, not the folio's. A CPU that still knows the entry would not set
+    // it.
     fs::write("/proc/self/clear_refs", "1").context("cannot write /proc/self/clear_refs")?;
     memory.protect(ProtFlags::PROT_READ)?;
     check(memory.bytes(), |page| pattern(page, 5))?;
@@ -284,7 +285,8 @@ fn fault_in_a_split_part(path: &Path) -> Result<()> {
     const PAGE: usize = 100;
     const ROUNDS: usize = 4;
     let device = Device::open(path)?;
-    // What it takes to touch a page, which is not the same everywhere; the least, as a page may be in use for a moment.
+    // What it takes to touch a page, which is not the same everywhere; the least, as a page may be
+    // in use for a moment.
     let mut single = i64::MAX;
     let mut part = i64::MAX;
     for round in 0..ROUNDS {

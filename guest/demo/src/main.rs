@@ -3,7 +3,8 @@
 //! Processes whose memory goes to a device and back, in the lab's virtual machine.
 //!
 //! Without options, it tells the story of one of them. With `--ktap` it is a test program: every
-//! scenario is a test, and so is every script of `dpmem-ops`, and each of them says what it found wrong.
+//! scenario is a test, and so is every script of `dpmem-ops`, and each of them says what it found
+//! wrong.
 
 mod broken;
 mod cost;
@@ -49,7 +50,8 @@ struct Options {
     /// With `--ktap`, leave out what a kernel without the series cannot do.
     #[arg(long, requires = "ktap")]
     stock: bool,
-    /// With `--ktap` or `--walk`, run what is there for devices that reach each other's memory instead.
+    /// With `--ktap` or `--walk`, run what is there for devices that reach each other's memory
+    /// instead.
     #[arg(long, conflicts_with = "stock")]
     peers: bool,
     /// With `--ktap`, run what is there for the device of QEMU instead.
@@ -58,7 +60,8 @@ struct Options {
     /// With `--ktap`, let each allocation fail in turn instead; the kernel must be able to.
     #[arg(long, requires = "ktap", conflicts_with_all = ["stock", "peers", "edu"])]
     failures: bool,
-    /// With `--ktap`, run what is there for nouveau's memory instead, or the one of it that is named.
+    /// With `--ktap`, run what is there for nouveau's memory instead, or the one of it that is
+    /// named.
     #[arg(long, requires = "ktap", value_name = "NAME", num_args = 0..=1, conflicts_with_all = ["stock", "peers", "edu", "failures"])]
     nouveau: Option<Option<String>>,
     /// With `--ktap`, run what is there for xe's pagemaps instead.
@@ -73,10 +76,12 @@ struct Options {
     /// Only let a little memory migrate, and say what comes of it.
     #[arg(long, conflicts_with_all = ["ktap", "kernel_bug"])]
     try_it: bool,
-    /// Say what ordinary things cost, on a machine that counts instructions; the device is not used.
+    /// Say what ordinary things cost, on a machine that counts instructions; the device is not
+    /// used.
     #[arg(long, conflicts_with_all = ["ktap", "kernel_bug", "try_it"])]
     cost: bool,
-    /// Take steps that are made from numbers, and those of scripts, and say what is seen after each, for a comparison.
+    /// Take steps that are made from numbers, and those of scripts, and say what is seen after
+    /// each, for a comparison.
     #[arg(long, conflicts_with_all = ["ktap", "kernel_bug", "try_it", "cost"])]
     walk: bool,
     /// The device; the other one of a pair has the same name but for the last digit.

@@ -146,8 +146,8 @@ impl Mapping {
         let new = unsafe { mmap_anonymous(None, size, prot, MapFlags::MAP_PRIVATE) };
         let new = new.context("mmap")?;
         let flags = MRemapFlags::MREMAP_MAYMOVE | MRemapFlags::MREMAP_FIXED;
-        // SAFETY: Both ranges are ours, and nobody holds a reference to the content of either. The old
-        // one is not used again.
+        // SAFETY: Both ranges are ours, and nobody holds a reference to the content of either. The
+        // old one is not used again.
         let moved = unsafe { mremap(self.start.cast(), self.len, self.len, flags, Some(new)) };
         self.start = moved.context("mremap")?.cast();
         Ok(())

@@ -73,7 +73,8 @@ const NOWHERE: u64 = 1 << 62;
 pub(crate) struct Native {
     path: PathBuf,
     files: [Option<Device>; File::NR],
-    // Through which the kernel reads and writes memory for us, which is an error where a touch would be a signal.
+    // Through which the kernel reads and writes memory for us, which is an error where a touch
+    // would be a signal.
     reader: PipeReader,
     writer: PipeWriter,
 }
@@ -116,7 +117,8 @@ impl Native {
     ///
     /// # Safety
     ///
-    /// They are a page's, and either can be read, or nobody has a reference to what is there, if something is.
+    /// They are a page's, and either can be read, or nobody has a reference to what is there, if
+    /// something is.
     unsafe fn send(&self, bytes: *const u8) -> Done<()> {
         // SAFETY: The pipe is open, and the kernel checks what it reads.
         let sent = unsafe { libc::write(self.writer.as_raw_fd(), bytes.cast(), PAGE_SIZE) };
@@ -127,7 +129,8 @@ impl Native {
     ///
     /// # Safety
     ///
-    /// They are a page's, and either can be written, or nobody has a reference to what is there, if something is.
+    /// They are a page's, and either can be written, or nobody has a reference to what is there, if
+    /// something is.
     unsafe fn receive(&self, bytes: *mut u8) -> Done<()> {
         // SAFETY: As above.
         let received = unsafe { libc::read(self.reader.as_raw_fd(), bytes.cast(), PAGE_SIZE) };

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Scenarios for nouveau's device memory, on a card that is not there: `drivers/nouveau-rs/test`. They are about what
-//! nouveau's code does, in C or in Rust, and what the layer under it does is elsewhere.
+//! Scenarios for nouveau's device memory, on a card that is not there: `drivers/nouveau-rs/test`.
+//! They are about what nouveau's code does, in C or in Rust, and what the layer under it does is
+//! elsewhere.
 
 use std::{
     fs::File,
@@ -170,8 +171,8 @@ impl Card {
     }
 
     fn range(&self, request: RangeRequest, range: &Range) -> Result<(), Errno> {
-        // SAFETY: The file is open, and the range as the card expects it. What its addresses mean is checked by the
-        // kernel, and callers own the memory there.
+        // SAFETY: The file is open, and the range as the card expects it. What its addresses mean
+        // is checked by the kernel, and callers own the memory there.
         unsafe { request(self.0.as_raw_fd(), range) }?;
         Ok(())
     }

@@ -20,7 +20,8 @@ use crate::mapping::{
 
 /// The entry is one of a page that is present.
 const PRESENT: u64 = 1 << 63;
-/// The entry is one of a page that is swapped out, on a device, a device's alone, or whose memory has failed.
+/// The entry is one of a page that is swapped out, on a device, a device's alone, or whose memory
+/// has failed.
 const SWAP: u64 = 1 << 62;
 
 /// How many pages of a mapping are where.

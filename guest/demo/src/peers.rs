@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Processes that move memory between two devices that reach each other's, in both directions at once. What one of them
-//! does is in the scripts of `dpmem-ops`.
+//! Processes that move memory between two devices that reach each other's, in both directions at
+//! once. What one of them does is in the scripts of `dpmem-ops`.
 
 use std::path::Path;
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What processes do to memory that is on the device, and what must come of it, as far as it takes more than steps: several
-//! processes or threads at once, or what no device model simulates. All else is in the scripts of `dpmem-ops`.
+//! What processes do to memory that is on the device, and what must come of it, as far as it takes
+//! more than steps: several processes or threads at once, or what no device model simulates. All
+//! else is in the scripts of `dpmem-ops`.
 
 use std::{
     io::Read as _,
@@ -165,9 +166,9 @@ fn release_while_processes_fault(path: &Path) -> Result<()> {
     children.into_iter().try_for_each(Child::wait)
 }
 
-/// The device writes through its mirror to memory that migrates to it meanwhile, by another thread's doing, and comes
-/// home at a touch. No write may be lost on the way: neither one that comes too late to be copied, nor one to where
-/// the memory was.
+/// The device writes through its mirror to memory that migrates to it meanwhile, by another
+/// thread's doing, and comes home at a touch. No write may be lost on the way: neither one that
+/// comes too late to be copied, nor one to where the memory was.
 fn written_while_it_moves(path: &Path) -> Result<()> {
     const ROUNDS: usize = 100;
     let device = Device::open(path)?;
@@ -186,7 +187,8 @@ fn written_while_it_moves(path: &Path) -> Result<()> {
                     ..Command::default()
                 };
                 match device.raw(Request::MigrateToDevice, &mut command) {
-                    // Some of it has come home before it was read, or was coming and going for a second.
+                    // Some of it has come home before it was read, or was coming and going for a
+                    // second.
                     Ok(()) | Err(Errno::ENOENT | Errno::EBUSY) => moves += 1,
                     Err(err) => bail!("migrating to the device: {err}"),
                 }
@@ -227,7 +229,8 @@ fn shared_memory_stays(path: &Path) -> Result<()> {
     check(memory.bytes(), |page| pattern(page, 26))
 }
 
-/// The last who closes a file is another process than whose memory it mirrors, and its pages live on there.
+/// The last who closes a file is another process than whose memory it mirrors, and its pages live
+/// on there.
 fn data_of_an_inherited_file(path: &Path) -> Result<()> {
     const PAGES: usize = 16;
     let witness = Device::open(path)?;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Everything at once: processes do to their memory whatever comes to their mind, while the device is
-//! registered, used and released again and again. What each page must contain is written down beside.
+//! Everything at once: processes do to their memory whatever comes to their mind, while the device
+//! is registered, used and released again and again. What each page must contain is written down
+//! beside.
 
 use std::{
     fs,
@@ -39,8 +40,8 @@ use crate::{
     }, //
 };
 
-/// The storm. A stock kernel migrates pages that KSM has merged, and KSM reads them still: there it stays
-/// switched off.
+/// The storm. A stock kernel migrates pages that KSM has merged, and KSM reads them still: there it
+/// stays switched off.
 pub(crate) const fn all(stock: bool) -> &'static [(&'static str, Scenario)] {
     if stock {
         &[("storm_without_ksm", storm)]
@@ -126,7 +127,8 @@ impl<'d> Sea<'d> {
                 .device
                 .ask(request, &self.memory, pages, &mut self.buffer);
             match asked {
-                // A busy machine may take longer than a device is patient, and what it began is to be done as a whole.
+                // A busy machine may take longer than a device is patient, and what it began is to
+                // be done as a whole.
                 Err(Errno::EBUSY) => {}
                 asked => return asked.is_ok(),
             }

@@ -88,7 +88,8 @@ fn address_space() -> Result<()> {
     Ok(())
 }
 
-/// Lets one page migrate, and tells whether that goes; false, not an error, if the device has no memory.
+/// Lets one page migrate, and tells whether that goes; false, not an error, if the device has no
+/// memory.
 pub(crate) fn try_it(path: &Path) -> Result<bool> {
     let device = Device::open(path)?;
     let mut memory = Mapping::private(1)?;

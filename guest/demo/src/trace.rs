@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The tracepoints of the driver's framework: what they say of a few pages of which everything is known.
+//! The tracepoints of the driver's framework: what they say of a few pages of which everything is
+//! known.
 
 use std::{
     fs,

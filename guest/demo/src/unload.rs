@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The module goes while processes have memory on its device. It comes last: nothing is on the device any more then.
+//! The module goes while processes have memory on its device. It comes last: nothing is on the
+//! device any more then.
 
 use std::{
     fs::File,
@@ -109,8 +110,8 @@ fn filled(seed: usize) -> Result<Mapping> {
     Ok(memory)
 }
 
-/// Puts memory on the device, says so, closes the device when `close` comes, says that, and finds its memory at home when
-/// `gone` comes.
+/// Puts memory on the device, says so, closes the device when `close` comes, says that, and finds
+/// its memory at home when `gone` comes.
 fn use_it(
     path: &Path,
     user: usize,

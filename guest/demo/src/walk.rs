@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Walks and scripts of `dpmem-ops`: as tests, and for a comparison with what `hosted/walk` says on a simulated kernel.
+//! Walks and scripts of `dpmem-ops`: as tests, and for a comparison with what `hosted/walk` says on
+//! a simulated kernel.
 
 use std::{
     fs,
@@ -50,7 +51,8 @@ use crate::{
     scenarios::DEVICE_SIZE, //
 };
 
-/// Plays all that is compared, and says what is seen; false if something is not as a script expects it.
+/// Plays all that is compared, and says what is seen; false if something is not as a script expects
+/// it.
 pub(crate) fn all(device: &Path, peers: bool) -> Result<bool> {
     let khugepaged = "/sys/kernel/mm/transparent_hugepage/khugepaged";
     // Nobody else makes huge pages of small ones meanwhile.
@@ -78,8 +80,8 @@ pub(crate) fn all(device: &Path, peers: bool) -> Result<bool> {
     Ok(good)
 }
 
-/// Has both devices forget what was done with them before: whether their memory is registered, and what is to go wrong with
-/// it. A simulated machine begins anew for each play.
+/// Has both devices forget what was done with them before: whether their memory is registered, and
+/// what is to go wrong with it. A simulated machine begins anew for each play.
 fn forget(path: &Path) -> Result<()> {
     for device in [Device::open(path)?, Device::open_other(path)?] {
         // What is to go wrong once goes with the memory.

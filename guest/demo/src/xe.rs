@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Scenarios for xe's pagemaps, on cards that are not there: `drivers/xe-glue/test`. They are about what xe's part does; the
-//! rest is DRM's.
+//! Scenarios for xe's pagemaps, on cards that are not there: `drivers/xe-glue/test`. They are about
+//! what xe's part does; the rest is DRM's.
 
 use std::{
     fs::{
@@ -786,7 +786,8 @@ fn unbound_without_a_file(path: &Path) -> Result<()> {
         let cards = Cards::open(path)?;
         cards.migrate(FIRST, &memory)?;
         drop(cards);
-        // The last reference to the pagemap goes with the last page, while the card is being unbound.
+        // The last reference to the pagemap goes with the last page, while the card is being
+        // unbound.
         let cards = Cards::open(path)?;
         cards.unbind(FIRST)?;
         cards.bind(FIRST)?;

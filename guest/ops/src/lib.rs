@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What processes do to memory that a device uses: walks that proptest makes, or scripts; and what is seen of it.
+//! What processes do to memory that a device uses: walks that proptest makes, or scripts; and what
+//! is seen of it.
 //!
-//! The same steps are taken on a kernel and on a simulated one, and after each of them both say where each page is and
-//! what is in it. Whatever is said differently is a fault of the simulation, or of the kernel. What a script expects must
-//! be so on both.
+//! The same steps are taken on a kernel and on a simulated one, and after each of them both say
+//! where each page is and what is in it. Whatever is said differently is a fault of the simulation,
+//! or of the kernel. What a script expects must be so on both.
 
 #![forbid(unsafe_code)]
 
@@ -36,7 +37,8 @@ pub const PAGE_SIZE: usize = 4096;
 /// How many pages a huge page has.
 pub const HUGE: usize = 512;
 
-/// How many pages a process uses in a walk: two huge pages, which may be such, and some that may not.
+/// How many pages a process uses in a walk: two huge pages, which may be such, and some that may
+/// not.
 pub const NR: usize = 2 * HUGE + 16;
 
 /// The numbers that walks are made from in the tests.

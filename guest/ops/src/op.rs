@@ -13,8 +13,8 @@ pub enum Who {
     Child,
 }
 
-/// By which open file of a device a process asks it. A file is opened when it is used for the first time, and stays open
-/// until it is closed or its process ends.
+/// By which open file of a device a process asks it. A file is opened when it is used for the first
+/// time, and stays open until it is closed or its process ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum File {
     /// Of the device.
@@ -111,7 +111,8 @@ pub enum Nonsense {
 /// What is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Op {
-    /// The process writes something to each of the pages that it may write to, which depends on this number.
+    /// The process writes something to each of the pages that it may write to, which depends on
+    /// this number.
     Write(Pages, u8),
     /// It reads those that it may read.
     Read(Pages),
@@ -143,7 +144,8 @@ pub enum Op {
     PageOut(Pages),
     /// `madvise(MADV_HUGEPAGE)`.
     Huge(Pages),
-    /// `madvise(MADV_HWPOISON)`: the memory of this page fails, if something was ever written to it.
+    /// `madvise(MADV_HWPOISON)`: the memory of this page fails, if something was ever written to
+    /// it.
     Poison(usize),
     /// All memory of the device migrates home.
     Evict,
@@ -153,8 +155,8 @@ pub enum Op {
     Break(Defect),
     /// The device is asked for what it must refuse.
     Refuse(Nonsense),
-    /// What the driver has counted for the file: pages that were copied home and CPU faults; and how many files there are,
-    /// with those of which only memory is left.
+    /// What the driver has counted for the file: pages that were copied home and CPU faults; and
+    /// how many files there are, with those of which only memory is left.
     Usage,
     /// What the layer has counted of each pagemap.
     Counters,

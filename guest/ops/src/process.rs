@@ -44,7 +44,8 @@ pub struct About<'a> {
     pub addr: usize,
     /// How many pages.
     pub nr: usize,
-    /// What the device reads, or is to write; if it is empty, the device is told an address where nothing can be.
+    /// What the device reads, or is to write; if it is empty, the device is told an address where
+    /// nothing can be.
     pub bytes: &'a mut [u8],
 }
 

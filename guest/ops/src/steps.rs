@@ -50,7 +50,8 @@ fn access() -> impl Strategy<Value = Access> {
     prop_oneof![Just(Access::Read), Just(Access::Write)]
 }
 
-/// What can go wrong with a device in a walk: which of its pages are bad depends on who has used them before.
+/// What can go wrong with a device in a walk: which of its pages are bad depends on who has used
+/// them before.
 fn defect() -> impl Strategy<Value = Defect> {
     prop_oneof![
         Just(Defect::Large),
@@ -96,7 +97,8 @@ fn harmful() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// The steps that can be taken of `wishes`: there is one child at most, and it does nothing if it is not there.
+/// The steps that can be taken of `wishes`: there is one child at most, and it does nothing if it
+/// is not there.
 fn possible(wishes: Vec<(Who, File, Op)>) -> Vec<Step> {
     let mut child = false;
     let mut step = |(who, file, op): (Who, File, Op)| {
@@ -139,7 +141,8 @@ pub fn steps(nr: impl Into<SizeRange>) -> impl Strategy<Value = Vec<Step>> {
     ]
 }
 
-/// The steps of the walk that `seed` stands for: the same on any machine, and in another workspace that has the same proptest.
+/// The steps of the walk that `seed` stands for: the same on any machine, and in another workspace
+/// that has the same proptest.
 ///
 /// # Errors
 ///

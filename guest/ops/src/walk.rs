@@ -22,8 +22,8 @@ pub trait World {
 /// Who is told what is seen; nobody looks if nobody wants to know.
 pub type Watch<'a> = Option<&'a mut dyn FnMut(&str)>;
 
-/// Takes the steps of `play`, which is called `name`, and says two or three lines of each: what is done, and what the
-/// processes see then.
+/// Takes the steps of `play`, which is called `name`, and says two or three lines of each: what is
+/// done, and what the processes see then.
 ///
 /// # Errors
 ///

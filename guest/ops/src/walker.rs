@@ -50,13 +50,15 @@ const APART: usize = 8 << 20;
 /// Some pages that lie one behind the other: which is the first, and how many there are.
 type Run = (usize, usize);
 
-/// The run in pieces that are not too large to be copied at once, each with how many bytes are before it.
+/// The run in pieces that are not too large to be copied at once, each with how many bytes are
+/// before it.
 fn parts((first, nr): Run) -> impl Iterator<Item = (usize, Run)> {
     let starts = (0..nr).step_by(HUGE);
     starts.map(move |at| (at * PAGE_SIZE, (first + at, HUGE.min(nr - at))))
 }
 
-/// Whatever goes wrong with one of several runs of pages, or how many pages of all runs were dealt with.
+/// Whatever goes wrong with one of several runs of pages, or how many pages of all runs were dealt
+/// with.
 fn sum(results: impl IntoIterator<Item = Result<usize, Errno>>) -> String {
     let mut all = 0;
     let mut said = String::new();
@@ -89,8 +91,8 @@ fn fill(page: usize, value: u8) -> u8 {
 }
 
 impl<P: Process> Walker<P> {
-    /// A walker with the process, whose memory is that of `play`, begins at `addr`, where a huge page can be, and is
-    /// untouched. At `room`, where a huge page can be, there is room.
+    /// A walker with the process, whose memory is that of `play`, begins at `addr`, where a huge
+    /// page can be, and is untouched. At `room`, where a huge page can be, there is room.
     pub fn new(process: P, play: &Play, addr: usize, room: usize) -> Self {
         let page = |i| Page {
             addr: addr + i * PAGE_SIZE,
@@ -130,7 +132,8 @@ impl<P: Process> Walker<P> {
         self.pages.iter_mut().skip(first).take(nr).for_each(change);
     }
 
-    /// The runs of pages among `pages` that lie one behind the other, and for which `wants` says so.
+    /// The runs of pages among `pages` that lie one behind the other, and for which `wants` says
+    /// so.
     fn runs(&self, pages: Pages, wants: impl Fn(&Page) -> bool) -> Vec<Run> {
         let mut runs: Vec<Run> = Vec::new();
         for i in pages.first..pages.end() {
@@ -194,7 +197,8 @@ impl<P: Process> Walker<P> {
         sum(results.collect::<Vec<_>>())
     }
 
-    /// What was read in a run must be what was written there. How many pages that are not so is what is said.
+    /// What was read in a run must be what was written there. How many pages that are not so is
+    /// what is said.
     fn check(&self, run: Run, bytes: &[u8]) -> usize {
         let pages = (run.0..run.0 + run.1).zip(bytes.chunks(PAGE_SIZE));
         let wrong = pages.filter(|(i, bytes)| {
@@ -228,7 +232,8 @@ impl<P: Process> Walker<P> {
         self.process.ask(file, request, about)
     }
 
-    /// Asks the device about these runs; what it has read is compared, if it is the content of memory.
+    /// Asks the device about these runs; what it has read is compared, if it is the content of
+    /// memory.
     fn ask_of(&mut self, file: File, request: Request, runs: Vec<Run>) -> String {
         let reads = matches!(
             request,
@@ -299,7 +304,8 @@ impl<P: Process> Walker<P> {
         with_wrong(said, wrong)
     }
 
-    /// The device writes where the process may; if it may not at all, the device is asked nevertheless.
+    /// The device writes where the process may; if it may not at all, the device is asked
+    /// nevertheless.
     fn device_write(&mut self, file: File, pages: Pages, value: u8) -> String {
         let mut runs = self.runs(pages, Page::is_writable);
         if runs.is_empty() {
@@ -488,8 +494,8 @@ impl<P: Process> Walker<P> {
         }
     }
 
-    /// What is seen: for each run of pages of which the same is said, which these are, what the kernel says of them, and a
-    /// number that stands for their content.
+    /// What is seen: for each run of pages of which the same is said, which these are, what the
+    /// kernel says of them, and a number that stands for their content.
     pub fn state(&mut self) -> String {
         let mut said = String::new();
         let all = Pages {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The driver of *acme*, a device with some memory: the smallest there can be. `Documentation/first-driver.rst` begins
-//! here.
+//! The driver of *acme*, a device with some memory: the smallest there can be.
+//! `Documentation/first-driver.rst` begins here.
 
 #![no_std]
 
@@ -30,7 +30,8 @@ use dpmem::{
     UserRange, //
 };
 
-/// What moves bytes to the memory of the device and back. Here a CPU does it, and the memory is an array.
+/// What moves bytes to the memory of the device and back. Here a CPU does it, and the memory is an
+/// array.
 #[pin_data]
 struct Engine {
     #[pin]
@@ -122,7 +123,8 @@ impl Acme {
         })
     }
 
-    /// Moves memory of the running process to the device, and gives the number of pages that have moved.
+    /// Moves memory of the running process to the device, and gives the number of pages that have
+    /// moved.
     ///
     /// # Errors
     ///

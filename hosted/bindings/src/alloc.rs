@@ -2,8 +2,8 @@
 
 //! `kmalloc()`, `vmalloc()` and relatives.
 //!
-//! Real: each allocation is one of the host's, may be made to fail, and is to be freed. Not simulated: caches, nodes,
-//! limits, and whether memory is physically contiguous.
+//! Real: each allocation is one of the host's, may be made to fail, and is to be freed. Not
+//! simulated: caches, nodes, limits, and whether memory is physically contiguous.
 
 use std::{
     alloc::{alloc_zeroed, dealloc, Layout},

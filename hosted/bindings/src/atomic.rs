@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Atomics and barriers. All of it is real; what C orders less strictly than Rust can say is ordered more strictly.
+//! Atomics and barriers. All of it is real; what C orders less strictly than Rust can say is
+//! ordered more strictly.
 
 use std::sync::atomic::{
     fence, AtomicI16, AtomicI32, AtomicI64, AtomicI8, AtomicPtr,

@@ -2,8 +2,9 @@
 
 //! The buddy allocator of GPUs.
 //!
-//! Real: blocks are powers of two, aligned to their size, nobody's twice, and to be given back. Not simulated: which of
-//! the free blocks one gets (here, the lowest), memory that is known to be clear, trimming.
+//! Real: blocks are powers of two, aligned to their size, nobody's twice, and to be given back. Not
+//! simulated: which of the free blocks one gets (here, the lowest), memory that is known to be
+//! clear, trimming.
 
 use std::collections::BTreeMap;
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Constants of C. Where the value has no meaning outside of C, it is the smallest that is different from the others.
+//! Constants of C. Where the value has no meaning outside of C, it is the smallest that is
+//! different from the others.
 
 use ffi::*;
 

@@ -2,8 +2,9 @@
 
 //! debugfs, and sequence files, which its files are.
 //!
-//! Real: directories and files, what is read from them, that they go with what they show. Not simulated: writing, modes,
-//! reading a file in pieces while it changes, who waits when a file goes that is being read.
+//! Real: directories and files, what is read from them, that they go with what they show. Not
+//! simulated: writing, modes, reading a file in pieces while it changes, who waits when a file goes
+//! that is being read.
 
 use std::{collections::BTreeMap, ffi::CStr, ptr::null_mut};
 

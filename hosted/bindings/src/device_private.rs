@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Pagemaps of device memory: private as `linux/series` has them, registered by size, with pages on demand; and
-//! `memremap_pages()`, which coherent memory needs, and private memory on a stock kernel.
+//! Pagemaps of device memory: private as `linux/series` has them, registered by size, with pages on
+//! demand; and `memremap_pages()`, which coherent memory needs, and private memory on a stock
+//! kernel.
 //!
-//! Real: who owns an offset, what is refused and how, that a chunk has no `struct page` before its first request, and
-//! that unregistering waits for the last page. Not simulated: altmaps, nodes. A physical address is 64
-//! times that of the `struct page`, as numbers of pages are arithmetic here.
+//! Real: who owns an offset, what is refused and how, that a chunk has no `struct page` before its
+//! first request, and that unregistering waits for the last page. Not simulated: altmaps, nodes. A
+//! physical address is 64 times that of the `struct page`, as numbers of pages are arithmetic here.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -182,7 +183,8 @@ fn pages<'a>(
     pages
 }
 
-/// Makes `nr` pages of `pgmap` idle, so that they can be requested again. They keep the pagemap until [`came_back`].
+/// Makes `nr` pages of `pgmap` idle, so that they can be requested again. They keep the pagemap
+/// until [`came_back`].
 pub(crate) fn make_idle(m: &mut Locked<'_>, pgmap: *mut dev_pagemap, first: *mut page, nr: usize) {
     if let Some(pages) = pages(m, pgmap, "folio_free") {
         let offset = pages.offset_of(first);
@@ -384,14 +386,16 @@ impl Drop for Physical {
     }
 }
 
-/// Physical memory of devices that no machine has. What is known of its pages is that of another machine.
+/// Physical memory of devices that no machine has. What is known of its pages is that of another
+/// machine.
 static UNPLUGGED: Mutex<Vec<Physical>> = Mutex::new(Vec::new());
 
 // SAFETY: It is used under the lock of the machine that has it.
 unsafe impl Send for Physical {}
 
-/// Gives the machine a device with `nr` pages of memory that CPUs can reach, and tells at which physical address. One
-/// machine after another has the same addresses for devices of the same sizes.
+/// Gives the machine a device with `nr` pages of memory that CPUs can reach, and tells at which
+/// physical address. One machine after another has the same addresses for devices of the same
+/// sizes.
 pub fn coherent_memory(nr: usize) -> u64 {
     let mut unplugged = UNPLUGGED.lock().unwrap_or_else(PoisonError::into_inner);
     let memory = match unplugged.iter().position(|memory| memory.nr == nr) {

@@ -2,8 +2,8 @@
 
 //! Devices, and what they own.
 //!
-//! Real: faux devices, what is released when one goes away and in which order. Not simulated: scatterlists. Devices that are
-//! on a bus are in `pci.rs`; what devices can reach is in `dma.rs`.
+//! Real: faux devices, what is released when one goes away and in which order. Not simulated:
+//! scatterlists. Devices that are on a bus are in `pci.rs`; what devices can reach is in `dma.rs`.
 
 use ffi::*;
 use pin_init::Zeroable;
@@ -26,7 +26,8 @@ pub struct device {
     drvdata: *mut c_void,
     /// Who gives it a driver, or takes it away.
     owner: usize,
-    /// The highest addresses that it can be told: of what is mapped for it, and of what is allocated for it.
+    /// The highest addresses that it can be told: of what is mapped for it, and of what is
+    /// allocated for it.
     pub(crate) dma_mask: u64,
     pub(crate) coherent_dma_mask: u64,
     /// Frees what it is a part of.
@@ -49,8 +50,8 @@ impl device {
     }
 }
 
-/// Calls `f` while nobody else gives the device a driver, or takes it away. lockdep does not look at this lock in a kernel,
-/// either.
+/// Calls `f` while nobody else gives the device a driver, or takes it away. lockdep does not look
+/// at this lock in a kernel, either.
 pub(crate) unsafe fn with_driver_locked<R>(dev: *mut device, f: impl FnOnce() -> R) -> R {
     unsafe { acquire(&raw mut (*dev).owner, "lock of a device") };
     let result = f();

@@ -2,12 +2,14 @@
 
 //! System memory as devices see it.
 //!
-//! Real: `dma_map_page()` and ranges of IOVA, if the machine has an IOMMU; what is mapped is to be unmapped, as it was
-//! mapped. What a device reads or writes goes through [`dma_read`] and [`dma_write`], which find out what is not mapped for it.
-//! A resource, which is another device's memory, has an address of its own, and no content: see [`dma_resource`].
-//! A device that reaches all addresses sees those that CPUs see. One that does not has others, which were not used for long:
-//! with a range of IOVA it is the IOMMU's doing, and otherwise that of a bounce buffer, of which the content is not
-//! simulated: what is mapped is what the device reads and writes. Nor are caches, and how much a bounce buffer has room for.
+//! Real: `dma_map_page()` and ranges of IOVA, if the machine has an IOMMU; what is mapped is to be
+//! unmapped, as it was mapped. What a device reads or writes goes through [`dma_read`] and
+//! [`dma_write`], which find out what is not mapped for it. A resource, which is another device's
+//! memory, has an address of its own, and no content: see [`dma_resource`]. A device that reaches
+//! all addresses sees those that CPUs see. One that does not has others, which were not used for
+//! long: with a range of IOVA it is the IOMMU's doing, and otherwise that of a bounce buffer, of
+//! which the content is not simulated: what is mapped is what the device reads and writes. Nor are
+//! caches, and how much a bounce buffer has room for.
 
 use std::collections::BTreeMap;
 
@@ -179,8 +181,9 @@ impl Dma {
             .max()
     }
 
-    /// Addresses for `size` bytes that are not above `mask`, and that nobody had for as long as possible. None of them is in
-    /// the lower half, which would do for a device that reaches less than its driver says.
+    /// Addresses for `size` bytes that are not above `mask`, and that nobody had for as long as
+    /// possible. None of them is in the lower half, which would do for a device that reaches less
+    /// than its driver says.
     fn low_addresses(&mut self, size: usize, mask: u64) -> Option<u64> {
         let size = size.next_multiple_of(PAGE_SIZE) as u64;
         let mask = mask.min(MOST);
@@ -211,8 +214,8 @@ pub fn iommu() {
     with(|m| m.dma.iommu = true);
 }
 
-/// Where `len` bytes at `addr` are for `device`, which has mapped them for a transfer in this direction; without one, for
-/// the only device of the machine.
+/// Where `len` bytes at `addr` are for `device`, which has mapped them for a transfer in this
+/// direction; without one, for the only device of the machine.
 fn find(
     m: &mut Locked<'_>,
     device: Option<usize>,
@@ -352,8 +355,8 @@ pub unsafe extern "C" fn dma_mapping_error(_dev: *mut device, dma_addr: dma_addr
 /// Where devices see what is no memory of the system: elsewhere than CPUs do.
 const FIRST_RESOURCE: u64 = 1 << 57;
 
-/// Which physical address a device reaches that uses `len` bytes at `addr`, which it has mapped with
-/// [`dma_map_resource`] for this direction.
+/// Which physical address a device reaches that uses `len` bytes at `addr`, which it has mapped
+/// with [`dma_map_resource`] for this direction.
 pub fn dma_resource(addr: u64, len: usize, direction: dma_data_direction) -> Option<phys_addr_t> {
     let found = with(|m| {
         m.dma.resources.iter().any(|resource| {

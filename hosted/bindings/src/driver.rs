@@ -2,8 +2,8 @@
 
 //! Drivers that are built in.
 //!
-//! Real: `init` and `exit`, once each. Not simulated: `struct module`, and unloading a driver that is in use; what is
-//! built in is never unloaded.
+//! Real: `init` and `exit`, once each. Not simulated: `struct module`, and unloading a driver that
+//! is in use; what is built in is never unloaded.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -11,7 +11,8 @@ use ffi::*;
 
 use crate::process::Errno;
 
-/// The statics of a driver are those of the whole test program, so only one machine has it at a time.
+/// The statics of a driver are those of the whole test program, so only one machine has it at a
+/// time.
 static LOADED: Mutex<()> = Mutex::new(());
 
 /// A driver that is loaded. Dropping it unloads it.
@@ -21,7 +22,8 @@ pub struct Module {
 }
 
 impl Module {
-    /// Loads a driver, of which `init` and `exit` are what `module!` has made. Waits for other tests that use one.
+    /// Loads a driver, of which `init` and `exit` are what `module!` has made. Waits for other
+    /// tests that use one.
     ///
     /// # Errors
     ///

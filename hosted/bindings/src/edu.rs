@@ -2,9 +2,10 @@
 
 //! QEMU's PCI device `edu`: a page of memory, and an engine that copies to it and from it.
 //!
-//! Real: what `docs/specs/edu.rst` of QEMU says of the registers of the engine and of interrupts. A copy is made by a thread
-//! of the machine, in pieces, at some time after it was started, and not after a tenth of a second; a test can have it wait.
-//! What QEMU ignores, or cuts to fit, is reported. Not simulated: factorials.
+//! Real: what `docs/specs/edu.rst` of QEMU says of the registers of the engine and of interrupts. A
+//! copy is made by a thread of the machine, in pieces, at some time after it was started, and not
+//! after a tenth of a second; a test can have it wait. What QEMU ignores, or cuts to fit, is
+//! reported. Not simulated: factorials.
 
 use std::sync::Arc;
 

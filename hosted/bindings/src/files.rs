@@ -2,8 +2,8 @@
 
 //! Misc devices, and the files that processes open.
 //!
-//! Real: `open`, `ioctl`, `mmap`, `release`, in which order, and as whom. Not simulated: file descriptors, reading and
-//! writing, modules that are unloaded while a file is open.
+//! Real: `open`, `ioctl`, `mmap`, `release`, in which order, and as whom. Not simulated: file
+//! descriptors, reading and writing, modules that are unloaded while a file is open.
 
 use core::{ffi::CStr, ops::Deref};
 
@@ -130,7 +130,8 @@ pub struct OpenFile<P: Deref<Target = Process>> {
     ops: *const file_operations,
 }
 
-// SAFETY: What is behind the pointers is used under locks; an open file can be used by any thread of its process.
+// SAFETY: What is behind the pointers is used under locks; an open file can be used by any thread
+// of its process.
 unsafe impl<P: Deref<Target = Process> + Send> Send for OpenFile<P> {}
 // SAFETY: As above.
 unsafe impl<P: Deref<Target = Process> + Sync> Sync for OpenFile<P> {}

@@ -2,8 +2,8 @@
 
 //! `hmm_range_fault()`, and exclusive access of a device.
 //!
-//! Real: what is told of each page, faults, the sequence number, huge pages. Not simulated: P2PDMA, the `pfn_flags_mask` of
-//! single pages, userfaultfd.
+//! Real: what is told of each page, faults, the sequence number, huge pages. Not simulated: P2PDMA,
+//! the `pfn_flags_mask` of single pages, userfaultfd.
 
 use std::time::{Duration, Instant};
 
@@ -32,7 +32,8 @@ pub const hmm_pfn_flags_HMM_PFN_ORDER_SHIFT: hmm_pfn_flags = 53;
 pub const hmm_pfn_flags_HMM_PFN_REQ_FAULT: hmm_pfn_flags = hmm_pfn_flags_HMM_PFN_VALID;
 pub const hmm_pfn_flags_HMM_PFN_REQ_WRITE: hmm_pfn_flags = hmm_pfn_flags_HMM_PFN_WRITE;
 pub const hmm_pfn_flags_HMM_PFN_FLAGS: hmm_pfn_flags = !((1 << 53) - 1);
-/// In milliseconds. Five times as much as in the kernel: the threads of the host may have to wait for each other.
+/// In milliseconds. Five times as much as in the kernel: the threads of the host may have to wait
+/// for each other.
 pub const HMM_RANGE_DEFAULT_TIMEOUT: u32 = 5000;
 
 #[repr(C)]
@@ -139,7 +140,8 @@ pub unsafe extern "C" fn hmm_range_fault(range: *mut hmm_range) -> c_int {
                 Err(Untold::Error) => return -(EFAULT as c_int),
                 Err(Untold::Fault(true)) if !writable => return -(EPERM as c_int),
                 Err(Untold::Fault(write)) => {
-                    // All that is behind it is faulted in as well, as far as a page table goes, whatever it is.
+                    // All that is behind it is faulted in as well, as far as a page table goes,
+                    // whatever it is.
                     let end = (range.end >> PAGE_SHIFT).min(pgtable::huge_base(vpn) + PMD_NR);
                     for vpn in vpn..end {
                         let addr = vpn << PAGE_SHIFT;

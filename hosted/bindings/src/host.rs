@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Threads, and what they wait with: those of the host. With the feature `shuttle` a scheduler chooses which of them runs,
-//! at each call of C that locks the machine, and at each atomic operation, and tries other choices each time: see [`explore`].
+//! Threads, and what they wait with: those of the host. With the feature `shuttle` a scheduler
+//! chooses which of them runs, at each call of C that locks the machine, and at each atomic
+//! operation, and tries other choices each time: see [`explore`].
 
 use std::{
     cell::{Cell, RefCell},
@@ -67,8 +68,9 @@ pub(crate) fn this_thread<R>(f: impl FnOnce(&ThisThread) -> R) -> R {
     THIS.with(f)
 }
 
-/// Calls `f`, which runs machines with several threads: once, or with the feature `shuttle` so often, with other choices
-/// of who runs when. They are the same choices each time that this is called.
+/// Calls `f`, which runs machines with several threads: once, or with the feature `shuttle` so
+/// often, with other choices of who runs when. They are the same choices each time that this is
+/// called.
 ///
 /// # Panics
 ///
@@ -78,8 +80,9 @@ pub fn explore(_times: usize, f: impl Fn() + Send + Sync + 'static) {
     f();
 }
 
-/// Calls `f`, which runs machines with several threads: once, or with the feature `shuttle` so often, with other choices
-/// of who runs when. They are the same choices each time that this is called.
+/// Calls `f`, which runs machines with several threads: once, or with the feature `shuttle` so
+/// often, with other choices of who runs when. They are the same choices each time that this is
+/// called.
 ///
 /// # Panics
 ///
@@ -92,7 +95,8 @@ pub fn explore(times: usize, f: impl Fn() + Send + Sync + 'static) {
     // Drivers are not written for small stacks.
     config.stack_size = 1 << 20;
     config.max_steps = MaxSteps::FailAfter(10_000_000);
-    // Any thread at any point. A scheduler with few changes of thread is unfair to who sleeps until another has done something.
+    // Any thread at any point. A scheduler with few changes of thread is unfair to who sleeps until
+    // another has done something.
     Runner::new(
         RandomScheduler::new_from_seed(0x6d70_6d65_6d00, times),
         config,

@@ -2,10 +2,11 @@
 
 //! Interrupts of PCI devices.
 //!
-//! Real: vectors and who has them, who may share one, that a handler must not sleep, that one handler does not run twice at
-//! once, that what comes while it runs is not lost, handlers with a thread, who waits for whom when one is freed. Each
-//! interrupt comes on a CPU of its own, which is a thread here, so that it interrupts nobody: that a lock is taken with
-//! interrupts enabled which a handler takes as well is not found. Not simulated: levels (all are edges), what comes while
+//! Real: vectors and who has them, who may share one, that a handler must not sleep, that one
+//! handler does not run twice at once, that what comes while it runs is not lost, handlers with a
+//! thread, who waits for whom when one is freed. Each interrupt comes on a CPU of its own, which is
+//! a thread here, so that it interrupts nobody: that a lock is taken with interrupts enabled which
+//! a handler takes as well is not found. Not simulated: levels (all are edges), what comes while
 //! nobody has asked for it (it is lost), masking, affinity, storms.
 
 use std::collections::BTreeMap;
@@ -114,7 +115,8 @@ impl Irqs {
         actions.any(|action| (addr..addr + size).contains(&action.cookie))
     }
 
-    /// Whether somebody is being told by this line, or the thread of one of its handlers runs, or will.
+    /// Whether somebody is being told by this line, or the thread of one of its handlers runs, or
+    /// will.
     fn is_busy(&self, irq: c_uint, cookie: Option<usize>) -> bool {
         let running = self.lines.get(&irq).is_some_and(|line| line.running);
         let mut threads = self.threads.keys();

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The C side of the kernel, simulated: the same names and types as bindgen gives, over a model of memory management.
+//! The C side of the kernel, simulated: the same names and types as bindgen gives, over a model of
+//! memory management.
 //!
-//! The crate `kernel` and `dpmem` are the kernel's own files, and reach C through this crate alone. What is C's is in
-//! the files below; each says how much of it is real. What is for tests is in [`sim`].
+//! The crate `kernel` and `dpmem` are the kernel's own files, and reach C through this crate alone.
+//! What is C's is in the files below; each says how much of it is real. What is for tests is in
+//! [`sim`].
 //!
-//! The model is strict: what would be silent corruption in a kernel is a report here, with a backtrace, and a test
-//! that has one fails. See [`sim::run`].
+//! The model is strict: what would be silent corruption in a kernel is a report here, with a
+//! backtrace, and a test that has one fails. See [`sim::run`].
 
 #![feature(c_variadic)]
 #![allow(non_camel_case_types, non_snake_case, non_upper_case_globals)]

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The order of locks: which class is taken while which others are held. When two are taken in both orders, or in a
-//! longer circle, two threads may wait for each other some day, whether they did now or not.
+//! The order of locks: which class is taken while which others are held. When two are taken in both
+//! orders, or in a longer circle, two threads may wait for each other some day, whether they did
+//! now or not.
 //!
-//! Real: mutexes, spinlocks, the mmap lock, and what lockdep knows of memory management besides: an allocation that may
-//! reclaim memory calls notifiers, and an access to user space takes the mmap lock, each time, and not only when it has
-//! to. Not simulated: the locks of folios (lockdep has none of them either), readers, interrupts, work items, annotations.
+//! Real: mutexes, spinlocks, the mmap lock, and what lockdep knows of memory management besides: an
+//! allocation that may reclaim memory calls notifiers, and an access to user space takes the mmap
+//! lock, each time, and not only when it has to. Not simulated: the locks of folios (lockdep has
+//! none of them either), readers, interrupts, work items, annotations.
 
 use std::{
     backtrace::Backtrace,
@@ -18,7 +20,8 @@ use crate::{
     report::report,
 };
 
-/// What all locks have in common that are made in one place: the address of its `lock_class_key`, or one of these.
+/// What all locks have in common that are made in one place: the address of its `lock_class_key`,
+/// or one of these.
 pub(crate) type Class = usize;
 
 /// The mmap lock.

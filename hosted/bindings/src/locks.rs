@@ -2,8 +2,8 @@
 
 //! Mutexes, spinlocks, completions, RCU, reference counts.
 //!
-//! Real: that they exclude each other, and who may sleep; their order is in `lockdep.rs`; a grace period, which waits for
-//! those who read. Not simulated: priorities, queues, callbacks of RCU.
+//! Real: that they exclude each other, and who may sleep; their order is in `lockdep.rs`; a grace
+//! period, which waits for those who read. Not simulated: priorities, queues, callbacks of RCU.
 
 use std::{
     ffi::CStr,
@@ -194,7 +194,8 @@ pub unsafe extern "C" fn spin_assert_is_held(lock: *mut spinlock_t) {
     }
 }
 
-// Handlers of interrupts are threads (`irq.rs`), and take no spinlock from the one that they interrupt.
+// Handlers of interrupts are threads (`irq.rs`), and take no spinlock from the one that they
+// interrupt.
 pub unsafe extern "C" fn spin_lock_irqsave(lock: *mut spinlock_t) -> c_ulong {
     unsafe { spin_lock(lock) };
     0

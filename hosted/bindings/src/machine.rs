@@ -2,8 +2,9 @@
 
 //! The machine that a test runs on: what all its processes share.
 //!
-//! One lock protects all of it, and is never held while a driver's code runs. Whoever waits for something waits for
-//! any change at all; if all threads of a machine do that, it is a deadlock, and reported as one.
+//! One lock protects all of it, and is never held while a driver's code runs. Whoever waits for
+//! something waits for any change at all; if all threads of a machine do that, it is a deadlock,
+//! and reported as one.
 
 use std::{
     any::Any,
@@ -44,7 +45,8 @@ use crate::{
     workqueue::Item,
 };
 
-/// What the machine knows. Pointers in it are to what the machine keeps alive, or checks before it believes them.
+/// What the machine knows. Pointers in it are to what the machine keeps alive, or checks before it
+/// believes them.
 #[derive(Default)]
 pub(crate) struct State {
     /// Pages of system memory.
@@ -79,7 +81,8 @@ pub(crate) struct State {
     pub(crate) allocations: HashMap<usize, Allocation>,
     /// How many devices there are that are on no bus.
     pub(crate) faux_devices: usize,
-    /// Who reads under RCU: since when, for each section that it is in; and how many sections there were.
+    /// Who reads under RCU: since when, for each section that it is in; and how many sections there
+    /// were.
     pub(crate) rcu_readers: HashMap<usize, Vec<u64>>,
     pub(crate) rcu_nr: u64,
     /// How many things have been asked for that may fail.
@@ -114,10 +117,12 @@ pub(crate) struct State {
     pub(crate) slept: i64,
 }
 
-// SAFETY: The pointers are used under the lock of the machine only, or by the thread that owns what they point to.
+// SAFETY: The pointers are used under the lock of the machine only, or by the thread that owns what
+// they point to.
 unsafe impl Send for State {}
 
-/// How often the only thread of a machine may sleep. Something that failed once is there the next time.
+/// How often the only thread of a machine may sleep. Something that failed once is there the next
+/// time.
 const MAX_NAPS: usize = 64;
 
 /// A machine.
@@ -180,7 +185,8 @@ impl Locked<'_> {
         self.machine.changed.notify_all();
     }
 
-    /// Sleeps for a while. If nobody else runs, that takes no time, and cannot go on for ever. False if somebody does.
+    /// Sleeps for a while. If nobody else runs, that takes no time, and cannot go on for ever.
+    /// False if somebody does.
     pub(crate) fn nap(&mut self, nanoseconds: i64) -> bool {
         if self.threads > self.waiting + 1 {
             self.naps = 0;
@@ -242,7 +248,8 @@ pub struct Change {
     pub to: Mapped,
 }
 
-/// Takes what has changed in all page tables since the last call, in order. The first call is where this begins.
+/// Takes what has changed in all page tables since the last call, in order. The first call is where
+/// this begins.
 pub fn changes() -> Vec<Change> {
     with(|m| m.changes_of_tables.replace(Vec::new())).unwrap_or_default()
 }
@@ -264,8 +271,8 @@ pub(crate) fn with<R>(f: impl FnOnce(&mut Locked<'_>) -> R) -> R {
         fatal("the kernel is called outside of `sim::run()`");
     };
     if cfg!(not(feature = "shuttle")) && machine.concurrent.load(Ordering::Relaxed) {
-        // Between any two things that C does, somebody else may run. A scheduler sees to that by itself, and would take
-        // this for a wish.
+        // Between any two things that C does, somebody else may run. A scheduler sees to that by
+        // itself, and would take this for a wish.
         yield_now();
     }
     let state = machine
@@ -480,8 +487,9 @@ pub fn run<R>(f: impl FnOnce() -> R) -> R {
     run_once(None, None, f).0
 }
 
-/// Runs `f`, each time on a new machine: without a failure, and then with each thing that may fail failing in turn:
-/// allocations, copies from and to user space, pages that cannot be locked. Gives the number of failures.
+/// Runs `f`, each time on a new machine: without a failure, and then with each thing that may fail
+/// failing in turn: allocations, copies from and to user space, pages that cannot be locked. Gives
+/// the number of failures.
 ///
 /// # Panics
 ///
@@ -490,7 +498,8 @@ pub fn for_each_failure(f: impl FnMut()) -> usize {
     each_failure(None, f)
 }
 
-/// As [`for_each_failure`], but only what has one of these names fails, which are those of the functions that fail.
+/// As [`for_each_failure`], but only what has one of these names fails, which are those of the
+/// functions that fail.
 ///
 /// # Panics
 ///

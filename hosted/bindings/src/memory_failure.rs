@@ -2,12 +2,13 @@
 
 //! `memory_failure()`: what becomes of a page whose memory has failed.
 //!
-//! Real: anonymous pages in system memory, splitting large folios, hwpoison entries in all address spaces, that nobody
-//! gets the page again, `memory_failure` of a pagemap whose memory CPUs can reach. Not simulated: signals before anybody
-//! touches the page, so that what cannot be split stays as it is; pages of files, free pages, soft offlining, unpoisoning.
+//! Real: anonymous pages in system memory, splitting large folios, hwpoison entries in all address
+//! spaces, that nobody gets the page again, `memory_failure` of a pagemap whose memory CPUs can
+//! reach. Not simulated: signals before anybody touches the page, so that what cannot be split
+//! stays as it is; pages of files, free pages, soft offlining, unpoisoning.
 //!
-//! Device-private memory does not get there: with the series it has no physical address, and `MADV_HWPOISON` brings it
-//! home first. What its own device finds out is for the driver to tell.
+//! Device-private memory does not get there: with the series it has no physical address, and
+//! `MADV_HWPOISON` brings it home first. What its own device finds out is for the driver to tell.
 
 use ffi::*;
 
@@ -24,7 +25,8 @@ use crate::{
 /// `MF_COUNT_INCREASED | MF_ACTION_REQUIRED | MF_SW_SIMULATED`, which is what `MADV_HWPOISON` says.
 const FLAGS: c_int = 1 << 0 | 1 << 1 | 1 << 5;
 
-/// What the driver says about coherent memory that has failed. The caller's reference is given up before it is asked.
+/// What the driver says about coherent memory that has failed. The caller's reference is given up
+/// before it is asked.
 unsafe fn of_device(page: *mut page) -> u32 {
     let (pgmap, pfn) = (with(|m| unsafe { info(m, page) }.pgmap), unsafe {
         page_to_pfn(page)
@@ -77,7 +79,8 @@ unsafe fn of_system(page: *mut page) -> u32 {
     0
 }
 
-/// Takes `page`, to which the caller has a reference, from everybody, and keeps the reference. Gives an error, or zero.
+/// Takes `page`, to which the caller has a reference, from everybody, and keeps the reference.
+/// Gives an error, or zero.
 pub(crate) unsafe fn memory_failure(page: *mut page) -> u32 {
     might_sleep("memory_failure");
     // One at a time: who finds that it is known finds all of it done.

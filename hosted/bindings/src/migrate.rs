@@ -2,8 +2,9 @@
 
 //! `migrate_vma_*()` and `migrate_device_*()`.
 //!
-//! Real: what is selected, the locks and references while pages are on their way, what makes a page stay, what is told
-//! to notifiers, holes, large folios, and when they are split. Not simulated: KSM, pages of files, the LRU.
+//! Real: what is selected, the locks and references while pages are on their way, what makes a page
+//! stay, what is told to notifiers, holes, large folios, and when they are split. Not simulated:
+//! KSM, pages of files, the LRU.
 
 use std::ptr::null_mut;
 
@@ -101,8 +102,8 @@ impl Arrays {
     }
 }
 
-/// Where a folio may be mapped: for each mapping, which pages of it, from some page to another, and which page of the
-/// folio the first of them is.
+/// Where a folio may be mapped: for each mapping, which pages of it, from some page to another, and
+/// which page of the folio the first of them is.
 unsafe fn places(
     m: &mut Locked<'_>,
     first: *mut page,
@@ -135,8 +136,8 @@ unsafe fn is_mapped(
     })
 }
 
-/// Takes the folio that `first` begins, which is locked, out of all page tables. Notifiers are called. If it is to be
-/// `split`, each of its pages has an entry then.
+/// Takes the folio that `first` begins, which is locked, out of all page tables. Notifiers are
+/// called. If it is to be `split`, each of its pages has an entry then.
 pub(crate) unsafe fn unmap(first: *mut page, split: bool) {
     loop {
         let found = with(|m| {
@@ -170,8 +171,8 @@ pub(crate) unsafe fn unmap(first: *mut page, split: bool) {
     }
 }
 
-/// Makes the entry at `vpn` a migration entry, if it maps `page`. Gives how many references of the table are the
-/// caller's then.
+/// Makes the entry at `vpn` a migration entry, if it maps `page`. Gives how many references of the
+/// table are the caller's then.
 unsafe fn begin(m: &mut Locked<'_>, space: *mut mm_struct, vpn: usize, page: *mut page) -> i32 {
     let base = pgtable::huge_base(vpn);
     if let Some(pte) = unsafe { mm(space) }.huge.get(&base).copied() {
@@ -190,15 +191,16 @@ unsafe fn begin(m: &mut Locked<'_>, space: *mut mm_struct, vpn: usize, page: *mu
     if pte.mapped() != Some(page) {
         return 0;
     }
-    // A page that was a device's alone comes back read-only: what writes to it then makes it writable.
+    // A page that was a device's alone comes back read-only: what writes to it then makes it
+    // writable.
     let write = pte.is_writable() && !matches!(pte, Pte::Exclusive { .. });
     unsafe { pgtable::set(m, space, vpn, Some(Pte::Migration { page, write })) };
     unsafe { page_info(m, page) }.maps -= 1;
     1
 }
 
-/// Makes all migration entries of the folio that `from` begins entries of that which `to` begins. Both are locked, and
-/// of one size.
+/// Makes all migration entries of the folio that `from` begins entries of that which `to` begins.
+/// Both are locked, and of one size.
 pub(crate) unsafe fn end(m: &mut Locked<'_>, from: *mut page, to: *mut page) {
     let nr = unsafe { nr_pages(m, from) };
     if nr != unsafe { nr_pages(m, to) } {
@@ -247,20 +249,22 @@ pub(crate) unsafe fn end_as(m: &mut Locked<'_>, from: *mut page, to: Pte) {
     m.changed();
 }
 
-/// Whether nobody but the migration, and the fault that it may be for, has a reference to the folio of `page`.
+/// Whether nobody but the migration, and the fault that it may be for, has a reference to the folio
+/// of `page`.
 unsafe fn is_alone(m: &mut Locked<'_>, page: *mut page, fault_page: *mut page) -> bool {
     let expected = 1 + i32::from(page == fault_page);
     let refs = unsafe { info(m, page) }.refs;
     refs == expected && unsafe { mapcount(m, page) } == 0
 }
 
-/// Whether the folio of `page` is that of the fault, whose lock and reference are not the migration's.
+/// Whether the folio of `page` is that of the fault, whose lock and reference are not the
+/// migration's.
 unsafe fn is_faulting(page: *mut page, fault_page: *mut page) -> bool {
     !fault_page.is_null() && with(|m| unsafe { head(m, page) == head(m, fault_page) })
 }
 
-/// Unmaps large folios that were collected from whoever else has them: page by page, as they may have to be split. A
-/// kernel without the series does not.
+/// Unmaps large folios that were collected from whoever else has them: page by page, as they may
+/// have to be split. A kernel without the series does not.
 unsafe fn unmap_others(arrays: Arrays) {
     for i in 0..arrays.nr {
         let page = unsafe { migrate_pfn_to_page(arrays.src(i)) };
@@ -370,8 +374,8 @@ unsafe fn collect(m: &mut Locked<'_>, args: &migrate_vma, vpn: usize) -> Collect
     Collected::Entry(unsafe { entry_of(page) } | MIGRATE | write)
 }
 
-/// Splits the folio of `page`, to which the caller has a reference, and gives that up. If it is that of the fault, its
-/// lock and its reference are those of the page of the fault then.
+/// Splits the folio of `page`, to which the caller has a reference, and gives that up. If it is
+/// that of the fault, its lock and its reference are those of the page of the fault then.
 unsafe fn split_mapped(page: *mut page, fault_page: *mut page) -> bool {
     let fault = unsafe { is_faulting(page, fault_page) };
     let first = with(|m| unsafe { head(m, page) });
@@ -437,7 +441,8 @@ unsafe fn collect_huge(m: &mut Locked<'_>, args: &migrate_vma, base: usize, all:
     Whole::Entry(unsafe { entry_of(page) } | MIGRATE | COMPOUND | write)
 }
 
-/// Looks at the pages from `start` up to `end`, which are in one huge page if there is one. `dst` is empty.
+/// Looks at the pages from `start` up to `end`, which are in one huge page if there is one. `dst`
+/// is empty.
 unsafe fn collect_range(args: &migrate_vma, arrays: Arrays, (start, end): (usize, usize)) {
     let first = args.start >> PAGE_SHIFT;
     let put_entry = |vpn: usize, entry: usize| unsafe { arrays.set_src(vpn - first, entry) };

@@ -2,8 +2,8 @@
 
 //! `mm_struct` and `vm_area_struct`: address spaces, their lives and locks.
 //!
-//! Real: references and users, the mmap lock, mappings, their bounds and what they were before they were moved. Not
-//! simulated: per-VMA locks, limits.
+//! Real: references and users, the mmap lock, mappings, their bounds and what they were before they
+//! were moved. Not simulated: per-VMA locks, limits.
 
 use std::collections::BTreeMap;
 
@@ -73,8 +73,8 @@ pub struct vm_area_struct {
     pub __bindgen_anon_2: vm_area_struct__bindgen_ty_2,
     /// Whether it is anonymous memory, and not a file's.
     pub(crate) anonymous: bool,
-    /// Whether it has an `anon_vma`: it has had a page of its own, or a huge page of zeroes. What it has had before it was
-    /// split, or one of those that it was made of, counts.
+    /// Whether it has an `anon_vma`: it has had a page of its own, or a huge page of zeroes. What
+    /// it has had before it was split, or one of those that it was made of, counts.
     pub(crate) anon_vma: bool,
     /// Which page it began with when it was made, so that its pages are found when it was moved.
     pub(crate) pgoff: usize,
@@ -131,7 +131,8 @@ impl vm_area_struct {
     }
 }
 
-/// The address space at `mm`, which somebody has a reference to. Under the lock of the machine only.
+/// The address space at `mm`, which somebody has a reference to. Under the lock of the machine
+/// only.
 pub(crate) unsafe fn mm<'a>(mm: *mut mm_struct) -> &'a mut mm_struct {
     unsafe { &mut *mm }
 }

@@ -2,9 +2,10 @@
 
 //! Registers of devices, mapped into the address space of CPUs.
 //!
-//! Real: that an access needs a mapping, which ends with the BAR and is aligned, and a device that is enabled; that a device
-//! which is not there any more reads as ones. An address is only a number, and no address is used for a second mapping, so
-//! that one which is kept for too long is found. Not simulated: write buffers and their order, `ioremap()`, blocks.
+//! Real: that an access needs a mapping, which ends with the BAR and is aligned, and a device that
+//! is enabled; that a device which is not there any more reads as ones. An address is only a
+//! number, and no address is used for a second mapping, so that one which is kept for too long is
+//! found. Not simulated: write buffers and their order, `ioremap()`, blocks.
 
 use std::{collections::BTreeMap, sync::Arc};
 

@@ -2,8 +2,8 @@
 
 //! Interval notifiers.
 //!
-//! Real: what is called before which change, sequence numbers, waiting. Not simulated: the interval tree (a list will
-//! do), notifiers of other kinds.
+//! Real: what is called before which change, sequence numbers, waiting. Not simulated: the interval
+//! tree (a list will do), notifiers of other kinds.
 
 use ffi::*;
 use pin_init::Zeroable;
@@ -91,7 +91,8 @@ impl Subscriptions {
     }
 }
 
-/// Tells all notifiers that `change` is about to happen to what is mapped from `start` to `end`, and lets it happen.
+/// Tells all notifiers that `change` is about to happen to what is mapped from `start` to `end`,
+/// and lets it happen.
 pub(crate) fn invalidate<R>(
     address_space: *mut mm_struct,
     (start, end): (usize, usize),

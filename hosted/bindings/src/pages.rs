@@ -2,9 +2,9 @@
 
 //! `struct page` and folios.
 //!
-//! Real: references, locks, content, large folios and how they are split, what a page belongs to, when it is freed.
-//! Not simulated: the LRU, deferred splitting, memory cgroups. The number of a page is its address divided by its size,
-//! so that `page_to_pfn()` is arithmetic here as well.
+//! Real: references, locks, content, large folios and how they are split, what a page belongs to,
+//! when it is freed. Not simulated: the LRU, deferred splitting, memory cgroups. The number of a
+//! page is its address divided by its size, so that `page_to_pfn()` is arithmetic here as well.
 
 use std::{
     backtrace::Backtrace, cell::UnsafeCell, collections::BTreeMap, ptr::null_mut, time::Instant,
@@ -64,8 +64,8 @@ pub(crate) struct Info {
     pub(crate) lazy: bool,
     /// The memory of a process, as opposed to what a driver has allocated.
     pub(crate) anon: bool,
-    /// One address space has this page, and no fork has shared it since it was known to have it: `PageAnonExclusive`. Of
-    /// a folio that is mapped as a whole, the first page says it.
+    /// One address space has this page, and no fork has shared it since it was known to have it:
+    /// `PageAnonExclusive`. Of a folio that is mapped as a whole, the first page says it.
     pub(crate) alone: bool,
     /// The memory of this page has failed: `PageHWPoison`.
     pub(crate) poisoned: bool,
@@ -74,7 +74,8 @@ pub(crate) struct Info {
     pub(crate) refs: i32,
     /// How many page tables have it as a whole.
     pub(crate) huge_maps: i32,
-    /// Which page of a mapping it is, if it is mapped: its address when it was first mapped, in pages.
+    /// Which page of a mapping it is, if it is mapped: its address when it was first mapped, in
+    /// pages.
     pub(crate) index: usize,
     /// Whose device memory it is.
     pub(crate) pgmap: *mut dev_pagemap,
@@ -163,8 +164,9 @@ struct Block {
     by: Option<Backtrace>,
 }
 
-/// The pages of system memory. What is known of them stays until the end of the machine, so that one which is used after
-/// it was freed is found out; their content goes when all of a block is free.
+/// The pages of system memory. What is known of them stays until the end of the machine, so that
+/// one which is used after it was freed is found out; their content goes when all of a block is
+/// free.
 #[derive(Default)]
 pub(crate) struct Frames {
     blocks: BTreeMap<usize, Block>,
@@ -309,7 +311,8 @@ pub(crate) unsafe fn free_device_pages(pages: *mut page, nr: usize) {
     unsafe { host_free(pages.cast(), nr * size_of::<page>(), PAGES_ALIGN) };
 }
 
-/// Makes the idle pages from `first` on a folio of a device that is in service: locked, with a reference.
+/// Makes the idle pages from `first` on a folio of a device that is in service: locked, with a
+/// reference.
 pub(crate) unsafe fn init_device_folio(first: *mut page, pgmap: *mut dev_pagemap, order: u32) {
     let kind = match unsafe { (*pgmap).type_ } {
         memory_type_MEMORY_DEVICE_COHERENT => Kind::Coherent,
@@ -662,8 +665,8 @@ pub unsafe extern "C" fn pud_shift() -> c_uint {
     PAGE_SHIFT + 2 * PMD_ORDER
 }
 
-/// Makes single pages of the large folio that `first` begins, which is locked, has one reference, and is in no page
-/// table. All of them are locked then, and have one reference.
+/// Makes single pages of the large folio that `first` begins, which is locked, has one reference,
+/// and is in no page table. All of them are locked then, and have one reference.
 pub(crate) unsafe fn split_unmapped(first: *mut page) {
     let (pgmap, nr) = with(|m| {
         let nr = unsafe { nr_pages(m, first) };
@@ -721,13 +724,14 @@ pub(crate) unsafe fn split_unmapped(first: *mut page) {
     });
 }
 
-/// Takes when large folios were split on this machine since the last call: what `/proc/vmstat` counts as
-/// `thp_split_page`.
+/// Takes when large folios were split on this machine since the last call: what `/proc/vmstat`
+/// counts as `thp_split_page`.
 pub fn splits() -> Vec<Instant> {
     with(|m| std::mem::take(&mut m.splits))
 }
 
-/// Whether a page of system memory has nothing but zeroes: those that were a part of a large folio do not stay.
+/// Whether a page of system memory has nothing but zeroes: those that were a part of a large folio
+/// do not stay.
 unsafe fn is_unused(m: &mut Locked<'_>, page: *mut page) -> bool {
     let info = *unsafe { page_info(m, page) };
     if info.kind != Kind::System || !info.anon || info.poisoned {
@@ -737,8 +741,8 @@ unsafe fn is_unused(m: &mut Locked<'_>, page: *mut page) -> bool {
     bytes.iter().all(|byte| *byte == 0)
 }
 
-/// Splits the large folio of `page`, which the caller has locked, and has a reference to. The lock and the reference are
-/// those of the first page then.
+/// Splits the large folio of `page`, which the caller has locked, and has a reference to. The lock
+/// and the reference are those of the first page then.
 pub(crate) unsafe fn split(page: *mut page) -> c_int {
     might_sleep("split_folio");
     let first = with(|m| unsafe { head(m, page) });

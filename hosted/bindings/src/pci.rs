@@ -2,11 +2,13 @@
 
 //! The PCI bus: devices that tests plug in, and their drivers.
 //!
-//! Real: which driver gets a device, `probe` and `remove`, what is released around them and in which order; BARs, and who has
-//! requested them; that a device has to be enabled before its registers are there, and to be a bus master before it reaches
-//! memory. What a driver has not given back when it is unbound is reported. Not simulated: configuration space, bridges,
-//! power, virtual functions, errors that a bus tells of, `driver_override` and numbers of devices that are added to a driver.
-//! Registers are in `mmio.rs`, interrupts in `irq.rs`, and what a device does is for its [`Hardware`] to say.
+//! Real: which driver gets a device, `probe` and `remove`, what is released around them and in
+//! which order; BARs, and who has requested them; that a device has to be enabled before its
+//! registers are there, and to be a bus master before it reaches memory. What a driver has not
+//! given back when it is unbound is reported. Not simulated: configuration space, bridges, power,
+//! virtual functions, errors that a bus tells of, `driver_override` and numbers of devices that are
+//! added to a driver. Registers are in `mmio.rs`, interrupts in `irq.rs`, and what a device does is
+//! for its [`Hardware`] to say.
 
 use std::{collections::BTreeSet, ptr::null_mut, sync::Arc};
 
@@ -179,7 +181,8 @@ impl Pci {
 /// Where the first BAR is: behind all memory.
 const FIRST_BAR: u64 = 0xc0_0000_0000;
 
-/// Where a device is plugged in: what its hardware reaches of the machine. A reference to the device.
+/// Where a device is plugged in: what its hardware reaches of the machine. A reference to the
+/// device.
 pub struct Slot(*mut pci_dev);
 
 // SAFETY: What is behind the pointer is used under the lock of the machine.
@@ -398,7 +401,8 @@ unsafe fn attach(slot: &Slot, driver: *mut pci_driver) -> Result<(), Errno> {
     let pdev = slot.0;
     unsafe {
         with_driver_locked(slot.device(), || {
-            // It may have been unregistered since it was found, and gone. If not, who does so waits for this lock.
+            // It may have been unregistered since it was found, and gone. If not, who does so waits
+            // for this lock.
             if !with(|m| m.pci.drivers.contains(&driver)) {
                 return Err(Errno(ENODEV));
             }

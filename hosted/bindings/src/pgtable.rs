@@ -2,9 +2,10 @@
 
 //! Page tables, and what happens when a CPU finds there what it cannot use.
 //!
-//! Real: present, device-private, migration, exclusive and hwpoison entries, huge ones as well, but for the last two, the
-//! page and the huge page of zeroes, copy on write. Not simulated: swap, userfaultfd, pages of files but for those that a driver
-//! inserts, khugepaged, NUMA hints. A page table without an entry is none, so that a huge page may come there.
+//! Real: present, device-private, migration, exclusive and hwpoison entries, huge ones as well, but
+//! for the last two, the page and the huge page of zeroes, copy on write. Not simulated: swap,
+//! userfaultfd, pages of files but for those that a driver inserts, khugepaged, NUMA hints. A page
+//! table without an entry is none, so that a huge page may come there.
 
 use std::ptr::null_mut;
 
@@ -177,7 +178,8 @@ unsafe fn prepare_anon(space: *mut mm_struct, vpn: usize) {
     }
 }
 
-/// Makes `page`, to whose folio there is a reference, what is at `vpn`. The reference becomes the table's.
+/// Makes `page`, to whose folio there is a reference, what is at `vpn`. The reference becomes the
+/// table's.
 pub(crate) unsafe fn map(
     m: &mut Locked<'_>,
     space: *mut mm_struct,
@@ -315,7 +317,8 @@ fn replacing(space: *mut mm_struct, range: (usize, usize), old: Option<Pte>, f: 
     }
 }
 
-/// Takes away the entry at `vpn`, which must still be `old`, and puts `page` there, to which there is a reference.
+/// Takes away the entry at `vpn`, which must still be `old`, and puts `page` there, to which there
+/// is a reference.
 fn replace(space: *mut mm_struct, vpn: usize, old: Option<Pte>, page: *mut page, write: bool) {
     let range = (vpn << PAGE_SHIFT, (vpn + 1) << PAGE_SHIFT);
     replacing(space, range, old, || {
@@ -449,7 +452,8 @@ unsafe fn new_page(
     }
 }
 
-/// Makes what is at `addr` something that a CPU can use, or takes a step towards it. The mmap lock is held.
+/// Makes what is at `addr` something that a CPU can use, or takes a step towards it. The mmap lock
+/// is held.
 pub(crate) fn fault(space: *mut mm_struct, addr: usize, write: bool) -> Result<(), Errno> {
     assert_locked(space, "handle_mm_fault");
     crate::machine::might_sleep("handle_mm_fault");

@@ -21,7 +21,8 @@ pub const KERN_INFO: &[u8; 3] = b"\x016\0";
 pub const KERN_DEBUG: &[u8; 3] = b"\x017\0";
 pub const KERN_CONT: &[u8; 3] = b"\x01c\0";
 
-/// The formats of Rust have a string, which is the prefix, and what `core::fmt` has made of the rest, or that alone.
+/// The formats of Rust have a string, which is the prefix, and what `core::fmt` has made of the
+/// rest, or that alone.
 pub unsafe extern "C" fn _printk(fmt: *const c_char, mut args: ...) -> c_int {
     let fmt = unsafe { CStr::from_ptr(fmt.cast()) }.to_bytes();
     let has_prefix = fmt.windows(2).any(|pair| pair == b"%s");
@@ -60,7 +61,8 @@ pub fn has_printed(words: &str) -> bool {
 }
 
 extern "C" {
-    /// What C calls for `%pA`. The crate `kernel` has it; here it is only what its type is compared with.
+    /// What C calls for `%pA`. The crate `kernel` has it; here it is only what its type is compared
+    /// with.
     pub fn rust_fmt_argument(buf: *mut c_char, end: *mut c_char, ptr: *const c_void)
         -> *mut c_char;
 }

@@ -43,7 +43,8 @@ pub enum Mapped {
     Ram(bool),
     /// On a device, at this offset; whether the process may write to it.
     Device(usize, bool),
-    /// On a device whose memory CPUs can reach, at this offset; whether the process may write to it.
+    /// On a device whose memory CPUs can reach, at this offset; whether the process may write to
+    /// it.
     Coherent(usize, bool),
     /// In system memory, and a device has it for itself.
     Exclusive,
@@ -95,7 +96,8 @@ impl Process {
         result
     }
 
-    /// `mmap()` of `len` bytes of anonymous private memory, which can be read and written. Gives the address.
+    /// `mmap()` of `len` bytes of anonymous private memory, which can be read and written. Gives
+    /// the address.
     pub fn mmap(&self, len: usize) -> usize {
         write_locked(self.mm, || {
             with(|_| {
@@ -197,7 +199,8 @@ impl Process {
         );
     }
 
-    /// Changes the flags of what is mapped in the range, and calls `then` for each part of it whose flags are other ones.
+    /// Changes the flags of what is mapped in the range, and calls `then` for each part of it whose
+    /// flags are other ones.
     fn change_flags(
         &self,
         addr: usize,
@@ -322,8 +325,8 @@ impl Process {
         self.change_flags(addr, len, |flags| flags | VM_HUGEPAGE, |_| {});
     }
 
-    /// `mremap()` of `len` bytes at `addr` to `to`, where nothing is mapped. What is mapped as a whole stays so, if it
-    /// fits there.
+    /// `mremap()` of `len` bytes at `addr` to `to`, where nothing is mapped. What is mapped as a
+    /// whole stays so, if it fits there.
     pub fn mremap(&self, addr: usize, len: usize, to: usize) {
         let unmap = mmu_notifier_event_MMU_NOTIFY_UNMAP;
         self.change(addr, len, unmap, |(start, end)| {
@@ -371,8 +374,8 @@ impl Process {
         });
     }
 
-    /// `madvise(MADV_FREE)`: what nobody writes to from now on need not be kept. Pages of a device are, and so is what
-    /// somebody else has as well.
+    /// `madvise(MADV_FREE)`: what nobody writes to from now on need not be kept. Pages of a device
+    /// are, and so is what somebody else has as well.
     pub fn madvise_free(&self, addr: usize, len: usize) {
         let range = (addr, addr + len.next_multiple_of(PAGE_SIZE));
         read_locked(self.mm, || {
@@ -395,7 +398,8 @@ impl Process {
         });
     }
 
-    /// `madvise(MADV_PAGEOUT)`, where there is no swap: what was freed lazily goes, and all else stays.
+    /// `madvise(MADV_PAGEOUT)`, where there is no swap: what was freed lazily goes, and all else
+    /// stays.
     pub fn madvise_pageout(&self, addr: usize, len: usize) {
         read_locked(self.mm, || {
             for addr in (addr..addr + len).step_by(PAGE_SIZE) {
@@ -420,11 +424,13 @@ impl Process {
         });
     }
 
-    /// `madvise(MADV_POPULATE_READ)`, or `MADV_POPULATE_WRITE`: faults in what is not there, and copies nothing.
+    /// `madvise(MADV_POPULATE_READ)`, or `MADV_POPULATE_WRITE`: faults in what is not there, and
+    /// copies nothing.
     ///
     /// # Errors
     ///
-    /// `EHWPOISON` if the memory of a page has failed, `EFAULT` if it does not come for another reason, `ENOMEM`.
+    /// `EHWPOISON` if the memory of a page has failed, `EFAULT` if it does not come for another
+    /// reason, `ENOMEM`.
     pub fn populate(&self, addr: usize, len: usize, write: bool) -> Result<(), Errno> {
         for addr in (addr..addr + len).step_by(PAGE_SIZE) {
             loop {
@@ -443,12 +449,13 @@ impl Process {
         Ok(())
     }
 
-    /// `madvise(MADV_HWPOISON)` of one page: its memory fails. What is on a device comes home first, as this reads it.
+    /// `madvise(MADV_HWPOISON)` of one page: its memory fails. What is on a device comes home
+    /// first, as this reads it.
     ///
     /// # Errors
     ///
-    /// `EFAULT` if it cannot be read, `EBUSY` if it is not the memory of a process, `EHWPOISON` if that is known already,
-    /// or if it is a part of a large folio that cannot be split.
+    /// `EFAULT` if it cannot be read, `EBUSY` if it is not the memory of a process, `EHWPOISON` if
+    /// that is known already, or if it is a part of a large folio that cannot be split.
     pub fn poison(&self, addr: usize) -> Result<(), Errno> {
         let page = loop {
             let found = read_locked(self.mm, || {
@@ -509,7 +516,8 @@ impl Process {
                         unsafe { mm(child) }.vmas.insert(*start, vma);
                     }
                     unsafe { self.protect(m, (0, usize::MAX)) };
-                    // What is shared now is nobody's alone, and stays so until somebody has written to it.
+                    // What is shared now is nobody's alone, and stays so until somebody has written
+                    // to it.
                     let entries = parent.huge.values().chain(parent.table.values());
                     for pte in entries {
                         if let Pte::Page { page, .. }
@@ -618,8 +626,8 @@ impl Drop for Process {
 /// How often a page may be gone again before a CPU has seen it.
 const MAX_FAULTS: usize = 10_000;
 
-/// Copies between memory of a process and of the host, page by page, as a CPU does: with faults. Leaves in `done` how
-/// far it came.
+/// Copies between memory of a process and of the host, page by page, as a CPU does: with faults.
+/// Leaves in `done` how far it came.
 pub(crate) unsafe fn access(
     space: *mut mm_struct,
     addr: usize,

@@ -2,8 +2,8 @@
 
 //! Physical addresses, and who has requested them.
 //!
-//! Real: the tree, what is refused, that what is requested is given back. Not simulated: `/proc/iomem`, the addresses of
-//! I/O ports, waiting for muxed ones.
+//! Real: the tree, what is refused, that what is requested is given back. Not simulated:
+//! `/proc/iomem`, the addresses of I/O ports, waiting for muxed ones.
 
 use ffi::*;
 

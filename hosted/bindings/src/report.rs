@@ -11,7 +11,8 @@ pub(crate) fn report(what: impl AsRef<str>) {
     crate::machine::note_report(what);
 }
 
-/// Where this is asked, if somebody wants to know of everything where it comes from: `DPMEM_BACKTRACE=1`.
+/// Where this is asked, if somebody wants to know of everything where it comes from:
+/// `DPMEM_BACKTRACE=1`.
 pub(crate) fn whose() -> Option<Backtrace> {
     static WANTED: LazyLock<bool> = LazyLock::new(|| env::var_os(VARIABLE).is_some());
     WANTED.then(Backtrace::force_capture)
@@ -31,8 +32,8 @@ pub(crate) const HINT: &str =
 
 const VARIABLE: &str = "DPMEM_BACKTRACE";
 
-/// Says that something is wrong after which nothing can go on. The whole test program ends, as C code that unwinds has
-/// no meaning.
+/// Says that something is wrong after which nothing can go on. The whole test program ends, as C
+/// code that unwinds has no meaning.
 pub(crate) fn fatal(what: impl AsRef<str>) -> ! {
     // Not `eprintln!()`, which is captured, and lost when the program ends.
     let text = format!("BUG: {}\n{}\n", what.as_ref(), Backtrace::force_capture());

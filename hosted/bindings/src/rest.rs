@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the crate `kernel` mentions, and nobody here uses: types that nothing is known of, functions that end the test.
+//! What the crate `kernel` mentions, and nobody here uses: types that nothing is known of,
+//! functions that end the test.
 
 use ffi::*;
 use pin_init::Zeroable;

@@ -2,8 +2,8 @@
 
 //! `task_struct`: who is running.
 //!
-//! Real: which address space the running thread has. Not simulated: signals, credentials, namespaces, scheduling: each
-//! thread is one of the host's.
+//! Real: which address space the running thread has. Not simulated: signals, credentials,
+//! namespaces, scheduling: each thread is one of the host's.
 
 use std::ptr::null_mut;
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Time: the host's, in jiffies of a millisecond; the only thread of a machine sleeps in no time. Timers are not
-//! simulated.
+//! Time: the host's, in jiffies of a millisecond; the only thread of a machine sleeps in no time.
+//! Timers are not simulated.
 
 use std::{
     sync::OnceLock,

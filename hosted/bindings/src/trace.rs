@@ -2,8 +2,8 @@
 
 //! Static keys, and the tracepoints of `linux/trace/dpmem.h`.
 //!
-//! Real: the arguments. Not simulated: the ring buffer, switching them on and off, other tracepoints. All are on, and
-//! what they say is kept for the test.
+//! Real: the arguments. Not simulated: the ring buffer, switching them on and off, other
+//! tracepoints. All are on, and what they say is kept for the test.
 
 use std::{ffi::CStr, time::Instant};
 

@@ -2,8 +2,9 @@
 
 //! Wait queues.
 //!
-//! Real: who has prepared to wait misses nothing, and only what comes after that wakes him up. Not simulated: order,
-//! and that only so many wake up; each wakes up, as may happen. A time limit never ends.
+//! Real: who has prepared to wait misses nothing, and only what comes after that wakes him up. Not
+//! simulated: order, and that only so many wake up; each wakes up, as may happen. A time limit
+//! never ends.
 
 use ffi::*;
 use pin_init::Zeroable;

@@ -2,9 +2,9 @@
 
 //! Workqueues.
 //!
-//! Real: an item is queued once at a time, runs in a thread of the kernel's, and can be cancelled; a queue of a test's is
-//! empty when it is destroyed. Not simulated: on which CPU and in which order items run: each has a thread of its own. Nor
-//! delayed work.
+//! Real: an item is queued once at a time, runs in a thread of the kernel's, and can be cancelled;
+//! a queue of a test's is empty when it is destroyed. Not simulated: on which CPU and in which
+//! order items run: each has a thread of its own. Nor delayed work.
 
 use ffi::*;
 use pin_init::Zeroable;

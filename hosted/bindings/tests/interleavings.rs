@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What happens to device memory while others use it, in any order: with `--features shuttle`, in hundreds of orders, which
-//! are the same each time.
+//! What happens to device memory while others use it, in any order: with `--features shuttle`, in
+//! hundreds of orders, which are the same each time.
 
 // What is true of the pointers of a driver of C's is said in one place.
 #![allow(clippy::undocumented_unsafe_blocks, clippy::missing_safety_doc)]

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What AddressSanitizer finds in C and in drivers, and the model does not. It ends the program, so each case is one.
+//! What AddressSanitizer finds in C and in drivers, and the model does not. It ends the program, so
+//! each case is one.
 
 #![feature(cfg_sanitize)]
 #![cfg(sanitize = "address")]
@@ -10,7 +11,8 @@ mod support;
 use bindings::*;
 use std::ptr::null_mut;
 
-/// Runs `f` in a program of its own, which must end with a report of `what`. `name` is that of the test.
+/// Runs `f` in a program of its own, which must end with a report of `what`. `name` is that of the
+/// test.
 fn found(name: &str, what: &str, f: impl FnOnce()) {
     support::ends(name, &format!("AddressSanitizer: {what}"), f);
 }

@@ -392,7 +392,8 @@ fn a_lock_that_notifiers_take_held_over_an_allocation() {
             // SAFETY: All of its fields are numbers or pointers.
             let mut sub: Box<mmu_interval_notifier> = Box::new(unsafe { std::mem::zeroed() });
             process.run(|| {
-                // SAFETY: The process has an address space, and the notifier stays until it is removed.
+                // SAFETY: The process has an address space, and the notifier stays until it is
+                // removed.
                 let inserted = unsafe {
                     let mm = (*get_current()).mm;
                     mmu_interval_notifier_insert(&raw mut *sub, mm, memory, PAGE_SIZE, &OPS)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The device and its driver: memory of its own, processors that change what lies there, and the rule that what was not
-//! used for longest has to leave when there is no room.
+//! The device and its driver: memory of its own, processors that change what lies there, and the
+//! rule that what was not used for longest has to leave when there is no room.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -162,7 +162,8 @@ impl Context {
         })
     }
 
-    /// The device adds `number` to each byte of the range, which moves to its memory, as far as there is any.
+    /// The device adds `number` to each byte of the range, which moves to its memory, as far as
+    /// there is any.
     ///
     /// # Errors
     ///

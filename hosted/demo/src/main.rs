@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A device with memory, and processes that use it, on a simulated kernel: what happens, what it took, and a picture.
+//! A device with memory, and processes that use it, on a simulated kernel: what happens, what it
+//! took, and a picture.
 //!
 //! The driver is in [`device`], and knows nothing of this file. Every byte is compared in the end.
 
@@ -289,8 +290,8 @@ fn show(path: &Path) -> Outcome {
     })?;
     narrator.phase("a large folio splits", || {
         let train = &mut clients[1];
-        // A page in the middle is given up, and so the folio is mapped page by page. The next that a CPU touches comes
-        // home by itself.
+        // A page in the middle is given up, and so the folio is mapped page by page. The next that
+        // a CPU touches comes home by itself.
         let gap = 512 + 256;
         train
             .process

@@ -136,8 +136,8 @@ fn text(svg: &mut String, (x, y): (f64, f64), class: &str, words: &str) {
     );
 }
 
-/// Where in the picture a moment is. Each phase has a part of the width that grows with the time that it took, but more
-/// slowly, so that short ones can be seen.
+/// Where in the picture a moment is. Each phase has a part of the width that grows with the time
+/// that it took, but more slowly, so that short ones can be seen.
 struct Scale {
     /// The phases: when each began and ended, and where.
     parts: Vec<(Instant, Instant, f64, f64)>,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Each thing that can fail does so in turn. An error may come of it, and nothing else: no byte is lost, and nothing is
-//! left over, which is for the machine to say.
+//! Each thing that can fail does so in turn. An error may come of it, and nothing else: no byte is
+//! lost, and nothing is left over, which is for the machine to say.
 
 mod support;
 

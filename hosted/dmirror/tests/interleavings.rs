@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What two do at once, in any order: with `--features shuttle`, in hundreds of orders, which are the same each time.
+//! What two do at once, in any order: with `--features shuttle`, in hundreds of orders, which are
+//! the same each time.
 
 mod support;
 
@@ -163,7 +164,8 @@ fn a_large_folio_is_split_while_it_is_touched() {
     });
 }
 
-/// What becomes of page 1 of memory that is all the same, when it fails while somebody else does what `f` says.
+/// What becomes of page 1 of memory that is all the same, when it fails while somebody else does
+/// what `f` says.
 fn fails_while(command: Command, f: impl Fn(&Process, usize) + Clone + Send + Sync + 'static) {
     explore(TIMES, move || {
         let f = f.clone();

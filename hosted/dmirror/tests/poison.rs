@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Memory of a process that has failed: neither a CPU nor the device gets it, and what lies around it does not suffer.
+//! Memory of a process that has failed: neither a CPU nor the device gets it, and what lies around
+//! it does not suffer.
 
 mod support;
 

@@ -86,7 +86,8 @@ fn a_child_shares_pages_until_somebody_writes() {
 
         let child = parent.fork();
         assert!(is_on_device(&child, memory));
-        // The child writes: its page comes home, and is copied. The parent's is in system memory as well, and unchanged.
+        // The child writes: its page comes home, and is copied. The parent's is in system memory as
+        // well, and unchanged.
         child.write(memory, &[0xcc]).unwrap();
         assert_eq!(child.mapped(memory), Mapped::Ram(true));
         assert_eq!(contents(&parent, memory, 3), bytes);
@@ -263,7 +264,8 @@ fn a_mapping_of_the_driver_does_not_migrate() {
     });
 }
 
-/// Threads that store to memory, while it moves to the device and back all the time: no store is lost.
+/// Threads that store to memory, while it moves to the device and back all the time: no store is
+/// lost.
 #[test]
 fn threads_use_what_moves() {
     const NR: usize = 8;
@@ -306,7 +308,8 @@ fn threads_use_what_moves() {
     });
 }
 
-/// A device that writes to memory, while that moves to its own memory and back all the time: no store is lost.
+/// A device that writes to memory, while that moves to its own memory and back all the time: no
+/// store is lost.
 #[test]
 fn the_device_uses_what_moves() {
     const ROUNDS: u8 = 100;

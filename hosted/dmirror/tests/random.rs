@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Processes that do anything in any order, with two devices, and a model of what they must see: each page of a process
-//! is filled with one number, is all zeroes, has failed, or is not there.
+//! Processes that do anything in any order, with two devices, and a model of what they must see:
+//! each page of a process is filled with one number, is all zeroes, has failed, or is not there.
 
 mod support;
 
@@ -14,7 +14,8 @@ const NR: usize = 2 * HUGE_PAGE_SIZE / PAGE_SIZE + 16;
 
 const EIO: Errno = Errno(5);
 
-/// What a process does next. Pages are counted from the beginning of its memory, and cut off at its end.
+/// What a process does next. Pages are counted from the beginning of its memory, and cut off at its
+/// end.
 #[derive(Clone, Debug)]
 enum Step {
     /// It writes a number to the pages.
@@ -141,8 +142,8 @@ impl Client {
         }
     }
 
-    /// The runs of pages among `pages` that are mapped one behind the other, and for which `wants` says so: which is the
-    /// first, and how many there are.
+    /// The runs of pages among `pages` that are mapped one behind the other, and for which `wants`
+    /// says so: which is the first, and how many there are.
     fn runs(&self, pages: Pages, wants: impl Fn(&Page) -> bool) -> Vec<(usize, usize)> {
         let mut runs: Vec<(usize, usize)> = Vec::new();
         for i in pages.first..pages.first + pages.nr {

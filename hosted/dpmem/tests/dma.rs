@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A device that copies by itself: system memory is mapped for it until it is done, and its memory belongs to a driver
-//! that may be unbound.
+//! A device that copies by itself: system memory is mapped for it until it is done, and its memory
+//! belongs to a driver that may be unbound.
 
 use bindings::sim::{
     self, dma_read, dma_write, for_each_failure, run, Mapped, Process, HUGE_PAGE_SIZE, PAGE_SIZE,
@@ -194,7 +194,8 @@ fn bound(faux: &faux::Registration) -> &device::Device<device::Bound> {
 #[cfg(not(dpmem_faux_bound))]
 fn bound(faux: &faux::Registration) -> &device::Device<device::Bound> {
     let device: &device::Device = faux.as_ref();
-    // SAFETY: A faux device is bound when it is created, and unbound when the registration is dropped.
+    // SAFETY: A faux device is bound when it is created, and unbound when the registration is
+    // dropped.
     unsafe { device.as_bound() }
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What becomes of a mirror, and of what is published, while others use it, in any order: with `--features shuttle`, in hundreds of orders, which are
-//! the same each time.
+//! What becomes of a mirror, and of what is published, while others use it, in any order: with
+//! `--features shuttle`, in hundreds of orders, which are the same each time.
 
 use bindings::sim::{explore, run, spawn, Mapped, Process, PAGE_SIZE};
 use dpmem::{

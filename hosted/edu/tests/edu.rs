@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The scenarios that `guest/demo/src/edu.rs` has for a machine with the device, and what that cannot have.
+//! The scenarios that `guest/demo/src/edu.rs` has for a machine with the device, and what that
+//! cannot have.
 
 #![cfg(pci)]
 

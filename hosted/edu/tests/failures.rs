@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Each thing that can fail does so in turn, from loading the driver to unbinding it. An error may come of it, and nothing
-//! else: no byte is lost, and nothing is left over, which is for the machine to say.
+//! Each thing that can fail does so in turn, from loading the driver to unbinding it. An error may
+//! come of it, and nothing else: no byte is lost, and nothing is left over, which is for the
+//! machine to say.
 
 #![cfg(pci)]
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What happens to the device while it is used, in any order: with `--features shuttle`, in hundreds of orders. It copies
-//! while everybody else goes on.
+//! What happens to the device while it is used, in any order: with `--features shuttle`, in
+//! hundreds of orders. It copies while everybody else goes on.
 
 #![cfg(pci)]
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Drivers of the same device that wait for its interrupts, and not until a register says so: with the kernel's `irq`, with a
-//! handler that must not sleep, and with one that may.
+//! Drivers of the same device that wait for its interrupts, and not until a register says so: with
+//! the kernel's `irq`, with a handler that must not sleep, and with one that may.
 
 #![feature(used_with_arg)]
 #![cfg(pci)]

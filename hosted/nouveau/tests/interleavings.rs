@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What happens to a card while it is used, in any order: with `--features shuttle`, in hundreds of orders.
+//! What happens to a card while it is used, in any order: with `--features shuttle`, in hundreds of
+//! orders.
 
 use bindings::sim::{explore, run, spawn, Process, PAGE_SIZE};
 use card::Card;

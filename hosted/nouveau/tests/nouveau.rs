@@ -164,7 +164,8 @@ fn taken_away() {
         assert!(card.jobs_unplugged() > 0);
         assert_eq!(card.migrate(&process, memory, LEN), ENODEV.to_errno());
         check(&process, memory, &bytes);
-        // Twice, and without anything in between, as when the first attempt to bring the card up failed.
+        // Twice, and without anything in between, as when the first attempt to bring the card up
+        // failed.
         card.fini();
         card.suspend();
         card.resume();

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Finds the source of the kernel that `cargo xtask` unpacked, for the build scripts of this workspace.
+//! Finds the source of the kernel that `cargo xtask` unpacked, for the build scripts of this
+//! workspace.
 //!
-//! A crate root cannot be chosen by a build script, so each crate here has a root of a few lines, which includes the
-//! kernel's root from `OUT_DIR`. [`Root`] puts it there: the kernel's file but for its inner attributes, which
-//! `include!` does not take, beside links to the files of its modules, which are used as they are.
+//! A crate root cannot be chosen by a build script, so each crate here has a root of a few lines,
+//! which includes the kernel's root from `OUT_DIR`. [`Root`] puts it there: the kernel's file but
+//! for its inner attributes, which `include!` does not take, beside links to the files of its
+//! modules, which are used as they are.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -195,7 +197,8 @@ fn module_of(line: &str) -> Option<&str> {
         .strip_suffix(';')
 }
 
-/// `text` with each inner attribute, and each inner line of documentation, turned into an empty line.
+/// `text` with each inner attribute, and each inner line of documentation, turned into an empty
+/// line.
 fn without_inner_attributes(text: &str) -> String {
     let mut depth = 0usize;
     let mut result = String::new();
@@ -223,8 +226,8 @@ pub fn no_cfg(name: &str) {
     println!("cargo::rustc-check-cfg=cfg({name})");
 }
 
-/// Switches on that the kernel has an index space for device memory, as `linux/series` gives it, unless `DPMEM_KERNEL`
-/// says that it is a stock one.
+/// Switches on that the kernel has an index space for device memory, as `linux/series` gives it,
+/// unless `DPMEM_KERNEL` says that it is a stock one.
 pub fn backend_cfg() {
     match env("DPMEM_KERNEL").as_deref() {
         None | Some("dpmem") => cfg("dpmem_offset"),

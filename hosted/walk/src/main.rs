@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Walks and scripts of `dpmem-ops` over a simulated kernel with the sample driver: says what is seen after each step, as
-//! `dpmem-demo --walk` does on a kernel.
+//! Walks and scripts of `dpmem-ops` over a simulated kernel with the sample driver: says what is
+//! seen after each step, as `dpmem-demo --walk` does on a kernel.
 //!
-//! `walk NAME...` plays these, of which a number is a walk and all others are scripts, or else those that the tests use.
-//! With `--peers` the devices reach each other's memory. It ends with 1 if a step did not do what it should.
+//! `walk NAME...` plays these, of which a number is a walk and all others are scripts, or else
+//! those that the tests use. With `--peers` the devices reach each other's memory. It ends with 1
+//! if a step did not do what it should.
 
 mod process;
 

@@ -93,7 +93,8 @@ fn errno(Errno(number): Errno) -> dpmem_ops::Errno {
     dpmem_ops::Errno(number as i32)
 }
 
-/// The same, of an access that would be a signal on a CPU: who lets the kernel do it is not told which.
+/// The same, of an access that would be a signal on a CPU: who lets the kernel do it is not told
+/// which.
 fn fault(Errno(_): Errno) -> dpmem_ops::Errno {
     const EFAULT: i32 = 14;
     dpmem_ops::Errno(EFAULT)

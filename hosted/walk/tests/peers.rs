@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The scripts for devices that reach each other's memory, in a program of their own: whether they do is said once.
+//! The scripts for devices that reach each other's memory, in a program of their own: whether they
+//! do is said once.
 
 use std::process::Command;
 

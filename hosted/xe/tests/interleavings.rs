@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What happens to a card's memory while others use it, in any order: with `--features shuttle`, in hundreds of orders.
+//! What happens to a card's memory while others use it, in any order: with `--features shuttle`, in
+//! hundreds of orders.
 
 use bindings::{
     sim::{explore, run, shrink, spawn, PAGE_SIZE},
@@ -28,7 +29,8 @@ fn with_memory() -> (World, Arc<Card>, Arc<Memory>) {
     (world, card, memory)
 }
 
-/// What a virtual machine of xe's keeps of a card: until after it is unbound, or DRM's cache looks at a pagemap that is gone.
+/// What a virtual machine of xe's keeps of a card: until after it is unbound, or DRM's cache looks
+/// at a pagemap that is gone.
 fn vm(card: &Arc<Card>) -> Kept {
     let pagemap = card.pagemap();
     pagemap.unwrap_or_else(|err| panic!("there is no pagemap: {err}"))

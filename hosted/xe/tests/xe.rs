@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! xe's pagemaps, on cards that are a `Card` here. The same sources run in a kernel, with `drivers/xe-glue/test`.
+//! xe's pagemaps, on cards that are a `Card` here. The same sources run in a kernel, with
+//! `drivers/xe-glue/test`.
 
 use bindings::{
     dma_fence_is_signaled, dma_fence_put, dma_fence_set_error,
@@ -339,7 +340,8 @@ fn from_card_to_card_fails() {
     });
 }
 
-/// What is mapped for the other card is unmapped, whatever fails, and what cannot be mapped is not used.
+/// What is mapped for the other card is unmapped, whatever fails, and what cannot be mapped is not
+/// used.
 #[test]
 fn another_cards_memory_cannot_be_mapped() {
     for_each_failure_of(&["dma_map_resource"], || {
@@ -629,7 +631,8 @@ fn unbound_while_copies_fail() {
     });
 }
 
-/// Copies fail more often than DRM tries them at a time. That the card is being unbound does not make it a dead one.
+/// Copies fail more often than DRM tries them at a time. That the card is being unbound does not
+/// make it a dead one.
 #[test]
 fn unbound_while_copies_fail_again_and_again() {
     run(|| {
@@ -709,8 +712,8 @@ fn unbound_with_references() {
     });
 }
 
-/// DRM's cache looks at a pagemap whose last reference goes between unplugging and unbinding, and which is freed by then.
-/// A virtual machine has a reference until later.
+/// DRM's cache looks at a pagemap whose last reference goes between unplugging and unbinding, and
+/// which is freed by then. A virtual machine has a reference until later.
 #[test]
 fn unbound_without_references() {
     let told = catch_unwind(|| {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Whose the memory on a device is: the open file that has moved it there. Kept with each folio, so that
-//! it is known when the folio comes home, whoever brings it.
+//! Whose the memory on a device is: the open file that has moved it there. Kept with each folio, so
+//! that it is known when the folio comes home, whoever brings it.
 
 use kernel::{
     prelude::*,
@@ -37,7 +37,8 @@ impl Client {
         Ok(Arc::new(client, GFP_KERNEL)?)
     }
 
-    /// How many there are: those that are open files, and those of which something is still on a device.
+    /// How many there are: those that are open files, and those of which something is still on a
+    /// device.
     pub(crate) fn count() -> usize {
         CLIENTS.load(Relaxed)
     }

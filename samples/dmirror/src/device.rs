@@ -59,7 +59,8 @@ pub(crate) struct Device {
 }
 
 impl Device {
-    /// A device of the driver in `module`, with memory of the kind `kind` that `allocator` hands out.
+    /// A device of the driver in `module`, with memory of the kind `kind` that `allocator` hands
+    /// out.
     pub(crate) fn new(
         module: &'static ThisModule,
         kind: Kind,
@@ -134,8 +135,8 @@ impl Device {
         }
     }
 
-    /// Brings pages home, as many as will go, and gives their number: what a driver does before its device
-    /// sleeps. May sleep.
+    /// Brings pages home, as many as will go, and gives their number: what a driver does before its
+    /// device sleeps. May sleep.
     ///
     /// # Errors
     ///

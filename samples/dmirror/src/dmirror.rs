@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Imaginary devices with memory of their own: two whose memory no CPU can reach, and two, if one says
-//! where, whose memory CPUs can address as well.
+//! Imaginary devices with memory of their own: two whose memory no CPU can reach, and two, if one
+//! says where, whose memory CPUs can address as well.
 //!
-//! Each open file of `/dev/hmm_dmirror0` is a view of the address space of the process that opened it:
-//! the device reads and writes there, and memory migrates to it and back. The ioctls are those of
-//! `lib/test_hmm_uapi.h`, so that upstream's hmm-tests run on it:
+//! Each open file of `/dev/hmm_dmirror0` is a view of the address space of the process that opened
+//! it: the device reads and writes there, and memory migrates to it and back. The ioctls are those
+//! of `lib/test_hmm_uapi.h`, so that upstream's hmm-tests run on it:
 //!
 //! ```sh
 //! modprobe dmirror
@@ -13,8 +13,8 @@
 //! ```
 //!
 //! A driver for hardware looks the same, but that its copy engine rings a doorbell. What to read,
-//! in this order: `memory.rs` and `offsets.rs`, what the driver supplies for its memory; `device.rs`, where it
-//! registers it; `file.rs`, how it uses it.
+//! in this order: `memory.rs` and `offsets.rs`, what the driver supplies for its memory;
+//! `device.rs`, where it registers it; `file.rs`, how it uses it.
 
 use core::borrow::Borrow;
 
@@ -152,8 +152,8 @@ impl<const N: usize> Node<N> {
         })
     }
 
-    /// The device with coherent memory at `addr`, unless that is zero. A parameter of 7.2 gives its value by
-    /// reference, one of 7.3 gives the value.
+    /// The device with coherent memory at `addr`, unless that is zero. A parameter of 7.2 gives its
+    /// value by reference, one of 7.3 gives the value.
     fn coherent(
         name: &'static CStr,
         module: &'static ThisModule,

@@ -215,8 +215,8 @@ impl<const N: usize> DmirrorFile<N> {
         })
     }
 
-    /// The device reads the range, without faulting anything in, and hands it to the process; [`ENOENT`]
-    /// if a page is not where `there` wants it to be.
+    /// The device reads the range, without faulting anything in, and hands it to the process;
+    /// [`ENOENT`] if a page is not where `there` wants it to be.
     fn read_what_is_there(
         &self,
         command: &mut Command,

@@ -2,9 +2,9 @@
 
 //! The memory of the device, and what moves bytes to and from it.
 //!
-//! The device is imaginary, so its private memory is simulated: blocks of system memory that nothing
-//! but this file knows. Pages of it are named by their offsets, as a real device would have them.
-//! Coherent memory is where its address says.
+//! The device is imaginary, so its private memory is simulated: blocks of system memory that
+//! nothing but this file knows. Pages of it are named by their offsets, as a real device would have
+//! them. Coherent memory is where its address says.
 
 use kernel::{
     new_mutex,
@@ -168,8 +168,8 @@ impl Cells {
         self.blocks.lock().insert(offset, page)
     }
 
-    /// Copies from the memory of another device. The pages go through system memory one by one, so that
-    /// the locks of two devices are never held at once.
+    /// Copies from the memory of another device. The pages go through system memory one by one, so
+    /// that the locks of two devices are never held at once.
     fn copy_from(&self, peer: &Self, src: &Pages<'_>, dst: &Pages<'_>) -> Result {
         let mut bounce = Page::alloc_page(GFP_KERNEL)?;
         for (src, dst) in src.offsets().zip(dst.offsets()) {
@@ -226,7 +226,8 @@ impl Blocks {
         Ok(())
     }
 
-    /// Puts `page` at `offset`, which has a block. Somebody may have been faster: then it is dropped.
+    /// Puts `page` at `offset`, which has a block. Somebody may have been faster: then it is
+    /// dropped.
     fn insert(&mut self, offset: PageOffset, page: Page) -> Result {
         let block = self.0.get_mut(offset.get() / BLOCK).ok_or(EINVAL)?;
         let slot = block.get_mut(offset.get() % BLOCK).ok_or(EINVAL)?;
@@ -243,7 +244,8 @@ fn copy(src: RamPages<'_>, dst: RamPagesMut<'_>) {
 }
 
 impl CopyEngine for Cells {
-    // The CPU copies, so everything is done when `submit` returns; but the device does not always say so.
+    // The CPU copies, so everything is done when `submit` returns; but the device does not always
+    // say so.
     type Fence<'a> = CellsFence;
     type Data = Arc<Client>;
 

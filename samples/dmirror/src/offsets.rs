@@ -2,8 +2,9 @@
 
 //! Who decides which page of a device is handed out.
 //!
-//! A driver has one allocator. This one has two, so that both can be tried: a bitmap, as for a device whose
-//! memory is for processes only, and the kernel's buddy allocator, as for one that has other uses for it.
+//! A driver has one allocator. This one has two, so that both can be tried: a bitmap, as for a
+//! device whose memory is for processes only, and the kernel's buddy allocator, as for one that has
+//! other uses for it.
 
 use kernel::{
     gpu::buddy::{

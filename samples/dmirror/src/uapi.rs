@@ -47,11 +47,12 @@ pub(crate) const FLAGS: u32 = _IOWR::<RawCommand>('H' as u32, 0x08);
 /// The device reads memory of the process that may have to come from a userfaultfd. Since 7.3.
 pub(crate) const READ_UNLOCKED: u32 = _IOWR::<RawCommand>('H' as u32, 0x09);
 
-/// The device's memory migrates home, whoever uses it, and stays registered. This one is not upstream's.
+/// The device's memory migrates home, whoever uses it, and stays registered. This one is not
+/// upstream's.
 pub(crate) const EVICT: u32 = _IOWR::<RawCommand>('H' as u32, 0x40);
-/// What has become of the memory that the file has moved to the device: how many pages were copied home, and how
-/// many CPU faults there were. Where the address of a buffer is otherwise, the number of clients. This one is not
-/// upstream's either.
+/// What has become of the memory that the file has moved to the device: how many pages were copied
+/// home, and how many CPU faults there were. Where the address of a buffer is otherwise, the number
+/// of clients. This one is not upstream's either.
 pub(crate) const USAGE: u32 = _IOWR::<RawCommand>('H' as u32, 0x41);
 
 /// In [`FLAGS`]: there is to be no place for the next large folio.

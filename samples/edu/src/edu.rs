@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The PCI device `edu` of QEMU: a page of memory that no CPU can address, and an engine that copies to it and from it
-//! by DMA.
+//! The PCI device `edu` of QEMU: a page of memory that no CPU can address, and an engine that
+//! copies to it and from it by DMA.
 //!
 //! A small driver for hardware, from `probe` to what unbinding it leaves behind. QEMU needs
-//! `-device edu,dma_mask=0xffffffff`: by default the device reaches 28 bits of addresses, and a PCI device is
-//! expected to reach 32. What to read, in this order: `engine.rs`, how the device copies; here, where its memory is
-//! registered; `file.rs`, how a process uses it.
+//! `-device edu,dma_mask=0xffffffff`: by default the device reaches 28 bits of addresses, and a PCI
+//! device is expected to reach 32. What to read, in this order: `engine.rs`, how the device copies;
+//! here, where its memory is registered; `file.rs`, how a process uses it.
 //!
 //! For 7.3: an older kernel has other ways to tell a driver about its device.
 
@@ -97,7 +97,8 @@ struct EduData {
 
 struct EduDriver;
 
-// The vendor is no member of the PCI-SIG, and the kernel has no name for it: `probe` looks at its number.
+// The vendor is no member of the PCI-SIG, and the kernel has no name for it: `probe` looks at its
+// number.
 kernel::pci_device_table!(
     PCI_TABLE,
     <EduDriver as pci::Driver>::IdInfo,

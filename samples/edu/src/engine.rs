@@ -2,8 +2,9 @@
 
 //! How the device copies.
 //!
-//! It does one copy after the other, and tells in a register whether it is at it. Nothing can stop it but its end, so
-//! whoever has started a copy waits for that before the memory is given to somebody else.
+//! It does one copy after the other, and tells in a register whether it is at it. Nothing can stop
+//! it but its end, so whoever has started a copy waits for that before the memory is given to
+//! somebody else.
 
 use kernel::{
     device::{
@@ -109,8 +110,8 @@ impl Engine {
         }))
     }
 
-    /// If the device was pulled out, gives up what is on it: zeroes come home from now on. Returns whether it was. Does not
-    /// sleep.
+    /// If the device was pulled out, gives up what is on it: zeroes come home from now on. Returns
+    /// whether it was. Does not sleep.
     ///
     /// # Errors
     ///

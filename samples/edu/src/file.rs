@@ -33,7 +33,8 @@ use crate::{
 /// An address, and a number of pages.
 type RawRange = [u64; 2];
 
-/// Memory of the process migrates to the device, as far as there is room. Returns the number of pages that have moved.
+/// Memory of the process migrates to the device, as far as there is room. Returns the number of
+/// pages that have moved.
 const MIGRATE_TO_DEV: u32 = _IOW::<RawRange>(b'e' as u32, 0);
 /// Memory of the process migrates from the device. Returns the number of pages that have moved.
 const MIGRATE_TO_SYS: u32 = _IOW::<RawRange>(b'e' as u32, 1);
@@ -60,7 +61,8 @@ impl MiscDevice for EduFile {
         let mut moved = 0usize;
         let mut migrate = |to_device| {
             read_range(arg)?.for_each_vma(mm, WINDOW, |mmap, _, window| {
-                // Unbinding waits until this is dropped: for a window, and not for all that a process asks for.
+                // Unbinding waits until this is dropped: for a window, and not for all that a
+                // process asks for.
                 let pagemap = this.0.memory().access().ok_or(ENODEV)?;
                 let pages = match to_device {
                     true => MigrateVma::to_device(&pagemap, mmap, window, &mut buffer),
@@ -83,7 +85,8 @@ impl MiscDevice for EduFile {
 ///
 /// # Errors
 ///
-/// [`EFAULT`] if it cannot be read; [`EINVAL`] if it is empty, wraps around, or does not begin at a page.
+/// [`EFAULT`] if it cannot be read; [`EINVAL`] if it is empty, wraps around, or does not begin at a
+/// page.
 fn read_range(arg: usize) -> Result<UserRange> {
     let slice = UserSlice::new(UserPtr::from_addr(arg), size_of::<RawRange>());
     let [addr, nr] = slice.reader().read::<RawRange>()?;

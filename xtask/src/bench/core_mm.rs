@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `cargo xtask bench core`: what the series costs a machine that has no device memory, in instructions.
+//! `cargo xtask bench core`: what the series costs a machine that has no device memory, in
+//! instructions.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `cargo xtask bench migrate`: upstream's benchmark of migrations, with upstream's driver and with ours, in turn.
+//! `cargo xtask bench migrate`: upstream's benchmark of migrations, with upstream's driver and with
+//! ours, in turn.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `cargo xtask bench register`: the time and the memory that it takes to register device memory, against its size.
+//! `cargo xtask bench register`: the time and the memory that it takes to register device memory,
+//! against its size.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -52,8 +52,9 @@ pub(super) fn coverage(report: &mut Report) -> Result<()> {
     report.add(Test::new("hosted", "coverage", outcome, seconds))
 }
 
-/// Lints and tests over the Rust files of `series` and a simulated `kernel`, and with the default of both also the format, the
-/// demo, and threads in many orders. If `full`, the tests run with a sanitizer as well, for which everything is compiled again.
+/// Lints and tests over the Rust files of `series` and a simulated `kernel`, and with the default
+/// of both also the format, the demo, and threads in many orders. If `full`, the tests run with a
+/// sanitizer as well, for which everything is compiled again.
 pub(super) fn run(
     series: Series,
     kernel: KernelChoice,
@@ -77,7 +78,8 @@ pub(super) fn run(
         command.arg(report.folder().join("timeline.svg"));
         cargo::step(&name("demo"), None, &mut command, report, |_| {})?;
 
-        // All at once, as each package alone has other features of what it needs, which is compiled again for it.
+        // All at once, as each package alone has other features of what it needs, which is compiled
+        // again for it.
         let mut command = hosted::cargo(&linux, kernel)?;
         command.args(["test", "--locked", "--test", "interleavings"]);
         for package in INTERLEAVED {

@@ -36,7 +36,8 @@ struct Cell {
     driver: Option<Driver>,
     suites: Vec<SuiteChoice>,
     demo: bool,
-    /// With the test that only measures, and takes as long as all others together, and with what repeats others.
+    /// With the test that only measures, and takes as long as all others together, and with what
+    /// repeats others.
     thorough: bool,
 }
 
@@ -162,13 +163,16 @@ impl Cell {
     }
 }
 
-/// What is always run: 7.3 on x86-64, as upstream made it and with the series, with the C driver and with ours.
+/// What is always run: 7.3 on x86-64, as upstream made it and with the series, with the C driver
+/// and with ours.
 fn usual() -> Vec<Cell> {
     let mut cells = of(Series::V7_3, Arch::X86_64, Profile::Plain);
     for cell in &mut cells {
-        // The benchmark takes as long as a quarter of this; `bench migrate` measures, and what takes hours has it.
+        // The benchmark takes as long as a quarter of this; `bench migrate` measures, and what
+        // takes hours has it.
         cell.thorough = false;
-        // Without the series, the other backend: where the two differ is below what these suites share with it.
+        // Without the series, the other backend: where the two differ is below what these suites
+        // share with it.
         if cell.kernel == KernelChoice::Stock && cell.driver == Some(Driver::Rust) {
             cell.suites = vec![SuiteChoice::Hmm, SuiteChoice::Kunit];
         }
@@ -176,8 +180,9 @@ fn usual() -> Vec<Cell> {
     cells
 }
 
-/// What takes hours: all kernels, and upstream's tests of memory management. arm64 is among them: with a kernel more to build,
-/// and a machine that is slower to emulate, a cold start would take longer than an hour.
+/// What takes hours: all kernels, and upstream's tests of memory management. arm64 is among them:
+/// with a kernel more to build, and a machine that is slower to emulate, a cold start would take
+/// longer than an hour.
 fn all() -> Vec<Cell> {
     let mut cells = Vec::new();
     for series in [Series::V7_3, Series::V7_2] {
@@ -212,7 +217,8 @@ pub(crate) fn run(options: &TestOptions) -> Result<bool> {
     cargo::lint(&mut report)?;
     cargo::test(&mut report)?;
     cargo::document(&mut report)?;
-    // The first that needs the source of a kernel, which is fetched for it, and the last that needs no kernel.
+    // The first that needs the source of a kernel, which is fetched for it, and the last that needs
+    // no kernel.
     let mut hosted_kernels = vec![(Series::V7_3, KernelChoice::Dpmem)];
     if options.full {
         hosted_kernels.extend([

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What `--full` does with kernel trees: installing and removing, and the kernel's own checks of our Rust code.
+//! What `--full` does with kernel trees: installing and removing, and the kernel's own checks of
+//! our Rust code.
 
 use std::process::Command;
 use std::time::Instant;

@@ -23,7 +23,8 @@ pub(crate) const DEMO: &str = "dpmem-demo";
 /// Where cargo builds them, in the cache, under a lock of the same name.
 pub(crate) const FOLDER: &str = "guest";
 
-/// Builds a program of the workspace for `arch`, and puts it beside the logs, where no other checkout replaces it.
+/// Builds a program of the workspace for `arch`, and puts it beside the logs, where no other
+/// checkout replaces it.
 pub(crate) fn build(
     cache: &Cache,
     tools: &Tools,

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `cargo xtask hosted --coverage`: which lines of `dpmem-core` the hosted tests reach, over both kernels together.
+//! `cargo xtask hosted --coverage`: which lines of `dpmem-core` the hosted tests reach, over both
+//! kernels together.
 //!
-//! The compiler counts, and the LLVM tools of the toolchain say what that means. Lines of tests are not counted.
+//! The compiler counts, and the LLVM tools of the toolchain say what that means. Lines of tests are
+//! not counted.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -94,7 +96,8 @@ fn count(
         KernelChoice::Stock => "coverage/stock",
     });
     let profiles = folder.join("profiles");
-    // What macros and build scripts reach while they build, and what an earlier run did, is not asked for.
+    // What macros and build scripts reach while they build, and what an earlier run did, is not
+    // asked for.
     let unused = folder.join("unused");
     let counted = |command: &mut Command, to: &Path| {
         command.env("LLVM_PROFILE_FILE", to.join("%p-%m.profraw"));

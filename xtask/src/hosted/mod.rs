@@ -24,8 +24,8 @@ use crate::version::Series;
 /// The series that `hosted/` takes if nobody says which.
 pub(crate) const DEFAULT: LinuxChoice = LinuxChoice::Package(Series::V7_3);
 
-/// Cargo in the workspace `hosted/`, with the Rust files of `linux`, whose source is fetched first if need be, over a
-/// simulated `kernel`.
+/// Cargo in the workspace `hosted/`, with the Rust files of `linux`, whose source is fetched first
+/// if need be, over a simulated `kernel`.
 pub(crate) fn cargo(linux: &LinuxChoice, kernel: KernelChoice) -> Result<Command> {
     let cache = Cache::open()?;
     let source = match linux {
@@ -35,7 +35,8 @@ pub(crate) fn cargo(linux: &LinuxChoice, kernel: KernelChoice) -> Result<Command
     let folder = repo::top().join("hosted");
     let mut command = cargo_in(&folder);
     command.env_remove("DPMEM_LINUX").env_remove("DPMEM_KERNEL");
-    // As for somebody who calls cargo: another environment is another build. A relative path means another folder there.
+    // As for somebody who calls cargo: another environment is another build. A relative path means
+    // another folder there.
     if std::env::var_os(cache::VARIABLE).is_some_and(|dir| !dir.is_empty()) {
         command.env(cache::VARIABLE, cache.dir());
     }
@@ -74,7 +75,8 @@ impl Toolchain {
     }
 }
 
-/// Says which lines of `dpmem-core` the tests over both kernels reach; false if these are too few, or if a test failed.
+/// Says which lines of `dpmem-core` the tests over both kernels reach; false if these are too few,
+/// or if a test failed.
 pub(crate) fn coverage(linux: &LinuxChoice) -> Result<bool> {
     coverage::run(linux)
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `cargo xtask hosted --sanitize`: the hosted tests under AddressSanitizer, which comes with the toolchain.
+//! `cargo xtask hosted --sanitize`: the hosted tests under AddressSanitizer, which comes with the
+//! toolchain.
 
 use std::fs;
 use std::process::Command;

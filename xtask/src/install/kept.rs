@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! When the files of a tree were changed, for a tree out of which everything is taken for a moment: what is the same afterwards
-//! is as old as before, so that make has nothing to do for it.
+//! When the files of a tree were changed, for a tree out of which everything is taken for a moment:
+//! what is the same afterwards is as old as before, so that make has nothing to do for it.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};

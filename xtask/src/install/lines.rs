@@ -8,7 +8,8 @@ use anyhow::{bail, ensure, Result};
 
 use super::state::{Insertion, Place};
 
-/// The lines that an anchor is, which are beside each other and there once: the first, and the one behind the last.
+/// The lines that an anchor is, which are beside each other and there once: the first, and the one
+/// behind the last.
 fn position(lines: &[&str], anchor: &str) -> Result<Range<usize>> {
     let anchor: Vec<&str> = anchor.lines().map(str::trim_end).collect();
     let is_anchor = |lines: &[&str]| {

@@ -2,9 +2,10 @@
 
 //! Putting the Rust parts and the series into a kernel tree, and taking them out.
 //!
-//! What every file becomes is computed first; a tree that does not fit is refused before anything is written. Then the changes
-//! are written down in the tree as a whole, and carried out: a run that was killed in between is finished by the next one.
-//! Files that already are what they should be are not touched, so that make has nothing to do for them.
+//! What every file becomes is computed first; a tree that does not fit is refused before anything
+//! is written. Then the changes are written down in the tree as a whole, and carried out: a run
+//! that was killed in between is finished by the next one. Files that already are what they should
+//! be are not touched, so that make has nothing to do for them.
 
 mod kept;
 mod lines;
@@ -126,7 +127,8 @@ struct Work<'a> {
 }
 
 impl<'a> Work<'a> {
-    /// The tree without the lines that were inserted earlier. If none of them are there, somebody has restored the file.
+    /// The tree without the lines that were inserted earlier. If none of them are there, somebody
+    /// has restored the file.
     fn begin(tree: &'a Path, before: &State) -> Result<Self> {
         let mut work = Self {
             tree,
@@ -187,8 +189,8 @@ impl<'a> Work<'a> {
         Ok(())
     }
 
-    /// True if these patches, which were applied earlier, still are. If somebody has restored the files that they changed, those
-    /// that they made may be left over, and are not in the way.
+    /// True if these patches, which were applied earlier, still are. If somebody has restored the
+    /// files that they changed, those that they made may be left over, and are not in the way.
     fn has(&mut self, patches: &Patches) -> Result<bool> {
         if !self.restored || patches.is_empty() {
             return Ok(true);
@@ -222,8 +224,8 @@ impl<'a> Work<'a> {
         Ok(contents)
     }
 
-    /// Puts our own files into their places, and removes those that were there earlier; returns the folders that did not
-    /// exist before.
+    /// Puts our own files into their places, and removes those that were there earlier; returns the
+    /// folders that did not exist before.
     fn place(
         &mut self,
         files: &BTreeMap<String, Vec<u8>>,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The series: patches for one kernel series, in `linux/series/<version>/`, in the order of its file `series`.
+//! The series: patches for one kernel series, in `linux/series/<version>/`, in the order of its
+//! file `series`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

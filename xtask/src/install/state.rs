@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What dpmem keeps in a tree: a list of what is installed, and for a moment the changes that are being made.
+//! What dpmem keeps in a tree: a list of what is installed, and for a moment the changes that are
+//! being made.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -78,7 +79,8 @@ fn remove(path: &Path) -> Result<()> {
     remove_if_there(path).with_context(|| format!("cannot remove {}", path.display()))
 }
 
-/// Writes a file anew, with the mode that it had: the old one can have other names, in a tree that was copied with hard links.
+/// Writes a file anew, with the mode that it had: the old one can have other names, in a tree that
+/// was copied with hard links.
 fn replace(path: &Path, content: &[u8]) -> Result<()> {
     let found = fs::canonicalize(path).ok();
     let path = found.as_deref().unwrap_or(path);

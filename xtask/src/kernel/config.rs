@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The configuration: fragments of `linux/configs` on top of `make tinyconfig`, and a check that all of it was taken.
+//! The configuration: fragments of `linux/configs` on top of `make tinyconfig`, and a check that
+//! all of it was taken.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -78,7 +79,8 @@ impl Fragments {
         Ok(Self { text })
     }
 
-    /// What they say, without comments: two configurations that differ in nothing else are the same.
+    /// What they say, without comments: two configurations that differ in nothing else are the
+    /// same.
     pub(crate) fn meaning(&self) -> String {
         self.text
             .lines()

@@ -23,7 +23,8 @@ use crate::tools::Job;
 const SIZES: &str = "build-sizes.json";
 /// About how many lines a full build of the lab's configuration prints.
 const USUAL_SIZE: u64 = 2300;
-/// The kernel tree, as the compilers see it: the same for every tree, so that ccache's hits do not depend on it.
+/// The kernel tree, as the compilers see it: the same for every tree, so that ccache's hits do not
+/// depend on it.
 const INSIDE: &str = "/linux";
 
 /// make in one tree.
@@ -203,7 +204,8 @@ impl<'a> Make<'a> {
         self.logged(what, command.args(["-c", line]), |_| {})
     }
 
-    /// Builds the image and `targets`, with these variables; `kind` is what the size of a build depends on.
+    /// Builds the image and `targets`, with these variables; `kind` is what the size of a build
+    /// depends on.
     pub(crate) fn kernel(&self, kind: &str, variables: &[&str], targets: &[&str]) -> Result<()> {
         let sizes = self.builder.cache.path(SIZES);
         let mut known: BTreeMap<String, u64> = fs::read(&sizes)

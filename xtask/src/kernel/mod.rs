@@ -44,8 +44,8 @@ pub(crate) enum Flavour {
 }
 
 impl Flavour {
-    /// The flavour of a kernel with the Rust parts. While there is no series, dpmem's kernel is stock with the Rust parts, and
-    /// a build of one serves as the other.
+    /// The flavour of a kernel with the Rust parts. While there is no series, dpmem's kernel is
+    /// stock with the Rust parts, and a build of one serves as the other.
     fn choose(kernel: KernelChoice, has_series: bool) -> Self {
         match kernel {
             KernelChoice::Dpmem if has_series => Self::Dpmem,
@@ -62,7 +62,8 @@ impl Flavour {
         }
     }
 
-    /// What a new tree may begin as a copy of, the best first. Always with less in it: each waits for the other's lock.
+    /// What a new tree may begin as a copy of, the best first. Always with less in it: each waits
+    /// for the other's lock.
     fn begins_as(self) -> &'static [Self] {
         match self {
             Self::Stock => &[],
@@ -225,8 +226,8 @@ impl Builder<'_> {
         Ok(hash)
     }
 
-    /// A tree of the same source and configuration with less of ours in it, if one is there and built: most of what was
-    /// compiled there serves here.
+    /// A tree of the same source and configuration with less of ours in it, if one is there and
+    /// built: most of what was compiled there serves here.
     fn nearest_tree(
         &self,
         source: &Source,
@@ -242,7 +243,8 @@ impl Builder<'_> {
             let name = format!("{kind}-{}", short(self.hash(source, &kind, &fragments)?));
             let tree = self.cache.path(format!("trees/{name}"));
             let is_built = || tree.join(options.arch.image_path()).exists();
-            // One without an image may be in use by this very run: of `lab symbols`, only objects are built.
+            // One without an image may be in use by this very run: of `lab symbols`, only objects
+            // are built.
             if !is_built() {
                 continue;
             }
@@ -273,7 +275,8 @@ impl Builder<'_> {
         Ok(())
     }
 
-    /// Brings a copy of a user's tree up to date: what the user built there stays there, what we built here stays here.
+    /// Brings a copy of a user's tree up to date: what the user built there stays there, what we
+    /// built here stays here.
     fn sync_own(&self, source: &Source, tree: &Path) -> Result<()> {
         let step = Step::start(format!("copying {}", source.dir.display()), None);
         if tree.join("Makefile").exists() {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The Debian root: made once by debootstrap, with the tools that build and boot kernels. One without the tools comes first,
-//! and is enough for somebody who only wants a package.
+//! The Debian root: made once by debootstrap, with the tools that build and boot kernels. One
+//! without the tools comes first, and is enough for somebody who only wants a package.
 
 mod apt;
 pub(crate) mod namespace;

@@ -2,8 +2,9 @@
 
 //! Running something with the rights of root and with mounts of its own, that end with it.
 //!
-//! Root has those rights; anybody else gets them in a user namespace, for the user ids in /etc/subuid. The program is pid 1 of
-//! a namespace, so that nothing which it started survives it, and it is killed when this process is, even by SIGKILL.
+//! Root has those rights; anybody else gets them in a user namespace, for the user ids in
+//! /etc/subuid. The program is pid 1 of a namespace, so that nothing which it started survives it,
+//! and it is killed when this process is, even by SIGKILL.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -32,7 +33,8 @@ pub(crate) fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }
 
-/// A command line that is continued with what to run as root, in our namespaces or in a user namespace.
+/// A command line that is continued with what to run as root, in our namespaces or in a user
+/// namespace.
 fn as_root() -> Command {
     let mut command;
     if is_root() {
@@ -61,7 +63,8 @@ pub(crate) fn clean_environment(command: &mut Command) {
     }
 }
 
-/// A command line that is continued with what to run as root in mount and pid namespaces of its own.
+/// A command line that is continued with what to run as root in mount and pid namespaces of its
+/// own.
 pub(crate) fn isolated() -> Command {
     let mut command = as_root();
     command.args([
@@ -98,7 +101,8 @@ pub(crate) fn check() -> Result<()> {
         "this machine does not let this user make user namespaces"
     };
     if !is_root() {
-        // Without --map-auto: if there are no user namespaces, unshare(1) leaves its helper for that behind, which waits for ever.
+        // Without --map-auto: if there are no user namespaces, unshare(1) leaves its helper for
+        // that behind, which waits for ever.
         let mut plain = Command::new("unshare");
         process::output(plain.args(["--user", "true"])).context(what)?;
     }
@@ -107,8 +111,8 @@ pub(crate) fn check() -> Result<()> {
         .context(what)
 }
 
-/// Removes a folder with whatever is in it, files of other users of a user namespace included. Never leaves its file system,
-/// and so never goes through a mount.
+/// Removes a folder with whatever is in it, files of other users of a user namespace included.
+/// Never leaves its file system, and so never goes through a mount.
 pub(crate) fn remove_tree(path: &Path) -> Result<()> {
     if path.symlink_metadata().is_err() {
         return Ok(());

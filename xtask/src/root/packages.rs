@@ -4,7 +4,8 @@
 
 use crate::arch::Arch;
 
-/// The suite that the root is made of: Debian's stable release, whose tools are the kernel's minimum versions.
+/// The suite that the root is made of: Debian's stable release, whose tools are the kernel's
+/// minimum versions.
 pub(crate) const SUITE: &str = "trixie";
 
 /// Where kernel sources come from: the first suite that has one wins.

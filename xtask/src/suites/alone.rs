@@ -19,7 +19,8 @@ use crate::vm::Machine;
 pub(super) struct Outcome {
     /// Everything that went wrong, if anything did.
     pub(super) trouble: Option<String>,
-    /// Whether the modules were loaded and the program knew what to do: trouble before that shows nothing.
+    /// Whether the modules were loaded and the program knew what to do: trouble before that shows
+    /// nothing.
     pub(super) began: bool,
     /// When it was over, in seconds.
     pub(super) seconds: f64,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! One boot for a suite: from a plan to the results of its programs, of the modules, of the console and of the machine itself.
+//! One boot for a suite: from a plan to the results of its programs, of the modules, of the console
+//! and of the machine itself.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -64,7 +65,8 @@ pub(crate) struct Booted {
 }
 
 impl Boot {
-    /// Boots; `plan` is made once the machine is known, because a module's parameters can depend on it.
+    /// Boots; `plan` is made once the machine is known, because a module's parameters can depend on
+    /// it.
     pub(crate) fn run(
         &self,
         context: &Context<'_>,
@@ -191,8 +193,8 @@ impl Output {
         }
     }
 
-    /// The results of a program that prints TAP, as far as `filter` takes them. What its plan promised and did not come is a
-    /// failure, whatever the filter.
+    /// The results of a program that prints TAP, as far as `filter` takes them. What its plan
+    /// promised and did not come is a failure, whatever the filter.
     pub(crate) fn tests(
         &self,
         suite: &str,
@@ -306,7 +308,8 @@ impl Booted {
             .map(|(_, output)| output)
     }
 
-    /// The results of a program that prints TAP, as far as `filter` takes them; a failure if it never began.
+    /// The results of a program that prints TAP, as far as `filter` takes them; a failure if it
+    /// never began.
     pub(crate) fn tests(
         &self,
         suite: &str,
@@ -381,8 +384,8 @@ impl Booted {
             .all(|note| !matches!(note, Note::Load(_, status) if status != 0))
     }
 
-    /// What every boot has: how modules came and went, what the console said, how the machine ended; and the reports on the
-    /// console by themselves.
+    /// What every boot has: how modules came and went, what the console said, how the machine
+    /// ended; and the reports on the console by themselves.
     pub(crate) fn rest(&self, suite: &str) -> (Vec<Test>, Vec<String>) {
         let mut tests = Vec::new();
         for line in &self.outcome.results {

@@ -15,7 +15,8 @@ use crate::report::{Report, Test};
 /// How long it may take on a plain kernel; one with all checks takes longer.
 const BOUND: Duration = Duration::from_secs(300);
 
-/// How much memory the demo's devices have: more than a machine with 36 physical address bits has addresses for.
+/// How much memory the demo's devices have: more than a machine with 36 physical address bits has
+/// addresses for.
 const MEMORY_MIB: u64 = 64 * 1024;
 
 /// What the sample says if it cannot register its memory.

@@ -24,7 +24,8 @@ const FAILURES: &str = "failures";
 /// And its scenarios for a device of QEMU, which copies by DMA.
 const EDU: &str = "edu";
 
-/// And takes the steps that are made from numbers or written down, which the hosted build takes as well.
+/// And takes the steps that are made from numbers or written down, which the hosted build takes as
+/// well.
 const WALK: &str = "walk";
 
 /// The same, for devices that reach each other's memory.

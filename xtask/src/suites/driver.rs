@@ -53,12 +53,14 @@ pub(crate) fn load_with(plan: &mut Plan, machine: &Machine, driver: Driver, more
     }
 }
 
-/// The file of the driver for the device of QEMU; the crate's own is there with those of the driver under test.
+/// The file of the driver for the device of QEMU; the crate's own is there with those of the driver
+/// under test.
 pub(crate) fn edu_module(kernel: &Kernel) -> Result<PathBuf> {
     kernel.module("edu")
 }
 
-/// The device itself, for QEMU's command line. A driver of PCI expects 32 bits of addresses, and it has 28.
+/// The device itself, for QEMU's command line. A driver of PCI expects 32 bits of addresses, and it
+/// has 28.
 pub(crate) fn edu_device() -> String {
     "edu,dma_mask=0xffffffff".to_owned()
 }

@@ -109,8 +109,9 @@ fn run_group(
 pub(crate) fn prepare(plan: &mut Plan) {
     // For the tests with huge pages.
     plan.prepare("echo 64 > /proc/sys/vm/nr_hugepages");
-    // khugepaged looks at memory every ten seconds. On a slow machine that is in the middle of a test, which then finds
-    // that pages it has just migrated were collapsed: it may have its first look now, and then sleeps.
+    // khugepaged looks at memory every ten seconds. On a slow machine that is in the middle of a
+    // test, which then finds that pages it has just migrated were collapsed: it may have its first
+    // look now, and then sleeps.
     plan.prepare(&format!(
         "echo 4000000000 > {KHUGEPAGED}/scan_sleep_millisecs"
     ));
@@ -183,8 +184,9 @@ impl Known {
             .collect()
     }
 
-    /// A test that cannot pass with upstream's driver is skipped, with the reason; one that does pass after all is to be
-    /// taken from the list. The machine has all that the tests need: one that says that it cannot run has lost it.
+    /// A test that cannot pass with upstream's driver is skipped, with the reason; one that does
+    /// pass after all is to be taken from the list. The machine has all that the tests need: one
+    /// that says that it cannot run has lost it.
     fn judge(&self, driver: Driver, test: Test) -> Test {
         let entry = self
             .known

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `--suite kunit`: the KUnit tests of the Rust parts, which run when the crates' modules are loaded, and those that are
-//! built into the kernel: the series has some.
+//! `--suite kunit`: the KUnit tests of the Rust parts, which run when the crates' modules are
+//! loaded, and those that are built into the kernel: the series has some.
 
 use anyhow::Result;
 

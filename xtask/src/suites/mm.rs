@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `--suite mm`: upstream's tests of memory management, compared test by test with the stock kernel's results.
+//! `--suite mm`: upstream's tests of memory management, compared test by test with the stock
+//! kernel's results.
 //!
 //! Which programs these are, and what each needs, is in `xtask/suites/mm.toml`.
 
@@ -390,7 +391,8 @@ fn key(kernel: &Kernel, text: &str) -> String {
     short(hash)
 }
 
-/// Keeps the results of a stock kernel, if they are those of a usual machine that has run all of the programs.
+/// Keeps the results of a stock kernel, if they are those of a usual machine that has run all of
+/// the programs.
 fn save(
     context: &Context<'_>,
     text: &str,
@@ -440,7 +442,8 @@ fn baseline(
     let suite = format!("{suite}-stock");
     let entries = list.of(series);
     let (booted, results) = boot(&context, &suite, list, &entries, &stock, report)?;
-    // What is wrong on that kernel is to be known as well, and not only what is different on the other.
+    // What is wrong on that kernel is to be known as well, and not only what is different on the
+    // other.
     for entry in entries {
         for test in results.get(&entry.name).into_iter().flatten() {
             report.add(on_stock(list, entry, test))?;

@@ -49,7 +49,8 @@ pub(crate) struct Context<'a> {
 }
 
 impl Context<'_> {
-    /// Adds the tests of a suite that the filter takes; none is an error, and not a run in which all was well.
+    /// Adds the tests of a suite that the filter takes; none is an error, and not a run in which
+    /// all was well.
     fn add(&self, tests: Vec<Test>, suite: &str, report: &mut Report) -> Result<()> {
         ensure!(
             !tests.is_empty(),

@@ -2,8 +2,8 @@
 
 //! `--suite nouveau`: nouveau's device memory on a card that is not there.
 //!
-//! In Rust, everything must pass, in one boot. In C, each scenario has a boot of its own, and one that the list says the C
-//! code gets wrong passes if that shows.
+//! In Rust, everything must pass, in one boot. In C, each scenario has a boot of its own, and one
+//! that the list says the C code gets wrong passes if that shows.
 
 use std::fs;
 use std::path::PathBuf;

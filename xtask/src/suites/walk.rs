@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Walks and scripts: the same steps on the kernel and on the simulated one, compared after each of them.
+//! Walks and scripts: the same steps on the kernel and on the simulated one, compared after each of
+//! them.
 
 use std::collections::BTreeMap;
 
@@ -25,8 +26,9 @@ fn name(subject: &str) -> String {
     format!("walk_{subject}")
 }
 
-/// What is to be compared, with devices that are peers or not, on the kernel that this was made true for: a plain 7.3 with
-/// the series on x86-64. Elsewhere an empty page table stays, for one thing.
+/// What is to be compared, with devices that are peers or not, on the kernel that this was made
+/// true for: a plain 7.3 with the series on x86-64. Elsewhere an empty page table stays, for one
+/// thing.
 pub(super) fn subjects(context: &Context<'_>, peers: bool) -> Vec<String> {
     let kernel = context.kernel;
     if kernel.arch != Arch::X86_64
@@ -73,8 +75,8 @@ fn simulate(context: &Context<'_>, subjects: &[String], peers: bool) -> Result<S
     Ok(simulated)
 }
 
-/// What the program `program` has said in the guest, compared with what is said over the simulated kernel: a test for each
-/// walk and script, and one for the program.
+/// What the program `program` has said in the guest, compared with what is said over the simulated
+/// kernel: a test for each walk and script, and one for the program.
 pub(super) fn tests(
     context: &Context<'_>,
     suite: &str,

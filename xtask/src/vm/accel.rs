@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Whether KVM can be used. That /dev/kvm is there does not say so: inside of a virtual machine it can be there, and a guest
-//! never gets anywhere. So it is tried, once each time this machine was booted.
+//! Whether KVM can be used. That /dev/kvm is there does not say so: inside of a virtual machine it
+//! can be there, and a guest never gets anywhere. So it is tried, once each time this machine was
+//! booted.
 
 use std::fs;
 use std::io::{BufRead, BufReader};

@@ -12,8 +12,8 @@ use crate::arch::Arch;
 use crate::cli::{MachineOptions, Profile};
 use crate::tools::Tools;
 
-/// Memory that is kept from the kernel, for the devices of test_hmm that have memory which the CPU can address: two of them,
-/// with 256 MiB each.
+/// Memory that is kept from the kernel, for the devices of test_hmm that have memory which the CPU
+/// can address: two of them, with 256 MiB each.
 const RESERVED_MIB: u64 = 512;
 /// The size of one device's part.
 const DEVICE_BYTES: u64 = 256 << 20;
@@ -92,7 +92,8 @@ impl Machine {
         self.devices.push(device.to_owned());
     }
 
-    /// Lets its time be the number of instructions that its only CPU has executed, and gives it two nodes.
+    /// Lets its time be the number of instructions that its only CPU has executed, and gives it two
+    /// nodes.
     pub(crate) fn count_instructions(&mut self) {
         self.counting = true;
         self.cpus = 1;

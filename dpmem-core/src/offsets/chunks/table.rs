@@ -68,8 +68,8 @@ impl Set {
 /// A chunk that is there.
 pub(super) struct Chunk<T> {
     taken: Taken,
-    /// What the driver keeps it with. Only who takes the chunk out of the table drops the last reference, or
-    /// it would happen under the table's lock.
+    /// What the driver keeps it with. Only who takes the chunk out of the table drops the last
+    /// reference, or it would happen under the table's lock.
     backing: Arc<T>,
 }
 
@@ -152,8 +152,8 @@ impl<T> Table<T> {
         self.start(index)?.checked_add(NrPages::new(page))
     }
 
-    /// Takes a run of `order` out of the first chunk with index `from` or above of which some pages are taken; or
-    /// tells which index to go on with, if there is one.
+    /// Takes a run of `order` out of the first chunk with index `from` or above of which some pages
+    /// are taken; or tells which index to go on with, if there is one.
     pub(super) fn take_partial(
         &mut self,
         from: usize,
@@ -221,7 +221,8 @@ impl<T> Table<T> {
         Some((&*self.get(index)?.backing, page))
     }
 
-    /// The first chunk with index `from` or above: its index, where it begins, and what it is kept with.
+    /// The first chunk with index `from` or above: its index, where it begins, and what it is kept
+    /// with.
     pub(super) fn next(&self, from: usize) -> Option<(usize, PageOffset, Arc<T>)> {
         let index = self.present.next(from)?;
         Some((index, self.start(index)?, self.get(index)?.backing.clone()))

@@ -18,8 +18,8 @@ scripts![
 
 const NR: usize = 64;
 
-/// Calls `scene` with everything that can go wrong, and what the process is told then, and with small pages and a huge
-/// one.
+/// Calls `scene` with everything that can go wrong, and what the process is told then, and with
+/// small pages and a huge one.
 fn for_each(play: &mut Play, scene: impl Fn(&mut Play, Pages, Defect, i32)) {
     let huge = play.huge_page();
     let (small, more) = (play.pages(NR), play.pages(NR));

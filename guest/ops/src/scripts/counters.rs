@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Steps of which it is known how much of everything happens in them, and what the counters in debugfs say of them.
+//! Steps of which it is known how much of everything happens in them, and what the counters in
+//! debugfs say of them.
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the driver keeps with each folio on the device: for the sample, an object of the open file that has
-//! moved it there. It must be there for as long as a part of the folio is, and be gone then.
+//! What the driver keeps with each folio on the device: for the sample, an object of the open file
+//! that has moved it there. It must be there for as long as a part of the folio is, and be gone
+//! then.
 
 use super::scripts;
 use crate::{walker::usage, File, Op, Pages, Play, HUGE};
@@ -115,7 +116,8 @@ fn data_of_each_part_when_cut(play: &mut Play) {
     play.on_device(memory);
     play.parent(Op::DontNeed(memory.one(0)));
     touch(play, memory, 9);
-    // A stock kernel splits the folio at the first fault, and loses the lock of the page: it takes another one.
+    // A stock kernel splits the folio at the first fault, and loses the lock of the page: it takes
+    // another one.
     play.parent(Op::Usage)
         .by(File::Two)
         .says(usage(HUGE + 1, 2, 2))

@@ -40,7 +40,8 @@ fn huge_home_on_request(play: &mut Play) {
     play.parent(Op::Read(memory));
 }
 
-/// Memory that nobody has touched, where the device's pages were used before, and have to be cleared.
+/// Memory that nobody has touched, where the device's pages were used before, and have to be
+/// cleared.
 fn fresh(play: &mut Play) -> Pages {
     let used = play.huge_page();
     let memory = play.huge_page();
@@ -110,8 +111,8 @@ fn huge_cut_by_protection(play: &mut Play) {
     play.parent(Op::Read(memory));
 }
 
-/// The fault is at a page that is not the first of its folio, which is split on the way: what comes home must be
-/// the page that was touched.
+/// The fault is at a page that is not the first of its folio, which is split on the way: what comes
+/// home must be the page that was touched.
 fn huge_cut_and_touched_behind_its_head(play: &mut Play) {
     let pages = [1, 255, 511];
     let memory = pages.map(|_| play.huge_page());
@@ -132,7 +133,8 @@ fn huge_in_part_requested_home(play: &mut Play) {
     play.parent(Op::Read(memory));
 }
 
-/// All of the device's memory, of which every other half of a huge page is idle: no idle run is as large as one.
+/// All of the device's memory, of which every other half of a huge page is idle: no idle run is as
+/// large as one.
 fn fragments(play: &mut Play) -> Pages {
     let small = play.pages(play.room());
     play.migrated(small, 15);

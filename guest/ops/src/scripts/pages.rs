@@ -107,8 +107,8 @@ fn dontneed_drops_what_is_on_the_device(play: &mut Play) {
     play.parent(Op::Read(memory));
 }
 
-/// The kernel may throw away what was freed lazily and is clean, but not what the device has written since: neither where it
-/// is, nor after a stay on the device.
+/// The kernel may throw away what was freed lazily and is clean, but not what the device has
+/// written since: neither where it is, nor after a stay on the device.
 fn freed_lazily_then_written_by_the_device(play: &mut Play) {
     for on_device in [false, true] {
         let memory = play.pages(NR);

@@ -35,8 +35,8 @@ fn migrate(play: &mut Play, file: File, pages: Pages) {
     play.on_device(pages);
 }
 
-/// The memory must be on the device of `here` as a whole, by way of what a device gives up: nothing of it belongs to that
-/// of `there`.
+/// The memory must be on the device of `here` as a whole, by way of what a device gives up: nothing
+/// of it belongs to that of `there`.
 fn expect_on(play: &mut Play, here: File, there: File, memory: Pages) {
     play.parent(Op::Release).by(there);
     play.on_device(memory);

@@ -2,9 +2,9 @@
 
 //! `dma_fence`.
 //!
-//! Real: references, waiting until somebody has signalled, errors, and that whoever makes a fence may want to know that
-//! somebody waits for it. A fence is made and signalled by a test alone. Not simulated: contexts, numbers, callbacks, fences
-//! of drivers; a time limit never ends.
+//! Real: references, waiting until somebody has signalled, errors, and that whoever makes a fence
+//! may want to know that somebody waits for it. A fence is made and signalled by a test alone. Not
+//! simulated: contexts, numbers, callbacks, fences of drivers; a time limit never ends.
 
 use ffi::*;
 
@@ -30,8 +30,8 @@ pub fn fence(signalled: bool) -> *mut dma_fence {
     new_fence(signalled, None)
 }
 
-/// A fence, with one reference, before which whoever waits for it calls `before_waiting`, unless it is signalled: so that a
-/// test can do then what it stands for.
+/// A fence, with one reference, before which whoever waits for it calls `before_waiting`, unless it
+/// is signalled: so that a test can do then what it stands for.
 pub fn fence_of(before_waiting: impl Fn(*mut dma_fence) + 'static) -> *mut dma_fence {
     new_fence(false, Some(Box::new(before_waiting)))
 }

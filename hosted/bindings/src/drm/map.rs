@@ -2,7 +2,8 @@
 
 //! The arrays of a migration, and what is mapped of them for a device.
 //!
-//! Real: who maps what, for whom and in which direction, large folios as a whole; what fails on the way is unmapped.
+//! Real: who maps what, for whom and in which direction, large folios as a whole; what fails on the
+//! way is unmapped.
 
 use ffi::*;
 
@@ -46,7 +47,8 @@ pub(super) fn check(err: c_int) -> Result {
     }
 }
 
-/// Where a driver says which device memory an allocation is: as offsets, or on a stock kernel as page frame numbers.
+/// Where a driver says which device memory an allocation is: as offsets, or on a stock kernel as
+/// page frame numbers.
 pub(super) fn populate(
     ops: &drm_pagemap_devmem_ops,
 ) -> Option<unsafe extern "C" fn(*mut drm_pagemap_devmem, c_ulong, *mut c_ulong) -> c_int> {

@@ -2,9 +2,10 @@
 
 //! Devices of DRM.
 //!
-//! Real: references, and that nobody is between `drm_dev_enter()` and `drm_dev_exit()` when `drm_dev_unplug()` is over. A
-//! device is made, unplugged and unbound by a test: see [`DrmDevice`]. Not simulated: drivers, files, managed resources,
-//! modules. The files beside this one are about memory.
+//! Real: references, and that nobody is between `drm_dev_enter()` and `drm_dev_exit()` when
+//! `drm_dev_unplug()` is over. A device is made, unplugged and unbound by a test: see
+//! [`DrmDevice`]. Not simulated: drivers, files, managed resources, modules. The files beside this
+//! one are about memory.
 
 pub(crate) mod fence;
 mod map;
@@ -214,8 +215,8 @@ impl DrmDevice {
         unsafe { drm_dev_unplug(self.drm) };
     }
 
-    /// The driver goes: the device is unplugged, and what it has is released, the last first. A device that somebody else
-    /// has made is only unplugged.
+    /// The driver goes: the device is unplugged, and what it has is released, the last first. A
+    /// device that somebody else has made is only unplugged.
     pub fn unbind(&self) {
         self.unplug();
         if !self.foreign {

@@ -2,10 +2,11 @@
 
 //! `drm_pagemap`: device memory that DRM drivers put processes' pages into.
 //!
-//! Real: references and when they end, what is called when, by whom and in which order, the data of device pages, which
-//! data they have when a folio is split; in `to_device.rs`, `to_ram.rs` and `util.rs` the rest. What a driver has handed over must not be
-//! freed before it is given back. Not simulated: debug messages, modules, and that the last reference to a DRM device is
-//! given up in a work item: it is given up at once.
+//! Real: references and when they end, what is called when, by whom and in which order, the data of
+//! device pages, which data they have when a folio is split; in `to_device.rs`, `to_ram.rs` and
+//! `util.rs` the rest. What a driver has handed over must not be freed before it is given back. Not
+//! simulated: debug messages, modules, and that the last reference to a DRM device is given up in a
+//! work item: it is given up at once.
 
 use std::ptr::null_mut;
 
@@ -34,7 +35,8 @@ use crate::{
     report::{fatal, report},
 };
 
-/// The bit beside the address of a page's data that says that it has been migrated to system memory.
+/// The bit beside the address of a page's data that says that it has been migrated to system
+/// memory.
 pub(super) const MIGRATED: usize = 1;
 
 /// What the pages of one allocation of device memory have in common.

@@ -2,7 +2,8 @@
 
 //! Moving pages to device memory.
 //!
-//! Real: all or nothing; which device copies, its own or that which has a page; large folios; what is released, and when.
+//! Real: all or nothing; which device copies, its own or that which has a page; large folios; what
+//! is released, and when.
 
 use ffi::*;
 
@@ -105,7 +106,8 @@ impl ToDevice<'_> {
         Ok(folio.cast())
     }
 
-    /// Takes device memory for all pages, and copies them. If that fails, tells how many destinations there are.
+    /// Takes device memory for all pages, and copies them. If that fails, tells how many
+    /// destinations there are.
     unsafe fn fill(&mut self) -> std::result::Result<(), (c_int, usize)> {
         let pagemap = unsafe { (*self.dpagemap).pagemap };
         let own = unsafe { (*(*self.dpagemap).drm).dev };

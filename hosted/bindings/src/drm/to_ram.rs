@@ -2,8 +2,10 @@
 
 //! Moving pages from device memory to that of the system: for a CPU, or all of an allocation.
 //!
-//! Real: large folios, and single pages where there are none; what is done again, and how often; pages that have been moved
-//! and are still in use; what `lab install` inserts, for a device that is gone. A CPU that wants a page before its time slice is over takes a millisecond to come again.
+//! Real: large folios, and single pages where there are none; what is done again, and how often;
+//! pages that have been moved and are still in use; what `lab install` inserts, for a device that
+//! is gone. A CPU that wants a page before its time slice is over takes a millisecond to come
+//! again.
 
 use ffi::*;
 
@@ -37,8 +39,9 @@ unsafe fn new_ram(vma: *mut vm_area_struct, addr: usize, order: u32) -> *mut pag
     folio.cast()
 }
 
-/// Gets system memory for all sources that are moved: those of the allocation of `fault_page`, if there is one. Large
-/// folios get single pages if there is no large one. Gives how many pages that are.
+/// Gets system memory for all sources that are moved: those of the allocation of `fault_page`, if
+/// there is one. Large folios get single pages if there is no large one. Gives how many pages that
+/// are.
 unsafe fn populate_ram(
     vma: *mut vm_area_struct,
     fault_page: *mut page,
@@ -88,7 +91,8 @@ unsafe fn populate_ram(
     Ok(pages)
 }
 
-/// Tells the driver which pages to copy from: the first of each folio, but all of one that gets single pages.
+/// Tells the driver which pages to copy from: the first of each folio, but all of one that gets
+/// single pages.
 unsafe fn populate_src(arrays: &mut Arrays) {
     let nr = arrays.src.len();
     let mut i = 0;
@@ -111,7 +115,8 @@ unsafe fn populate_src(arrays: &mut Arrays) {
     }
 }
 
-/// The source entries that are moved, and pages of a device: where they are, and how to find their data.
+/// The source entries that are moved, and pages of a device: where they are, and how to find their
+/// data.
 unsafe fn moving(src: &[usize]) -> Vec<(usize, *mut page)> {
     let (mut found, mut i) = (Vec::new(), 0);
     while i < src.len() {
@@ -165,8 +170,8 @@ unsafe fn lose(dst: &[usize]) {
     }
 }
 
-/// Copies what has a destination to system memory. If that fails, there are no destinations, unless the driver says that
-/// the device is gone and `unplugged` is true.
+/// Copies what has a destination to system memory. If that fails, there are no destinations, unless
+/// the driver says that the device is gone and `unplugged` is true.
 unsafe fn copy_to_ram(
     dev: *mut device,
     ops: *const drm_pagemap_devmem_ops,

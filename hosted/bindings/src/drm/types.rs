@@ -225,7 +225,8 @@ pub struct drm_pagemap_peer {
     pub private: *mut c_void,
 }
 
-/// `DRM_PAGEMAP_OWNER_LIST_DEFINE()` makes one in C. In Rust it is `__mutex_init()` and `INIT_LIST_HEAD()`.
+/// `DRM_PAGEMAP_OWNER_LIST_DEFINE()` makes one in C. In Rust it is `__mutex_init()` and
+/// `INIT_LIST_HEAD()`.
 #[repr(C)]
 #[derive(Clone, Copy, Zeroable)]
 pub struct drm_pagemap_owner_list {

@@ -2,8 +2,9 @@
 
 //! Which pagemaps are kept for later, and which share an owner: what is in `drm_pagemap_util.c`.
 //!
-//! Real: caches, when a pagemap is idle and when it is in use again, the locks, shrinkers, owners. Memory is short when a
-//! test says so: see [`shrink`]. Not simulated: shrinkers of anybody else, signals.
+//! Real: caches, when a pagemap is idle and when it is in use again, the locks, shrinkers, owners.
+//! Memory is short when a test says so: see [`shrink`]. Not simulated: shrinkers of anybody else,
+//! signals.
 
 use std::ptr::null_mut;
 
@@ -73,8 +74,8 @@ fn check(m: &mut Locked<'_>, cache: *mut drm_pagemap_cache, what: &str) {
     }
 }
 
-/// The pagemap of a cache, whose lock is held. One that lost its last reference after the device was unplugged is destroyed,
-/// and C looks at it nevertheless.
+/// The pagemap of a cache, whose lock is held. One that lost its last reference after the device
+/// was unplugged is destroyed, and C looks at it nevertheless.
 unsafe fn cached(cache: *mut drm_pagemap_cache) -> *mut drm_pagemap {
     let dpagemap = unsafe { (*cache).dpagemap };
     if dpagemap.is_null() || with(|m| m.drm.lent(dpagemap as usize, 1)).is_some() {
@@ -372,7 +373,8 @@ pub unsafe extern "C" fn drm_pagemap_acquire_owner(
         // It may, whether it does or not.
         might_alloc("drm_pagemap_acquire_owner");
         let peers = &raw mut (*owner_list).peers;
-        // The peers of an owner follow each other. The first owner will do all of whose peers can be reached.
+        // The peers of an owner follow each other. The first owner will do all of whose peers can
+        // be reached.
         let mut owner = null_mut();
         let mut all = false;
         let mut at = (*peers).next;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A driver over drm_pagemap, as one in C would be: it has a card with memory, which CPUs cannot reach and other cards
-//! can.
+//! A driver over drm_pagemap, as one in C would be: it has a card with memory, which CPUs cannot
+//! reach and other cards can.
 //!
 //! How fake it is: the card copies when it is told to.
 
@@ -207,8 +207,8 @@ pub fn is_err<T>(ptr: *mut T) -> bool {
     unsafe { IS_ERR(ptr.cast()) }
 }
 
-// SAFETY of all that follows: the card outlives its pagemaps, which outlive their pages; a `Bo` is in memory of its own
-// until its last reference is gone, and C hands back what it was given.
+// SAFETY of all that follows: the card outlives its pagemaps, which outlive their pages; a `Bo` is
+// in memory of its own until its last reference is gone, and C hands back what it was given.
 
 impl Gpu {
     /// A card with `nr` pages of memory, or an error.

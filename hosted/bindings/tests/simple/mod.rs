@@ -2,7 +2,8 @@
 
 //! A PCI device with one register, and a driver for it, as one in C would be.
 
-// What is true of the pointers of a driver of C's is said in one place: the device is there while its driver is called.
+// What is true of the pointers of a driver of C's is said in one place: the device is there while
+// its driver is called.
 #![allow(clippy::missing_safety_doc, clippy::undocumented_unsafe_blocks)]
 // Not each test uses all of it.
 #![allow(dead_code)]
@@ -27,8 +28,8 @@ pub const ID: PciId = PciId {
     revision: 1,
 };
 
-/// A device whose only register has what was written to it. A 1 raises an interrupt; what is more is an address, which the
-/// device reads from, or writes to if it is odd.
+/// A device whose only register has what was written to it. A 1 raises an interrupt; what is more
+/// is an address, which the device reads from, or writes to if it is odd.
 #[derive(Default)]
 pub struct Simple(AtomicU32);
 

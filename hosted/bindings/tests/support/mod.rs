@@ -37,7 +37,8 @@ pub fn reported(words: &str, f: impl FnOnce()) {
 /// The variable that says which case a program is.
 const CASE: &str = "CASE_THAT_ENDS";
 
-/// Runs `f` in a program of its own, which must end with a report in these words. `name` is that of the test.
+/// Runs `f` in a program of its own, which must end with a report in these words. `name` is that of
+/// the test.
 pub fn ends(name: &str, words: &str, f: impl FnOnce()) {
     if env::var(CASE).is_ok_and(|case| case == name) {
         return run(f);

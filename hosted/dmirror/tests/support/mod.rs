@@ -84,7 +84,8 @@ impl<'p> Device<'p> {
         })
     }
 
-    /// Gives the device a command for `nr` pages at `addr`. Gives the number of pages that it says it has handled.
+    /// Gives the device a command for `nr` pages at `addr`. Gives the number of pages that it says
+    /// it has handled.
     pub fn call(&self, command: Command, addr: usize, nr: usize) -> Result<usize, Errno> {
         let raw = [addr, self.buffer, nr, 0, 0];
         let bytes: Vec<u8> = raw.iter().flat_map(|word| word.to_ne_bytes()).collect();

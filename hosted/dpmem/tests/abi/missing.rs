@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What kernels without the series have, which is what `abi.rs` asks for in a program that does not say which kernel it is
-//! for.
+//! What kernels without the series have, which is what `abi.rs` asks for in a program that does not
+//! say which kernel it is for.
 
 use kernel::{bindings::*, ffi::*};
 

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A card in place of nouveau's, and the functions of nouveau that are called for it. A `nouveau_drm` is a `Card` here, a
-//! `nouveau_bo` a `Buffer`, and a `nouveau_fence` a `Fence`.
+//! A card in place of nouveau's, and the functions of nouveau that are called for it. A
+//! `nouveau_drm` is a `Card` here, a `nouveau_bo` a `Buffer`, and a `nouveau_fence` a `Fence`.
 //!
-//! How fake it is: jobs are done when somebody waits for them, or for what came behind them. There are no commands.
+//! How fake it is: jobs are done when somebody waits for them, or for what came behind them. There
+//! are no commands.
 
 use bindings::sim::{dma_read, dma_write, Process, PAGE_SIZE};
 use kernel::{

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Cards in place of xe's, and the functions of xe that are called for them, as `drivers/xe-glue/test` has them for a
-//! kernel. An `xe_device`, an `xe_tile` and an `xe_vram_region` are all a `Card` here.
+//! Cards in place of xe's, and the functions of xe that are called for them, as
+//! `drivers/xe-glue/test` has them for a kernel. An `xe_device`, an `xe_tile` and an
+//! `xe_vram_region` are all a `Card` here.
 //!
-//! How fake it is: a card copies when somebody waits for that, unless it has a thread of its own. What it finds wrong is
-//! looked at when it goes.
+//! How fake it is: a card copies when somebody waits for that, unless it has a thread of its own.
+//! What it finds wrong is looked at when it goes.
 
 // What is true of the pointers of a driver of C's is said in one place.
 #![allow(clippy::undocumented_unsafe_blocks, clippy::missing_safety_doc)]
@@ -308,8 +309,8 @@ unsafe impl Sync for Card {}
 /// The classes of the locks.
 static mut KEYS: [lock_class_key; 2] = unsafe { std::mem::zeroed() };
 
-// SAFETY of all that follows: a card is there until nobody has anything of it, a buffer until its last reference is gone, and
-// the driver hands back what it was given.
+// SAFETY of all that follows: a card is there until nobody has anything of it, a buffer until its
+// last reference is gone, and the driver hands back what it was given.
 
 impl Card {
     /// As `probe()` of xe's: the shrinker, the room for a pagemap, and no pagemap.
@@ -365,7 +366,8 @@ impl Card {
         self.state().wrong.push(what.to_owned());
     }
 
-    /// As `remove()` of xe's: buffers are evicted while the card is still there, and then devres has its turn.
+    /// As `remove()` of xe's: buffers are evicted while the card is still there, and then devres
+    /// has its turn.
     fn unbind(&self) {
         self.drm.unplug();
         while self.evict() != 0 {
