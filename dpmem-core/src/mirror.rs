@@ -583,11 +583,11 @@ impl Mirror {
                         mapped: Some(_),
                         ..
                     } => device.is_some_and(|d| d.as_raw() == pgmap.as_ptr()),
-                    // SAFETY: The page is not freed while the table is locked, by the type
-                    // invariants, and so its pagemap is there.
-                    Target::Device { pgmap, .. } => {
-                        device.is_some_and(|d| unsafe { d.reaches(pgmap) })
-                    }
+                    Target::Device { pgmap, .. } => device.is_some_and(|d| {
+                        // SAFETY: The page is not freed while the table is locked, by the type
+                        // invariants, and so its pagemap is there.
+                        unsafe { d.reaches(pgmap) }
+                    }),
                 });
             match found {
                 Some(translation) => visit(addr, translation.target)?,

@@ -227,12 +227,13 @@ mod tests {
             let nr = 1 + random(PAGES - start);
             let end = start + nr;
             table.forget(start * PAGE_SIZE, end * PAGE_SIZE);
-            model[start..end].fill(None);
+            model.get_mut(start..end).ok_or(EINVAL)?.fill(None);
             if random(2) == 0 {
                 let first = round * PAGES;
                 let room = Room::new(GFP_KERNEL)?;
                 table.insert(room, addr(start)?, NrPages::new(nr), to_device(first));
-                for (i, entry) in model[start..end].iter_mut().enumerate() {
+                let run = model.get_mut(start..end).ok_or(EINVAL)?;
+                for (i, entry) in run.iter_mut().enumerate() {
                     *entry = Some(first + i);
                 }
             }

@@ -12,30 +12,38 @@ use crate::hosted;
 use crate::report::{Report, Test};
 use crate::version::Series;
 
-/// The crates that are ours; the others are the kernel's files.
-const OURS: [&str; 22] = [
-    "-p",
-    "acme",
-    "-p",
-    "bindings",
-    "-p",
-    "demo",
-    "-p",
-    "dmirror",
-    "-p",
-    "dpmem",
-    "-p",
-    "dpmem_drm",
-    "-p",
-    "edu",
-    "-p",
-    "nouveau",
-    "-p",
-    "source",
-    "-p",
-    "walk",
-    "-p",
-    "xe",
+/// The crates that are ours, besides those that a kernel has as well; the others are the kernel's
+/// files.
+const OURS: [&str; 5] = ["acme", "bindings", "demo", "source", "walk"];
+
+/// Those whose files are compiled in a kernel.
+const KERNEL: [&str; 6] = ["dmirror", "dpmem", "dpmem_drm", "edu", "nouveau", "xe"];
+
+/// What they are held to: the list of the kernel's Makefile, and what must not happen at run time.
+/// Not in the workspace's table, which would be for their tests as well.
+const LINTS: [&str; 22] = [
+    "missing_docs",
+    "unreachable_pub",
+    "clippy::as_ptr_cast_mut",
+    "clippy::as_underscore",
+    "clippy::cast_lossless",
+    "clippy::disallowed_macros",
+    "clippy::disallowed_methods",
+    "clippy::expect_used",
+    "clippy::float_arithmetic",
+    "clippy::ignored_unit_patterns",
+    "clippy::indexing_slicing",
+    "clippy::mut_mut",
+    "clippy::needless_bitwise_bool",
+    "clippy::no_mangle_with_rust_abi",
+    "clippy::panic",
+    "clippy::ptr_as_ptr",
+    "clippy::ptr_cast_constness",
+    "clippy::ref_as_ptr",
+    "clippy::undocumented_unsafe_blocks",
+    "clippy::unnecessary_safety_comment",
+    "clippy::unnecessary_safety_doc",
+    "clippy::unwrap_used",
 ];
 
 /// Those that have threads in many orders.
@@ -92,9 +100,19 @@ pub(super) fn run(
 
     let mut command = hosted::cargo(&linux, kernel)?;
     command.args(["clippy", "--locked", "--no-deps", "--all-targets"]);
-    command.args(OURS).args(["--", "-D", "warnings"]);
+    let ours = OURS.iter().chain(&KERNEL);
+    command.args(ours.flat_map(|package| ["--package", package]));
+    command.args(["--", "-D", "warnings"]);
     let needs = Some(("clippy", "clippy"));
     cargo::step(&name("clippy"), needs, &mut command, report, |_| {})?;
+
+    let mut command = hosted::cargo(&linux, kernel)?;
+    command.args(["clippy", "--locked", "--no-deps", "--lib"]);
+    command.args(KERNEL.iter().flat_map(|package| ["--package", package]));
+    command.args(["--", "-D", "warnings"]);
+    command.args(LINTS.iter().flat_map(|lint| ["-D", lint]));
+    let name_of_it = name("clippy-kernel");
+    cargo::step(&name_of_it, needs, &mut command, report, |_| {})?;
 
     let mut command = hosted::cargo(&linux, kernel)?;
     command.args(["test", "--locked", "--workspace", "--no-fail-fast"]);
