@@ -9,7 +9,6 @@ use crate::cli::{
     CleanOptions, Driver, InstallOptions, KernelChoice, KernelOptions, LabCommand, LabTestOptions,
     MachineOptions, Profile, Purpose, SeriesOptions, SetupOptions, ShellOptions, SuiteChoice,
 };
-use crate::disk;
 use crate::guest::{programs, Initramfs};
 use crate::install::{self, Installer};
 use crate::kernel::Builder;
@@ -74,7 +73,7 @@ fn test(options: &LabTestOptions) -> Result<bool> {
         Ok(()) => report.finish(),
         Err(error) if report.tests().is_empty() => Err(report.ended_by(error)),
         Err(error) => {
-            report.add(Test::new("lab", "run", Err(disk::explain(&error)), 0.0))?;
+            report.could_not("lab", &error)?;
             report.finish()
         }
     }
@@ -226,11 +225,12 @@ fn shell(options: &ShellOptions) -> Result<()> {
 
 fn install(options: &InstallOptions) -> Result<()> {
     let series = version::Series::of_tree(&options.kernel)?;
+    let installer = Installer::load(&repo::top(), series)?;
     if options.remove {
-        install::remove(&options.kernel)?;
+        installer.remove(&options.kernel)?;
         progress::say(format!("removed from {}", options.kernel.display()));
     } else {
-        Installer::load(&repo::top(), series)?.install(&options.kernel, install::Series::Apply)?;
+        installer.install(&options.kernel, install::Series::Apply)?;
         progress::say(format!("installed into {}", options.kernel.display()));
     }
     Ok(())

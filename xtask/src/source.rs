@@ -9,12 +9,14 @@ use anyhow::{bail, Context, Result};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::arch::Arch;
 use crate::cache::{self, Artefact, Cache};
 use crate::cli::LinuxChoice;
 use crate::disk;
+use crate::install;
 use crate::process::Logged;
 use crate::progress::{self, Step};
-use crate::root::{self, packages, short, Apt, Root};
+use crate::root::{self, short, Apt, Root};
 use crate::tools::Tools;
 use crate::version::Series;
 
@@ -58,6 +60,13 @@ impl Source {
 
     fn own(dir: &Path) -> Result<Self> {
         let series = Series::of_tree(dir)?;
+        if install::is_installed(dir) {
+            bail!(
+                "dpmem is installed in {}, which the lab would take for the kernel as it was: say \
+                 `cargo xtask lab install --remove --kernel {0}` first",
+                dir.display()
+            );
+        }
         let path =
             fs::canonicalize(dir).with_context(|| format!("cannot find {}", dir.display()))?;
         let mut hash = Sha256::new();
@@ -94,11 +103,13 @@ impl Source {
 fn fetch(root: &Root, series: Series, part: &Path, log: &Path) -> Result<()> {
     let package = format!("linux-source-{series}");
     let apt = Apt::new(root.dir(), log);
-    let fetch = |fresh: bool| -> Result<Stamp> {
+    let fetch = |suites: &[&str], fresh: bool| -> Result<Stamp> {
         let Some(found) = apt.candidate(&package)? else {
             bail!(
-                "no suite of {} has {package}",
-                packages::SOURCE_SUITES.join(", ")
+                "no suite that the mirror has ({}) has {package}: say --linux DIR with a tree of \
+                 your own, or try again when it has\n  log: {}",
+                suites.join(", "),
+                log.display()
             );
         };
         if fresh {
@@ -127,13 +138,11 @@ fn fetch(root: &Root, series: Series, part: &Path, log: &Path) -> Result<()> {
         })
     };
     // What the root knows may be older than what the mirror has now.
-    let stamp = match fetch(false) {
+    // A suite that could not be reached then is asked again.
+    let stamp = match fetch(&[], false) {
         Ok(stamp) => stamp,
         Err(error) if disk::is_full(&error) => return Err(error),
-        Err(_) => {
-            apt.update()?;
-            fetch(true)?
-        }
+        Err(_) => fetch(&apt.set_up(Arch::host()?)?, true)?,
     };
     unpack(root, &package, part, log)?;
     let found = Series::of_tree(&part.join("linux"))?;

@@ -105,7 +105,48 @@ impl Installer {
     }
 }
 
-/// Takes everything out of the tree again.
+impl Installer {
+    /// Takes everything out of somebody's tree again. That is not possible if the list of what is
+    /// installed is lost, which git may have taken for a file that nobody needs.
+    pub(crate) fn remove(&self, tree: &Path) -> Result<()> {
+        if !State::is_there(tree) {
+            if let Some(file) = self.found_in(tree)? {
+                bail!(
+                    "{} has something of dpmem's in {file}, and no list of what was installed: \
+                     restore it (git checkout, if it is git's)",
+                    tree.display()
+                );
+            }
+        }
+        remove(tree)
+    }
+
+    /// A file of the tree that is ours, or has our lines.
+    fn found_in(&self, tree: &Path) -> Result<Option<&str>> {
+        let ours = self.files.keys().find(|file| tree.join(file).exists());
+        if let Some(file) = ours {
+            return Ok(Some(file));
+        }
+        for insertion in self.insertions.iter().filter(|of| !of.unless_present) {
+            let path = tree.join(&insertion.file);
+            let text = fs::read_to_string(&path)
+                .with_context(|| format!("cannot read {}", path.display()))?;
+            let is_there = |line: &String| text.lines().any(|of| of == line);
+            let mut ours = insertion.lines.iter().filter(|of| !of.trim().is_empty());
+            if ours.all(is_there) {
+                return Ok(Some(&insertion.file));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Whether something is installed in the tree, or about to be.
+pub(crate) fn is_installed(tree: &Path) -> bool {
+    State::is_there(tree)
+}
+
+/// Takes everything out of the tree again that it says is installed.
 pub(crate) fn remove(tree: &Path) -> Result<()> {
     version::Series::of_tree(tree)?;
     Changes::finish(tree)?;

@@ -98,6 +98,11 @@ fn replace(path: &Path, content: &[u8]) -> Result<()> {
 }
 
 impl State {
+    /// Whether `tree` says what is installed in it, or what is about to be.
+    pub(super) fn is_there(tree: &Path) -> bool {
+        [STATE, CHANGES].iter().any(|file| tree.join(file).exists())
+    }
+
     /// What is installed in `tree`.
     pub(super) fn load(tree: &Path) -> Result<Self> {
         Ok(load(&tree.join(STATE))?.unwrap_or_default())

@@ -176,6 +176,24 @@ fn a_tree_that_was_restored_in_part_is_left_alone() {
 }
 
 #[test]
+fn without_its_list_a_tree_is_left_alone() {
+    let repository = repository(true);
+    let installer = installer(&repository);
+    let tree = tree();
+    installer.remove(tree.path()).unwrap();
+    assert!(!is_installed(tree.path()));
+    installer.install(tree.path(), Series::Apply).unwrap();
+    assert!(is_installed(tree.path()));
+    // As git clean does it.
+    fs::remove_file(tree.path().join(".dpmem-installed")).unwrap();
+    fs::remove_dir_all(tree.path().join("rust")).unwrap();
+    let before = content(tree.path());
+    let error = installer.remove(tree.path()).unwrap_err().to_string();
+    assert!(error.contains("of dpmem's in Makefile"), "{error}");
+    assert_eq!(content(tree.path()), before);
+}
+
+#[test]
 fn a_removal_that_was_killed_is_finished() {
     let (repository, tree) = (repository(true), tree());
     let before = content(tree.path());
