@@ -160,7 +160,10 @@ impl Cache {
                 fs::create_dir_all(parent)
                     .with_context(|| format!("cannot make {}", parent.display()))?;
             }
-            make(&part)?;
+            make(&part).inspect_err(|_| {
+                // The disk may be full, and nobody looks for this. The error is what counts.
+                let _ = namespace::remove_tree(&part);
+            })?;
             fs::rename(&part, &path)
                 .with_context(|| format!("cannot put {} in its place", path.display()))?;
         }

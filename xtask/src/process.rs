@@ -8,7 +8,9 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{mpsc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{bail, Context, Result};
 use nix::sys::signal::{killpg, Signal};
@@ -18,6 +20,8 @@ use crate::disk;
 
 /// How many lines of a failed program's output are shown.
 const SHOWN_LINES: usize = 12;
+/// What is to end has so long to clean up.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// The process groups that run now.
 static GROUPS: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
@@ -29,16 +33,28 @@ fn groups() -> MutexGuard<'static, BTreeSet<i32>> {
 /// From now on Ctrl-C (or SIGTERM, SIGHUP) ends all child processes and then this one.
 pub(crate) fn stop_on_signals() -> Result<()> {
     ctrlc::set_handler(|| {
-        for &group in groups().iter() {
-            let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
+        // Held to the end, so that nobody goes on who was waiting for one of them.
+        let groups = groups();
+        let signal = |signal| {
+            for &group in groups.iter() {
+                let _ = killpg(Pid::from_raw(group), signal);
+            }
+        };
+        signal(Some(Signal::SIGTERM));
+        let began = Instant::now();
+        let is_there = |group: &i32| killpg(Pid::from_raw(*group), None).is_ok();
+        while groups.iter().any(is_there) && began.elapsed() < GRACE {
+            // They are not all children of ours, so nobody says that they have ended.
+            thread::sleep(Duration::from_millis(20));
         }
+        signal(Some(Signal::SIGKILL));
         eprintln!("\ndpmem: interrupted");
         std::process::exit(130);
     })
     .context("cannot install a signal handler")
 }
 
-/// A child in a process group of its own, killed with all of it when dropped.
+/// A child in a process group of its own, ended with all of it when dropped.
 #[derive(Debug)]
 pub(crate) struct Group {
     child: Child,
@@ -78,13 +94,35 @@ impl Group {
             let _ = killpg(Pid::from_raw(id), Signal::SIGKILL);
         }
     }
+
+    /// Ends it, and lets it clean up: make removes what is half done, and would take it for whole
+    /// the next time.
+    fn end(&mut self) {
+        let Ok(id) = i32::try_from(self.child.id()) else {
+            return;
+        };
+        let _ = killpg(Pid::from_raw(id), Signal::SIGTERM);
+        let child = &mut self.child;
+        thread::scope(|scope| {
+            let (sender, ended) = mpsc::channel();
+            let wait = move || {
+                let _ = child.wait();
+                let _ = sender.send(());
+            };
+            let waiting = thread::Builder::new().spawn_scoped(scope, wait);
+            let in_time = waiting.is_ok() && ended.recv_timeout(GRACE).is_ok();
+            if !in_time {
+                let _ = killpg(Pid::from_raw(id), Signal::SIGKILL);
+            }
+        });
+        let _ = self.child.wait();
+    }
 }
 
 impl Drop for Group {
     fn drop(&mut self) {
         if !matches!(self.child.try_wait(), Ok(Some(_))) {
-            self.kill();
-            let _ = self.child.wait();
+            self.end();
         }
         if let Ok(id) = i32::try_from(self.child.id()) {
             groups().remove(&id);
@@ -126,16 +164,19 @@ impl Logged<'_> {
         // end.
         command.stdout(Stdio::null()).stderr(Stdio::null());
         let mut lines = Vec::new();
+        // What runs is not ended because its log cannot be written: it may be in the middle of
+        // something.
+        let mut logged = Ok(());
         for line in BufReader::new(reader).split(b'\n') {
             let line = line.with_context(|| format!("cannot read the output of {}", self.what))?;
             let line = String::from_utf8_lossy(&line).into_owned();
-            writeln!(file, "{line}").with_context(log)?;
+            logged = logged.and_then(|()| writeln!(file, "{line}").with_context(log));
             on_line(&line);
             lines.push(line);
         }
         let status = group.wait()?;
         if status.success() {
-            return Ok(());
+            return logged;
         }
         let full = lines.iter().any(|line| line.contains(disk::NO_SPACE));
         let reason = if full {
@@ -266,6 +307,37 @@ mod tests {
     fn a_full_disk_is_recognised() {
         let (outcome, _) = logged("echo 'cp: x: No space left on device'; exit 1");
         assert!(format!("{}", outcome.unwrap_err()).starts_with("the disk is full: trying failed"));
+    }
+
+    #[test]
+    fn what_is_dropped_cleans_up() {
+        let (reader, writer) = os_pipe::pipe().unwrap();
+        let script = "trap 'echo cleaned; exit' TERM; echo ready; while :; do sleep 0.01; done";
+        let mut command = Command::new("sh");
+        command.args(["-c", script]).stdout(writer);
+        let group = Group::start(&mut command).unwrap();
+        drop(command);
+        let mut lines = BufReader::new(reader).lines();
+        assert_eq!(lines.next().unwrap().unwrap(), "ready");
+        drop(group);
+        assert_eq!(lines.next().unwrap().unwrap(), "cleaned");
+        assert!(lines.next().is_none());
+    }
+
+    #[test]
+    fn a_log_that_cannot_be_written_does_not_end_the_program() {
+        let dir = tempfile::tempdir().unwrap();
+        let made = dir.path().join("made");
+        let run = Logged {
+            what: "trying",
+            log: Path::new("/dev/full"),
+            advice: "",
+        };
+        let script = format!("echo one; echo two; echo three > {}", made.display());
+        let error = run.run(Command::new("sh").args(["-c", &script]), |_| {});
+        let error = format!("{:#}", error.unwrap_err());
+        assert!(error.starts_with("cannot write the log"), "{error}");
+        assert_eq!(fs::read_to_string(made).unwrap(), "three\n");
     }
 
     #[test]

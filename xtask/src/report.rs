@@ -199,6 +199,14 @@ impl Report {
         error
     }
 
+    /// Adds the failure of something that could not be done, so that tests are missing; what comes
+    /// after it can go on.
+    pub(crate) fn could_not(&mut self, what: &str, error: &anyhow::Error) -> Result<()> {
+        let reason = disk::explain(error);
+        self.document.error.get_or_insert_with(|| reason.clone());
+        self.add(Test::new(what, "run", Err(reason), 0.0))
+    }
+
     /// Prints a diagnostic line.
     pub(crate) fn comment(&mut self, text: &str) -> Result<()> {
         let mut out = self.begin()?;
@@ -249,7 +257,7 @@ impl Report {
 
     /// Writes the JSON and prints the last line; true if nothing failed and something ran.
     pub(crate) fn finish(mut self) -> Result<bool> {
-        self.document.complete = true;
+        self.document.complete = self.document.error.is_none();
         self.save()?;
         let shown = format!("{}/results.json", self.shown_folder());
         let total = self.document.tests.len();
@@ -353,6 +361,25 @@ mod tests {
         assert_eq!(format!("{error:#}"), "outer: inner");
         assert_eq!(read()["complete"], false);
         assert_eq!(read()["error"], "outer: inner");
+    }
+
+    #[test]
+    fn what_could_not_be_done_is_missing() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut report = Report::with(Logs {
+            folder: dir.path().to_path_buf(),
+        })
+        .unwrap();
+        report.quiet = true;
+        report.add(test(Status::Pass)).unwrap();
+        let error = anyhow::anyhow!("no machine");
+        report.could_not("lab", &error).unwrap();
+        assert!(!report.finish().unwrap());
+        let text = fs::read(dir.path().join("results.json")).unwrap();
+        let read: serde_json::Value = serde_json::from_slice(&text).unwrap();
+        assert_eq!(read["complete"], false);
+        assert_eq!(read["error"], "no machine");
+        assert_eq!(read["tests"].as_array().unwrap().len(), 2);
     }
 
     #[test]

@@ -260,9 +260,8 @@ fn failed_to_run(what: &str, outcome: Result<()>, report: &mut Report) -> Result
     match outcome {
         Ok(()) => Ok(()),
         Err(error) => {
-            let reason = crate::disk::explain(&error);
-            progress::error(&format!("{what}: {reason}"));
-            report.add(Test::new(what, "run", Err(reason), 0.0))
+            progress::error(&format!("{what}: {}", crate::disk::explain(&error)));
+            report.could_not(what, &error)
         }
     }
 }

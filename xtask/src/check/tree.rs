@@ -37,15 +37,14 @@ pub(super) fn install_and_remove(series: Series, report: &mut Report) -> Result<
         None,
     );
     let started = Instant::now();
-    process::output(
-        Command::new("cp")
-            .args(["-a", "--reflink=auto", "--"])
-            .arg(&source.dir)
-            .arg(&copy),
-    )?;
     let installer = Installer::load(&repo::top(), series)?;
-    let outcome = installer
-        .install(&copy, install::Series::Apply)
+    let mut copying = Command::new("cp");
+    copying
+        .args(["-a", "--reflink=auto", "--"])
+        .arg(&source.dir)
+        .arg(&copy);
+    let outcome = process::output(&mut copying)
+        .and_then(|_| installer.install(&copy, install::Series::Apply))
         .and_then(|()| installer.install(&copy, install::Series::Apply))
         .and_then(|()| install::remove(&copy))
         .and_then(|()| {

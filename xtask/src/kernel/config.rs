@@ -116,6 +116,13 @@ pub(crate) fn configure(make: &Make<'_>, fragments: &Fragments) -> Result<()> {
         return Ok(());
     }
     let step = Step::start(format!("configuring {}", make.name()), None);
+    // It is said of the configuration that is about to be overwritten.
+    match fs::remove_file(&stamp) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("cannot remove {}", stamp.display()));
+        }
+        _ => {}
+    }
     cache::write_atomically(&tree.join(MERGED), fragments.text.as_bytes())?;
     make.run("configuring the kernel", &["-s", "tinyconfig"])?;
     let merge = format!("scripts/kconfig/merge_config.sh -m -Q .config {MERGED}");
