@@ -228,6 +228,17 @@ fn config_symbol(text: &str) -> Result<String, String> {
     Ok(format!("CONFIG_{name}={value}"))
 }
 
+/// Arguments of a kernel that says what it has to report.
+fn kernel_arguments(text: &str) -> Result<String, String> {
+    let silences = |word: &str| word == "quiet" || word.starts_with("loglevel=");
+    match text.split_whitespace().find(|word| silences(word)) {
+        Some(word) => Err(format!(
+            "with {word:?}, what the kernel reports would not be seen"
+        )),
+        None => Ok(text.to_owned()),
+    }
+}
+
 /// Whose kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum KernelChoice {
@@ -364,7 +375,12 @@ pub(crate) struct MachineOptions {
     #[arg(long, value_name = "QEMU_CPU")]
     pub(crate) cpu: Option<String>,
     /// More kernel arguments.
-    #[arg(long, value_name = "KERNEL_ARGS", allow_hyphen_values = true)]
+    #[arg(
+        long,
+        value_name = "KERNEL_ARGS",
+        allow_hyphen_values = true,
+        value_parser = kernel_arguments
+    )]
     pub(crate) append: Option<String>,
     /// Memory, as 4G or 3072M.
     #[arg(long, value_name = "SIZE")]
@@ -517,6 +533,16 @@ mod tests {
         assert!("6.12".parse::<LinuxChoice>().is_err());
         assert!(matches!("7.2".parse(), Ok(LinuxChoice::Package(_))));
         assert!(matches!("/usr/src/linux".parse(), Ok(LinuxChoice::Tree(_))));
+    }
+
+    #[test]
+    fn arguments_that_silence_a_kernel() {
+        assert!(kernel_arguments("nokaslr quiet").is_err());
+        assert!(kernel_arguments("loglevel=3").is_err());
+        assert_eq!(
+            kernel_arguments("no5lvl x=quiet").unwrap(),
+            "no5lvl x=quiet"
+        );
     }
 
     #[test]

@@ -10,6 +10,8 @@ use regex::{Regex, RegexSet};
 const SIGNS: &[&str] = &[
     r"\bWARNING:",
     r"\bBUG:",
+    // Of the slab allocators.
+    r"\bBUG \S+ \(",
     r"\bkernel BUG at ",
     r"\bOops\b",
     r"\bKASAN:",
@@ -22,13 +24,20 @@ const SIGNS: &[&str] = &[
     r"inconsistent lock state",
     r"bad unlock balance",
     r"held lock freed",
-    r"\bINFO: task .* blocked for more than",
+    r"\bINFO: task .* blocked\b.* for more than",
+    r"\bINFO: trying to register non-static key",
+    r"turning off the locking correctness validator",
     r"\brcu.*(stall|self-detected)",
     r"soft lockup",
     r"hard LOCKUP",
     r"unreferenced object",
     r"kmemleak: \d+ new suspected memory leaks",
     r"kmemleak: .*(disabled|error)",
+    // A check that has given up.
+    r"Memory allocation profiling is disabled",
+    r"page ext allocation failure",
+    r"page_owner is disabled",
+    r"DMA-API: debugging out of memory",
     r"Kernel panic",
     r"general protection fault",
     r"page dumped because",
@@ -243,6 +252,25 @@ mod tests {
             found[0]
         );
         assert_eq!(found[1], other);
+    }
+
+    #[test]
+    fn what_begins_a_report() {
+        for line in [
+            "INFO: task kworker/0:1:7 blocked for more than 122 seconds.",
+            "INFO: task sh:1 blocked in I/O wait for more than 122 seconds.",
+            "INFO: trying to register non-static key.",
+            "turning off the locking correctness validator.",
+            "BUG kmalloc-64 (Not tainted): Poison overwritten",
+            "DMA-API: debugging out of memory - disabling",
+            "With module x there are too many tags to fit in 4 page flag bits. Memory allocation \
+             profiling is disabled!",
+        ] {
+            assert_eq!(reports([line]).len(), 1, "{line}");
+        }
+        for line in ["DEBUG (x)", "Memory: 4G", "INFO: nothing"] {
+            assert!(reports([line]).is_empty(), "{line}");
+        }
     }
 
     #[test]

@@ -33,6 +33,18 @@ impl Plan {
         self.lines.push(format!("unload {}", quote(module)));
     }
 
+    /// Looks first of all whether the kernel's checks are on that a debug kernel has.
+    pub(crate) fn checks(&mut self) {
+        let checks = [
+            "[ -f /sys/kernel/debug/page_owner ]",
+            "[ -f /sys/kernel/debug/kmemleak ]",
+            "grep -qx 1 /proc/sys/vm/mem_profiling",
+            "grep -q 'debug_locks: *1' /proc/lockdep_stats",
+        ];
+        let checks = checks.map(|check| format!("prepare {}", quote(check)));
+        self.lines.splice(0..0, checks);
+    }
+
     /// Runs a shell command that a test needs.
     pub(crate) fn prepare(&mut self, command: &str) {
         self.lines.push(format!("prepare {}", quote(command)));

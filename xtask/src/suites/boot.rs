@@ -62,6 +62,7 @@ pub(crate) struct Booted {
     /// The programs that began, in order.
     pub(crate) programs: Vec<(String, Output)>,
     console_ok: Vec<Regex>,
+    log: PathBuf,
 }
 
 impl Boot {
@@ -104,6 +105,7 @@ impl Boot {
         }
         let mut plan = plan(&machine);
         if kernel.profile == Profile::Debug {
+            plan.checks();
             plan.leaks();
         }
         let mut initramfs = Initramfs::new(context.builder.tools, kernel.arch)?;
@@ -128,12 +130,14 @@ impl Boot {
                     step.tick(line.text.clone());
                 }
             },
-        )?;
-        step.finish();
+        );
         // It is large, and made again from what is kept.
         let _ = std::fs::remove_file(&initrd);
+        let outcome = outcome?;
+        step.finish();
         let programs = split(&outcome.results);
         Ok(Booted {
+            log: logs.join("console.log"),
             outcome,
             programs,
             console_ok: self.console_ok.clone(),
@@ -398,7 +402,7 @@ impl Booted {
             let outcome = if status == 0 {
                 Ok(())
             } else {
-                Err(format!("status {status}; see console.log"))
+                Err(format!("status {status}; see {}", self.log.display()))
             };
             tests.push(Test::new(suite, &name, outcome, 0.0));
         }

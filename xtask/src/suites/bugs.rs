@@ -6,11 +6,11 @@
 
 use std::fs;
 
-use anyhow::{bail, ensure, Context as _, Result};
+use anyhow::{bail, Context as _, Result};
 use regex::Regex;
 use serde::Deserialize;
 
-use super::{alone, driver, Context};
+use super::{alone, driver, Context, NoMatch};
 use crate::cli::{Driver, KernelChoice};
 use crate::guest::programs;
 use crate::kernel::profile_name;
@@ -64,7 +64,9 @@ pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
     let suite = context.suite("bugs");
     let mut bugs = list.bug;
     bugs.retain(|bug| context.filter.takes(&bug.name));
-    ensure!(!bugs.is_empty(), "no bug of {LIST} matches the filter");
+    if bugs.is_empty() {
+        bail!(NoMatch(format!("bug of {LIST}")));
+    }
     for bug in &bugs {
         let test = one(context, &suite, bug, report)?;
         report.add(test)?;

@@ -17,7 +17,9 @@ mod nouveau;
 mod walk;
 mod xe;
 
-use anyhow::{ensure, Result};
+use std::fmt;
+
+use anyhow::{bail, Result};
 
 use crate::cli::{Driver, KernelOptions, MachineOptions, SuiteChoice};
 use crate::kernel::{Builder, Kernel};
@@ -52,10 +54,9 @@ impl Context<'_> {
     /// Adds the tests of a suite that the filter takes; none is an error, and not a run in which
     /// all was well.
     fn add(&self, tests: Vec<Test>, suite: &str, report: &mut Report) -> Result<()> {
-        ensure!(
-            !tests.is_empty(),
-            "no test of {suite} matches the filter, or none ran"
-        );
+        if tests.is_empty() {
+            bail!(NoMatch(format!("test of {suite} that ran")));
+        }
         tests.into_iter().try_for_each(|test| report.add(test))
     }
 
@@ -69,32 +70,64 @@ impl Context<'_> {
     }
 }
 
+/// Nothing of a suite matches the filter.
+#[derive(Debug)]
+struct NoMatch(String);
+
+impl fmt::Display for NoMatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "no {} matches the filter", self.0)
+    }
+}
+
+impl std::error::Error for NoMatch {}
+
+/// Runs a suite.
+type Run = fn(&Context<'_>, &mut Report) -> Result<()>;
+
+/// The suites, in the order in which they run.
+const SUITES: [(SuiteChoice, Run); 7] = [
+    (SuiteChoice::Hmm, hmm::run),
+    (SuiteChoice::Kunit, kunit::run),
+    (SuiteChoice::Dpmem, dpmem::run),
+    (SuiteChoice::Nouveau, nouveau::run),
+    (SuiteChoice::Xe, xe::run),
+    (SuiteChoice::Bugs, bugs::run),
+    (SuiteChoice::Mm, mm::run),
+];
+
+/// Whether the suite is one of all of them, with this driver.
+fn is_of_all(suite: SuiteChoice, driver: Driver) -> bool {
+    match suite {
+        SuiteChoice::Hmm | SuiteChoice::Mm => true,
+        // They are in test_hmm's way to use the kernel, and a stock kernel may not survive them.
+        SuiteChoice::Bugs | SuiteChoice::All => false,
+        // The Rust parts have tests only where they are.
+        SuiteChoice::Kunit | SuiteChoice::Dpmem | SuiteChoice::Nouveau | SuiteChoice::Xe => {
+            driver == Driver::Rust
+        }
+    }
+}
+
 /// Runs what was chosen.
 pub(crate) fn run(choice: SuiteChoice, context: &Context<'_>, report: &mut Report) -> Result<()> {
-    let all = choice == SuiteChoice::All;
-    if all || choice == SuiteChoice::Hmm {
-        hmm::run(context, report)?;
+    if choice != SuiteChoice::All {
+        let mut chosen = SUITES.iter().filter(|(suite, _)| *suite == choice);
+        return chosen.try_for_each(|(_, run)| run(context, report));
     }
-    // The Rust parts have tests only where they are.
-    let rust = context.driver == Driver::Rust;
-    if choice == SuiteChoice::Kunit || (all && rust) {
-        kunit::run(context, report)?;
+    let mut matched = false;
+    for (suite, run) in SUITES {
+        if !is_of_all(suite, context.driver) {
+            continue;
+        }
+        match run(context, report) {
+            Err(error) if !context.filter.is_all() && error.is::<NoMatch>() => {}
+            Err(error) => return Err(error),
+            Ok(()) => matched = true,
+        }
     }
-    if choice == SuiteChoice::Dpmem || (all && rust) {
-        dpmem::run(context, report)?;
-    }
-    if choice == SuiteChoice::Nouveau || (all && rust) {
-        nouveau::run(context, report)?;
-    }
-    if choice == SuiteChoice::Xe || (all && rust) {
-        xe::run(context, report)?;
-    }
-    // They are in test_hmm's way to use the kernel, and a stock kernel may not survive them.
-    if choice == SuiteChoice::Bugs {
-        bugs::run(context, report)?;
-    }
-    if all || choice == SuiteChoice::Mm {
-        mm::run(context, report)?;
+    if !matched {
+        bail!(NoMatch("test of any suite".to_owned()));
     }
     Ok(())
 }

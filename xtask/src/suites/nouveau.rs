@@ -8,10 +8,10 @@
 use std::fs;
 use std::path::PathBuf;
 
-use anyhow::{ensure, Context as _, Result};
+use anyhow::{bail, Context as _, Result};
 use serde::Deserialize;
 
-use super::{alone, driver, Context};
+use super::{alone, driver, Context, NoMatch};
 use crate::cli::{Driver, KernelChoice, Profile};
 use crate::guest::{programs, Plan};
 use crate::ktap::Status;
@@ -92,10 +92,9 @@ pub(super) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
     let suite = context.suite("nouveau");
     let mut scenarios = List::load()?.scenario;
     scenarios.retain(|scenario| context.filter.takes(&scenario.name));
-    ensure!(
-        !scenarios.is_empty(),
-        "no scenario of {LIST} matches the filter"
-    );
+    if scenarios.is_empty() {
+        bail!(NoMatch(format!("scenario of {LIST}")));
+    }
     match context.driver {
         Driver::Rust => together(context, &suite, &scenarios, report),
         Driver::C => {

@@ -171,7 +171,11 @@ pub(crate) fn run(
     let mut stopped = None;
     while open > 0 {
         let left = bounds.total.saturating_sub(started.elapsed());
-        let event = events.recv_timeout(bounds.quiet.min(left));
+        // Also for a machine that always has something to say.
+        let event = match left {
+            Duration::ZERO => Err(RecvTimeoutError::Timeout),
+            left => events.recv_timeout(bounds.quiet.min(left)),
+        };
         let at = started.elapsed().as_secs_f64();
         match event {
             Ok(Event::Result(text)) => {
@@ -223,11 +227,13 @@ pub(crate) fn run(
         .console
         .iter()
         .any(|line| line.text.contains("Linux version"));
-    if !booted && stopped_is_none(&outcome.ending) {
+    if !booted && outcome.results.is_empty() && stopped_is_none(&outcome.ending) {
         bail!(
-            "QEMU did not start the kernel ({}):\n{}",
+            "QEMU did not start the kernel ({}):\n{}  log: {}\n  \
+             look at what was said with --cpu, --mem, --append and --device",
             process::describe(status),
-            outcome.tail()
+            outcome.tail(),
+            logs.join("console.log").display()
         );
     }
     Ok(outcome)
