@@ -34,6 +34,9 @@ pub(crate) fn might_alloc(what: &str) {
     lockdep::might_acquire(lockdep::FS_RECLAIM);
 }
 
+/// What memory is full of that nobody has asked to be zero.
+pub(crate) const RUBBISH: u8 = 0x6b;
+
 unsafe fn reallocate(
     old: *const c_void,
     size: usize,
@@ -59,7 +62,7 @@ unsafe fn reallocate(
             return std::ptr::null_mut();
         }
         if flags & crate::consts::__GFP_ZERO == 0 {
-            unsafe { new.write_bytes(0x6b, size) };
+            unsafe { new.write_bytes(RUBBISH, size) };
         }
         let allocation = Allocation {
             size,

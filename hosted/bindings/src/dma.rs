@@ -63,9 +63,13 @@ pub struct dma_iova_state {
 }
 
 #[cfg(newtype_enums)]
+const DMA_BIDIRECTIONAL: dma_data_direction = dma_data_direction::DMA_BIDIRECTIONAL;
+#[cfg(newtype_enums)]
 const DMA_TO_DEVICE: dma_data_direction = dma_data_direction::DMA_TO_DEVICE;
 #[cfg(newtype_enums)]
 const DMA_FROM_DEVICE: dma_data_direction = dma_data_direction::DMA_FROM_DEVICE;
+#[cfg(not(newtype_enums))]
+const DMA_BIDIRECTIONAL: dma_data_direction = dma_data_direction_DMA_BIDIRECTIONAL;
 #[cfg(not(newtype_enums))]
 const DMA_TO_DEVICE: dma_data_direction = dma_data_direction_DMA_TO_DEVICE;
 #[cfg(not(newtype_enums))]
@@ -214,6 +218,31 @@ pub fn iommu() {
     with(|m| m.dma.iommu = true);
 }
 
+/// Whether a device may copy in a direction what was mapped for one.
+fn allows(mapped: dma_data_direction, direction: dma_data_direction) -> bool {
+    mapped == direction || mapped == DMA_BIDIRECTIONAL
+}
+
+/// Says that a device reaches all memory, as the bus does that a device of a test's is not on. What
+/// has no bus, such as a faux device, can do no DMA.
+pub fn reach_memory(dev: *mut device) {
+    with(|_| unsafe {
+        (*dev).dma_mask = u64::MAX;
+        (*dev).coherent_dma_mask = u64::MAX;
+    });
+}
+
+/// The mask of a device that is about to do DMA, which must have one.
+unsafe fn mask_of(dev: *mut device) -> Option<u64> {
+    match unsafe { (*dev).dma_mask } {
+        0 => {
+            report("memory is mapped for a device that has no DMA mask: it is on no bus");
+            None
+        }
+        mask => Some(mask),
+    }
+}
+
 /// Where `len` bytes at `addr` are for `device`, which has mapped them for a transfer in this
 /// direction; without one, for the only device of the machine.
 fn find(
@@ -227,7 +256,7 @@ fn find(
     let inside = |start: u64, mapping: &Mapping| {
         let offset = usize::try_from(addr.checked_sub(start)?).ok()?;
         let fits = offset.checked_add(len)? <= mapping.size;
-        let fits = fits && mapping.direction == direction && is_its(mapping.device);
+        let fits = fits && allows(mapping.direction, direction) && is_its(mapping.device);
         fits.then_some(mapping.data + offset)
     };
     let mut mapped = m.dma.mapped.iter();
@@ -303,10 +332,11 @@ pub unsafe extern "C" fn dma_map_page_attrs(
             return dma_addr_t::MAX;
         }
         let data = unsafe { data(m, page, "dma_map_page") }.expose_provenance() + offset;
-        let addr = match unsafe { (*dev).dma_mask } {
+        let addr = match unsafe { mask_of(dev) } {
             // A device without an IOMMU sees the addresses that CPUs see, whatever these are.
-            u64::MAX => Some(data as u64),
-            mask => m.dma.low_addresses(size, mask),
+            Some(u64::MAX) => Some(data as u64),
+            Some(mask) => m.dma.low_addresses(size, mask),
+            None => None,
         };
         let Some(addr) = addr else {
             return dma_addr_t::MAX;
@@ -362,7 +392,8 @@ pub fn dma_resource(addr: u64, len: usize, direction: dma_data_direction) -> Opt
         m.dma.resources.iter().any(|resource| {
             let offset = addr.checked_sub(resource.addr);
             let end = offset.and_then(|offset| offset.checked_add(len as u64));
-            end.is_some_and(|end| end <= resource.size as u64) && resource.direction == direction
+            end.is_some_and(|end| end <= resource.size as u64)
+                && allows(resource.direction, direction)
         })
     });
     if !found {
@@ -379,7 +410,7 @@ pub unsafe extern "C" fn dma_map_resource(
     _attrs: c_ulong,
 ) -> dma_addr_t {
     with(|m| {
-        if m.fails("dma_map_resource") {
+        if m.fails("dma_map_resource") || unsafe { mask_of(dev) }.is_none() {
             return dma_addr_t::MAX;
         }
         if phys_addr >= 1 << 52 {
@@ -615,6 +646,10 @@ pub unsafe extern "C" fn dma_alloc_attrs(
             return std::ptr::null_mut();
         }
         let mask = unsafe { (*dev).coherent_dma_mask };
+        if mask == 0 {
+            report("memory is allocated for a device that has no DMA mask: it is on no bus");
+            return std::ptr::null_mut();
+        }
         let Some(addr) = m.dma.low_addresses(size, mask) else {
             return std::ptr::null_mut();
         };

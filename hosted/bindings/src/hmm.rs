@@ -17,7 +17,7 @@ use crate::{
     mm::{assert_locked, mm, mm_struct, read_locked, vma_at, PAGE_SIZE},
     mmu_notifier::*,
     pages::{
-        folio, get, head, info, page, page_to_pfn, pfn_to_page, put, trylock, unlock, PMD_NR,
+        folio, get, head, info, lock, page, page_to_pfn, pfn_to_page, put, unlock, PMD_NR,
         PMD_ORDER,
     },
     pgtable::{self, Found, Pte},
@@ -169,7 +169,8 @@ pub unsafe extern "C" fn hmm_range_fault_unlocked_timeout(
     loop {
         unsafe { (*range).notifier_seq = mmu_interval_read_begin((*range).notifier) };
         let result = read_locked(space, || unsafe { hmm_range_fault(range) });
-        let late = begun.elapsed() > Duration::from_millis(timeout as u64);
+        // Without a limit, for ever.
+        let late = timeout != 0 && begun.elapsed() > Duration::from_millis(timeout as u64);
         if result != -(EBUSY as c_int) || late {
             return result;
         }
@@ -183,7 +184,28 @@ pub unsafe extern "C" fn make_device_exclusive(
     foliop: *mut *mut folio,
 ) -> *mut page {
     assert_locked(space, "make_device_exclusive");
+    might_sleep("make_device_exclusive");
     let vpn = addr >> PAGE_SHIFT;
+    let page = loop {
+        match take_exclusive(space, vpn, owner) {
+            Ok(Some(page)) => break page,
+            // Somebody else has got at it in between.
+            Ok(None) => {}
+            Err(err) => return err_ptr(err),
+        }
+    };
+    unsafe { *foliop = with(|m| head(m, page)).cast() };
+    page
+}
+
+/// The page at `vpn`, exclusive now, with its lock and a reference; none, if it was not there any
+/// more when it was locked.
+fn take_exclusive(
+    space: *mut mm_struct,
+    vpn: usize,
+    owner: *mut c_void,
+) -> Result<Option<*mut page>, u32> {
+    let addr = vpn << PAGE_SHIFT;
     // A page that may be written to, with a reference.
     let page = loop {
         let found = with(|m| {
@@ -201,17 +223,25 @@ pub unsafe extern "C" fn make_device_exclusive(
             Some(page) => break page,
             None => {
                 if let Err(Errno(err)) = pgtable::fault(space, addr, true) {
-                    return err_ptr(if err == ENOMEM { ENOMEM } else { EFAULT });
+                    return Err(if err == ENOMEM { ENOMEM } else { EFAULT });
                 }
             }
         }
     };
-    let locked = with(|m| unsafe { info(m, page).anon && trylock(m, page) });
-    if !locked {
-        let anon = with(|m| unsafe { info(m, page) }.anon);
+    let wrong = with(|m| {
+        let anon = unsafe { info(m, page) }.anon;
+        let killed = anon && m.fails("folio_lock_killable");
+        match (anon, killed) {
+            (false, _) => Some(EOPNOTSUPP),
+            (true, true) => Some(EINTR),
+            (true, false) => None,
+        }
+    });
+    if let Some(err) = wrong {
         unsafe { put(page) };
-        return err_ptr(if anon { EBUSY } else { EOPNOTSUPP });
+        return Err(err);
     }
+    unsafe { lock(page) };
     let range = (addr, addr + PAGE_SIZE);
     let event = mmu_notifier_event_MMU_NOTIFY_EXCLUSIVE;
     let taken = invalidate(space, range, event, owner, || {
@@ -227,8 +257,7 @@ pub unsafe extern "C" fn make_device_exclusive(
     if !taken {
         with(|m| unsafe { unlock(m, page) });
         unsafe { put(page) };
-        return err_ptr(EBUSY);
+        return Ok(None);
     }
-    unsafe { *foliop = with(|m| head(m, page)).cast() };
-    page
+    Ok(Some(page))
 }

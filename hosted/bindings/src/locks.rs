@@ -139,6 +139,9 @@ pub unsafe extern "C" fn mutex_lock_interruptible(lock: *mut mutex) -> c_int {
 }
 
 pub unsafe extern "C" fn mutex_trylock(lock: *mut mutex) -> c_int {
+    if with(|m| m.fails("mutex_trylock")) {
+        return 0;
+    }
     let got = unsafe { try_acquire(&raw mut (*lock).owner) };
     if got {
         lockdep::acquired(unsafe { (*lock).class } as usize);
@@ -173,6 +176,9 @@ pub unsafe extern "C" fn spin_lock(lock: *mut spinlock_t) {
 }
 
 pub unsafe extern "C" fn spin_trylock(lock: *mut spinlock_t) -> c_int {
+    if with(|m| m.fails("spin_trylock")) {
+        return 0;
+    }
     let got = unsafe { try_acquire(&raw mut (*lock).owner) };
     if got {
         lockdep::acquired(unsafe { (*lock).class } as usize);

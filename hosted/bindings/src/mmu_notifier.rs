@@ -150,6 +150,8 @@ pub unsafe extern "C" fn mmu_interval_notifier_insert(
     ops: *const mmu_interval_notifier_ops,
 ) -> c_int {
     might_sleep("mmu_interval_notifier_insert");
+    // The first one of an address space takes it for writing.
+    lockdep::might_acquire(lockdep::MMAP_LOCK);
     if length == 0 || start.checked_add(length - 1).is_none() {
         return -(EOVERFLOW as c_int);
     }
@@ -163,8 +165,9 @@ pub unsafe extern "C" fn mmu_interval_notifier_insert(
         }
         space.count += 1;
         let subs = &mut space.subscriptions;
-        // Not valid before the next change is over, or before there is none going on.
-        let seq = if subs.active > 0 && subs.seq & 1 == 1 {
+        // Not valid before the changes that are going on are over.
+        let seq = if subs.active > 0 {
+            subs.seq |= 1;
             subs.seq
         } else {
             subs.seq - 1
@@ -186,15 +189,20 @@ pub unsafe extern "C" fn mmu_interval_notifier_insert(
 pub unsafe extern "C" fn mmu_interval_notifier_remove(interval_sub: *mut mmu_interval_notifier) {
     might_sleep("mmu_interval_notifier_remove");
     let address_space = unsafe { (*interval_sub).mm };
-    with(|m| {
+    with(|_| {
         let subs = unsafe { &mut mm(address_space).subscriptions };
         let before = subs.list.len();
         subs.list.retain(|sub| *sub != interval_sub);
         if subs.list.len() + 1 != before {
             report("a notifier is removed that is not there");
         }
+    });
+    // It may have to wait for notifiers.
+    lockdep::might_acquire(lockdep::MMU_NOTIFIER);
+    with(|m| {
         // Until nobody is in its callback any more.
-        while unsafe { mm(address_space) }.subscriptions.active > 0 {
+        let seq = unsafe { mm(address_space) }.subscriptions.seq;
+        while seq & 1 == 1 && unsafe { mm(address_space) }.subscriptions.seq == seq {
             m.wait("notifiers that are being called");
         }
     });
@@ -205,13 +213,14 @@ pub unsafe extern "C" fn mmu_interval_read_begin(
     interval_sub: *mut mmu_interval_notifier,
 ) -> c_ulong {
     might_sleep("mmu_interval_read_begin");
-    with(|m| loop {
+    // It may have to wait for notifiers.
+    lockdep::might_acquire(lockdep::MMU_NOTIFIER);
+    with(|m| {
         let seq = unsafe { (*interval_sub).invalidate_seq };
-        let subs = unsafe { &mm((*interval_sub).mm).subscriptions };
-        if seq != subs.seq {
-            return seq;
+        while seq == unsafe { &mm((*interval_sub).mm).subscriptions }.seq {
+            m.wait("the end of an invalidation");
         }
-        m.wait("the end of an invalidation");
+        seq
     })
 }
 

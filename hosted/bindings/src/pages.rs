@@ -13,7 +13,8 @@ use std::{
 use ffi::*;
 
 use crate::{
-    alloc::{host_free, host_zeroed, might_alloc},
+    alloc::{host_free, host_zeroed, might_alloc, RUBBISH},
+    consts::__GFP_ZERO,
     consts::{gfp_t, ___GFP_DIRECT_RECLAIM, PAGE_SHIFT},
     device_private::{came_back, dev_pagemap, make_idle, memory_type_MEMORY_DEVICE_COHERENT},
     errno::*,
@@ -454,24 +455,42 @@ pub(crate) unsafe fn data(m: &mut Locked<'_>, page: *mut page, what: &str) -> *m
     data
 }
 
-/// A folio of memory for a process, or null.
+/// A folio of system memory, or null. It is not zero, lest somebody believe so.
 pub(crate) fn allocate(
     m: &mut Locked<'_>,
     order: u32,
     anon: bool,
     what: &'static str,
 ) -> *mut page {
-    if m.fails(what) {
-        return null_mut();
+    let first = allocate_zeroed(m, order, anon, what);
+    if !first.is_null() {
+        let size = PAGE_SIZE << order;
+        unsafe { data(m, first, what).write_bytes(RUBBISH, size) };
     }
-    m.frames.add(Kind::System, order, anon)
+    first
+}
+
+/// As [`allocate`], and zero.
+pub(crate) fn allocate_zeroed(
+    m: &mut Locked<'_>,
+    order: u32,
+    anon: bool,
+    what: &'static str,
+) -> *mut page {
+    match m.fails(what) {
+        true => null_mut(),
+        false => m.frames.add(Kind::System, order, anon),
+    }
 }
 
 pub unsafe extern "C" fn alloc_pages(flags: gfp_t, order: c_uint) -> *mut page {
     if flags & ___GFP_DIRECT_RECLAIM != 0 {
         might_alloc("alloc_pages");
     }
-    with(|m| allocate(m, order, false, "alloc_pages"))
+    with(|m| match flags & __GFP_ZERO {
+        0 => allocate(m, order, false, "alloc_pages"),
+        _ => allocate_zeroed(m, order, false, "alloc_pages"),
+    })
 }
 
 pub unsafe extern "C" fn __free_pages(page: *mut page, _order: c_uint) {

@@ -17,8 +17,8 @@ use crate::{
     mm::{assert_locked, mm, mm_struct, vm_area_struct, vma_at, PAGE_SIZE},
     mmu_notifier::{invalidate, mmu_notifier_event_MMU_NOTIFY_CLEAR},
     pages::{
-        allocate, data, get, head, info, is_poisoned, lock, mapcount, nr_pages, page, page_info,
-        put, unlock, Kind, PMD_NR, PMD_ORDER,
+        allocate_zeroed, data, get, head, info, is_poisoned, lock, mapcount, nr_pages, page,
+        page_info, put, unlock, Kind, PMD_NR, PMD_ORDER,
     },
     process::Errno,
     report::report,
@@ -513,7 +513,7 @@ pub(crate) fn fault(space: *mut mm_struct, addr: usize, write: bool) -> Result<(
     match todo {
         Todo::Nothing => Ok(()),
         Todo::Huge(before) => {
-            let new = with(|m| allocate(m, PMD_ORDER, true, "a large folio of a process"));
+            let new = with(|m| allocate_zeroed(m, PMD_ORDER, true, "a large folio of a process"));
             if !new.is_null() {
                 replace_huge(space, base, before, new);
                 return Ok(());
@@ -550,7 +550,7 @@ fn copy_page(
         if from.is_some_and(|page| unsafe { is_poisoned(m, page) }) {
             return Err(Errno(EIO));
         }
-        let new = allocate(m, 0, true, "a page of a process");
+        let new = allocate_zeroed(m, 0, true, "a page of a process");
         if new.is_null() {
             return Err(Errno(ENOMEM));
         }

@@ -2,8 +2,8 @@
 
 //! Workqueues.
 //!
-//! Real: an item is queued once at a time, runs in a thread of the kernel's, and can be cancelled;
-//! a queue of a test's is empty when it is destroyed. Not simulated: on which CPU and in which
+//! Real: an item is queued once at a time, runs in a thread of the kernel's, never in two at once,
+//! and can be cancelled; a queue of a test's is empty when it is destroyed. Not simulated: on which CPU and in which
 //! order items run: each has a thread of its own. Nor delayed work.
 
 use ffi::*;
@@ -46,7 +46,7 @@ pub struct delayed_work {
 #[derive(Default)]
 pub(crate) struct Item {
     pending: bool,
-    running: usize,
+    running: bool,
 }
 
 impl Item {
@@ -176,14 +176,18 @@ unsafe fn run(Work(work, wq): Work) {
 
 unsafe fn run_item(work: *mut work_struct) {
     let key = work as usize;
-    let begins = with(|m| match m.works.get_mut(&key) {
-        Some(item) if item.pending => {
-            item.pending = false;
-            item.running += 1;
-            true
+    let begins = with(|m| loop {
+        match m.works.get_mut(&key) {
+            // It is not run by two at once, however often it is queued.
+            Some(item) if item.pending && item.running => m.wait("a work item that runs"),
+            Some(item) if item.pending => {
+                item.pending = false;
+                item.running = true;
+                return true;
+            }
+            // It was cancelled.
+            _ => return false,
         }
-        // It was cancelled.
-        _ => false,
     });
     if !begins {
         return;
@@ -194,8 +198,8 @@ unsafe fn run_item(work: *mut work_struct) {
     // The item may be gone by now.
     with(|m| {
         if let Some(item) = m.works.get_mut(&key) {
-            item.running -= 1;
-            if item.running == 0 && !item.pending {
+            item.running = false;
+            if !item.pending {
                 m.works.remove(&key);
             }
         }
@@ -209,7 +213,7 @@ pub unsafe extern "C" fn cancel_work_sync(work: *mut work_struct) -> bool {
     with(|m| {
         let item = m.works.get_mut(&key);
         let pending = item.is_some_and(|item| std::mem::take(&mut item.pending));
-        while m.works.get(&key).is_some_and(|item| item.running > 0) {
+        while m.works.get(&key).is_some_and(|item| item.running) {
             m.wait("a work item that runs");
         }
         m.works.remove(&key);

@@ -51,6 +51,48 @@ fn a_grace_period_waits_for_readers() {
     });
 }
 
+/// Notes that something changes.
+unsafe extern "C" fn note(
+    sub: *mut mmu_interval_notifier,
+    _range: *const mmu_notifier_range,
+    seq: usize,
+) -> bool {
+    unsafe { mmu_interval_set_seq(sub, seq) };
+    true
+}
+
+static NOTE: mmu_interval_notifier_ops = mmu_interval_notifier_ops {
+    invalidate: Some(note),
+    invalidate_start: None,
+    invalidate_finish: None,
+};
+
+#[test]
+fn a_notifier_inserted_while_something_changes() {
+    explore(TIMES, || {
+        run(|| {
+            let (process, memory) = process(1);
+            let process = Arc::new(process);
+            let mm = process.run(|| unsafe { (*get_current()).mm });
+            let gives = {
+                let process = process.clone();
+                spawn(move || process.madvise_dontneed(memory, PAGE_SIZE))
+            };
+            let mut sub: Box<mmu_interval_notifier> = Box::new(unsafe { std::mem::zeroed() });
+            let sub = &raw mut *sub;
+            unsafe { mmu_interval_notifier_insert(sub, mm, memory, PAGE_SIZE, &NOTE) };
+            let seq = unsafe { mmu_interval_read_begin(sub) };
+            let seen = process.mapped(memory);
+            gives.join();
+            // Nobody has said that it is not as it was.
+            if !unsafe { mmu_interval_read_retry(sub, seq) } {
+                assert_eq!(process.mapped(memory), seen);
+            }
+            unsafe { mmu_interval_notifier_remove(sub) };
+        });
+    });
+}
+
 #[test]
 fn faults_and_evictions() {
     explore(TIMES, || {

@@ -5,7 +5,7 @@
 mod support;
 
 use bindings::{
-    sim::{run, Process, PAGE_SIZE},
+    sim::{reach_memory, run, Process, PAGE_SIZE},
     *,
 };
 use std::ptr::null_mut;
@@ -120,6 +120,7 @@ fn a_page_freed_that_a_device_may_use() {
         unsafe {
             let faux = faux_device_create(c"one".as_ptr().cast(), null_mut(), null_mut());
             let dev = &raw mut (*faux).dev;
+            reach_memory(dev);
             let page = alloc_pages(GFP_KERNEL, 0);
             let direction = DMA_FROM_DEVICE;
             let addr = dma_map_page_attrs(dev, page, 0, PAGE_SIZE, direction, 0);
@@ -136,6 +137,7 @@ fn a_mapping_left_over() {
         // SAFETY: As above.
         unsafe {
             let faux = faux_device_create(c"one".as_ptr().cast(), null_mut(), null_mut());
+            reach_memory(&raw mut (*faux).dev);
             let page = alloc_pages(GFP_KERNEL, 0);
             let direction = DMA_TO_DEVICE;
             dma_map_page_attrs(&raw mut (*faux).dev, page, 0, PAGE_SIZE, direction, 0);

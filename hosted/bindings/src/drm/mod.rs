@@ -26,6 +26,7 @@ use ffi::*;
 
 use crate::{
     devices::{device, faux_device_destroy, get_device, new_faux_device, put_device, release_all},
+    dma::reach_memory,
     locks::{kref, kref_get, kref_init, kref_put},
     machine::{might_sleep, with, Locked},
     report::{fatal, report},
@@ -181,9 +182,10 @@ impl Default for DrmDevice {
 impl DrmDevice {
     /// One with a device of its own, which is bound.
     pub fn new() -> Self {
-        let dev = new_faux_device(std::ptr::null_mut());
+        let dev = unsafe { &raw mut (*new_faux_device(std::ptr::null_mut())).dev };
+        reach_memory(dev);
         Self {
-            drm: new_drm(&raw mut unsafe { &mut *dev }.dev),
+            drm: new_drm(dev),
             foreign: false,
         }
     }

@@ -7,7 +7,10 @@
 
 use bindings::{dma_data_direction, sim::run};
 #[cfg(not(newtype_enums))]
-use bindings::{dma_data_direction_DMA_FROM_DEVICE, dma_data_direction_DMA_TO_DEVICE};
+use bindings::{
+    dma_data_direction_DMA_BIDIRECTIONAL, dma_data_direction_DMA_FROM_DEVICE,
+    dma_data_direction_DMA_TO_DEVICE,
+};
 use std::{
     env,
     panic::{catch_unwind, AssertUnwindSafe},
@@ -16,9 +19,13 @@ use std::{
 
 // 7.3 asks bindgen for a type of their own, 7.2 does not.
 #[cfg(newtype_enums)]
+pub const DMA_BIDIRECTIONAL: dma_data_direction = dma_data_direction::DMA_BIDIRECTIONAL;
+#[cfg(newtype_enums)]
 pub const DMA_TO_DEVICE: dma_data_direction = dma_data_direction::DMA_TO_DEVICE;
 #[cfg(newtype_enums)]
 pub const DMA_FROM_DEVICE: dma_data_direction = dma_data_direction::DMA_FROM_DEVICE;
+#[cfg(not(newtype_enums))]
+pub const DMA_BIDIRECTIONAL: dma_data_direction = dma_data_direction_DMA_BIDIRECTIONAL;
 #[cfg(not(newtype_enums))]
 pub const DMA_TO_DEVICE: dma_data_direction = dma_data_direction_DMA_TO_DEVICE;
 #[cfg(not(newtype_enums))]

@@ -6,7 +6,7 @@
 //! How fake it is: jobs are done when somebody waits for them, or for what came behind them. There
 //! are no commands.
 
-use bindings::sim::{dma_read, dma_write, Process, PAGE_SIZE};
+use bindings::sim::{dma_read, dma_write, reach_memory, Process, PAGE_SIZE};
 use kernel::{
     bindings::{
         complete_all,
@@ -293,10 +293,13 @@ impl Drop for Card {
 fn new_device() -> *mut faux_device {
     // SAFETY: The name is a string, and there is neither a parent nor a table.
     let new = || unsafe { faux_device_create(c"card".as_char_ptr(), null_mut(), null()) };
-    match new() {
+    let device = match new() {
         device if device.is_null() => new(),
         device => device,
-    }
+    };
+    // SAFETY: It was just made.
+    reach_memory(unsafe { &raw mut (*device).dev });
+    device
 }
 
 impl State {

@@ -683,8 +683,8 @@ impl Card {
             };
             (*bo).nr_blocks = blocks.len();
             (&mut (*bo).blocks)[..blocks.len()].copy_from_slice(&blocks);
-            // Nobody else knows it.
-            mutex_trylock(&raw mut (*bo).lock);
+            // Nobody else knows it, but it may be said that somebody has it.
+            while mutex_trylock(&raw mut (*bo).lock) == 0 {}
             let mut state = self.state();
             state.bos.push(bo as usize);
             state.counts.bos += 1;
