@@ -11,7 +11,7 @@ use pin_init::Zeroable;
 use crate::{
     errno::*,
     lockdep,
-    machine::{might_sleep, with},
+    machine::{atomic, might_sleep, with},
     mm::{mm, mm_struct},
     report::report,
 };
@@ -95,11 +95,43 @@ impl Subscriptions {
 /// and lets it happen.
 pub(crate) fn invalidate<R>(
     address_space: *mut mm_struct,
-    (start, end): (usize, usize),
+    range: (usize, usize),
     event: mmu_notifier_event,
     owner: *mut c_void,
     change: impl FnOnce() -> R,
 ) -> R {
+    begin(address_space, range, event, owner, true);
+    let result = change();
+    end(address_space);
+    result
+}
+
+/// As [`invalidate`], in a context that must not wait for anybody: a notifier may refuse, and then
+/// nothing happens. Whether it did.
+pub(crate) fn try_invalidate(
+    address_space: *mut mm_struct,
+    range: (usize, usize),
+    event: mmu_notifier_event,
+    change: impl FnOnce(),
+) -> bool {
+    atomic(true);
+    let agreed = begin(address_space, range, event, std::ptr::null_mut(), false);
+    atomic(false);
+    if agreed {
+        change();
+    }
+    end(address_space);
+    agreed
+}
+
+/// Tells the notifiers. False, if one of them refuses what may not block.
+fn begin(
+    address_space: *mut mm_struct,
+    (start, end): (usize, usize),
+    event: mmu_notifier_event,
+    owner: *mut c_void,
+    blockable: bool,
+) -> bool {
     let (subs, seq) = with(|_| {
         let subs = unsafe { &mut mm(address_space).subscriptions };
         subs.active += 1;
@@ -116,21 +148,36 @@ pub(crate) fn invalidate<R>(
         mm: address_space,
         start,
         end,
-        flags: MMU_NOTIFIER_RANGE_BLOCKABLE,
+        flags: if blockable {
+            MMU_NOTIFIER_RANGE_BLOCKABLE
+        } else {
+            0
+        },
         event,
         owner,
     };
     lockdep::acquire(lockdep::MMU_NOTIFIER);
+    let mut agreed = true;
     for sub in subs {
         let ops = unsafe { (*sub).ops.as_ref() };
-        if let Some(call) = ops.and_then(|ops| ops.invalidate) {
-            if !unsafe { call(sub, &range, seq) } {
-                report("a notifier refuses what may block");
-            }
+        let Some(call) = ops.and_then(|ops| ops.invalidate) else {
+            continue;
+        };
+        if unsafe { call(sub, &range, seq) } {
+            continue;
         }
+        if !blockable {
+            agreed = false;
+            break;
+        }
+        report("a notifier refuses what may block");
     }
     lockdep::release(lockdep::MMU_NOTIFIER);
-    let result = change();
+    agreed
+}
+
+/// The change is over.
+fn end(address_space: *mut mm_struct) {
     with(|m| {
         let subs = unsafe { &mut mm(address_space).subscriptions };
         subs.active -= 1;
@@ -139,7 +186,6 @@ pub(crate) fn invalidate<R>(
         }
         m.changed();
     });
-    result
 }
 
 pub unsafe extern "C" fn mmu_interval_notifier_insert(

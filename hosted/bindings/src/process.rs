@@ -374,6 +374,17 @@ impl Process {
         });
     }
 
+    /// What the kernel does to a mapping of a process that is killed because memory is short: it
+    /// waits for nobody, and a notifier that would have to is a reason to leave the mapping alone.
+    /// Whether it went.
+    pub fn oom_reap(&self, addr: usize, len: usize) -> bool {
+        let range = (addr, addr + len.next_multiple_of(PAGE_SIZE));
+        read_locked(self.mm, || {
+            let clear = mmu_notifier_event_MMU_NOTIFY_CLEAR;
+            try_invalidate(self.mm, range, clear, || pgtable::zap(self.mm, range))
+        })
+    }
+
     /// `madvise(MADV_FREE)`: what nobody writes to from now on need not be kept. Pages of a device
     /// are, and so is what somebody else has as well.
     pub fn madvise_free(&self, addr: usize, len: usize) {

@@ -4,7 +4,7 @@
 
 mod support;
 
-use bindings::sim::{run, spawn, Errno, Mapped, Process, PAGE_SIZE};
+use bindings::sim::{for_each_failure_of, run, spawn, Errno, Mapped, Process, PAGE_SIZE};
 use std::sync::Arc;
 use support::{defect, load, pattern, state, Command, Device};
 
@@ -52,6 +52,27 @@ fn holes_are_filled_with_zeroes() {
         assert_eq!(device.read(memory, 8).unwrap(), expected);
         assert_eq!(contents(&process, memory, 8), expected);
     });
+}
+
+#[test]
+fn memory_is_reaped_unless_the_device_is_at_it() {
+    let mut reaped = 0;
+    let mut runs = 0;
+    for_each_failure_of(&["mutex_trylock"], || {
+        let _driver = load().unwrap();
+        let process = Process::new();
+        let device = Device::open(&process).unwrap();
+        let (memory, bytes) = on_device(&process, &device, 4);
+        assert_eq!(device.read(memory, 4).unwrap(), bytes);
+        let went = process.oom_reap(memory, 4 * PAGE_SIZE);
+        let expected = if went { vec![0; bytes.len()] } else { bytes };
+        assert_eq!(device.read(memory, 4).unwrap(), expected);
+        assert_eq!(contents(&process, memory, 4), expected);
+        reaped += usize::from(went);
+        runs += 1;
+    });
+    // Once when nothing fails, and not when the mirror is busy.
+    assert!(reaped >= 1 && reaped < runs, "{reaped} of {runs}");
 }
 
 #[test]
