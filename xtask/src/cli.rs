@@ -124,7 +124,7 @@ pub(crate) struct HostedOptions {
     #[arg(long, value_enum, default_value_t = KernelChoice::Dpmem)]
     pub(crate) kernel: KernelChoice,
     /// Tell which lines of the layer the tests reach, over both kernels.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["kernel", "arguments"])]
     pub(crate) coverage: bool,
     /// Run the tests under AddressSanitizer, which finds accesses to memory that was freed, or is
     /// nobody's.

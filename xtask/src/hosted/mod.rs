@@ -90,7 +90,8 @@ pub(crate) fn run(options: &HostedOptions) -> Result<bool> {
         sanitized(&options.linux, options.kernel)?
     } else {
         let mut command = cargo(&options.linux, options.kernel)?;
-        command.args(["test", "--locked", "--workspace"]);
+        // All of them, unless the arguments choose.
+        command.args(["test", "--locked"]);
         command
     };
     command.args(&options.arguments);

@@ -28,7 +28,7 @@ pub(crate) fn sanitized(linux: &LinuxChoice, kernel: KernelChoice) -> Result<Com
     let mut command = cargo(linux, kernel)?;
     // With a target, what runs during the build is left as it is, and is not built again.
     command
-        .args(["test", "--locked", "--workspace", "--target"])
+        .args(["test", "--locked", "--target"])
         .arg(&toolchain.host)
         .env("RUSTFLAGS", "-Z sanitizer=address");
     Ok(command)
