@@ -5,8 +5,6 @@
 //! Real: what is told of each page, faults, the sequence number, huge pages. Not simulated: P2PDMA,
 //! the `pfn_flags_mask` of single pages, userfaultfd.
 
-use std::time::{Duration, Instant};
-
 use ffi::*;
 use pin_init::Zeroable;
 
@@ -22,6 +20,7 @@ use crate::{
     },
     pgtable::{self, Found, Pte},
     process::{err_ptr, Errno},
+    time::{ktime_get, ktime_to_ms},
 };
 
 pub type hmm_pfn_flags = c_ulong;
@@ -164,13 +163,13 @@ pub unsafe extern "C" fn hmm_range_fault_unlocked_timeout(
     range: *mut hmm_range,
     timeout: c_ulong,
 ) -> c_int {
-    let begun = Instant::now();
+    let begun = unsafe { ktime_get() };
     let space = unsafe { (*(*range).notifier).mm };
     loop {
         unsafe { (*range).notifier_seq = mmu_interval_read_begin((*range).notifier) };
         let result = read_locked(space, || unsafe { hmm_range_fault(range) });
         // Without a limit, for ever.
-        let late = timeout != 0 && begun.elapsed() > Duration::from_millis(timeout as u64);
+        let late = timeout != 0 && unsafe { ktime_to_ms(ktime_get() - begun) } > timeout as i64;
         if result != -(EBUSY as c_int) || late {
             return result;
         }

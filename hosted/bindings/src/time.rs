@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Time: the host's, in jiffies of a millisecond; the only thread of a machine sleeps in no time.
-//! Timers are not simulated.
+//! With the feature `shuttle` it passes when somebody looks at a clock or sleeps, and so in the same
+//! way each time. Not simulated: timers.
 
-use std::{
-    sync::OnceLock,
-    time::{Duration, Instant},
-};
+use std::time::Duration;
 
 use ffi::*;
 
@@ -27,10 +25,25 @@ pub const NSEC_PER_MSEC: u32 = 1_000_000;
 pub const NSEC_PER_SEC: u32 = 1_000_000_000;
 pub const MAX_UDELAY_MS: u32 = 5;
 
-pub unsafe extern "C" fn ktime_get() -> ktime_t {
+/// What has passed besides the time that was slept, in nanoseconds.
+#[cfg(not(feature = "shuttle"))]
+fn passed() -> i64 {
+    use std::{sync::OnceLock, time::Instant};
+
     static BOOT: OnceLock<Instant> = OnceLock::new();
     let since = BOOT.get_or_init(Instant::now).elapsed();
-    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX) + with(|m| m.slept)
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}
+
+/// Nothing, but it takes a while to look.
+#[cfg(feature = "shuttle")]
+fn passed() -> i64 {
+    pass(Duration::from_micros(100));
+    0
+}
+
+pub unsafe extern "C" fn ktime_get() -> ktime_t {
+    passed() + with(|m| m.slept)
 }
 
 /// Lets time pass, for all clocks of the machine. Nobody who sleeps wakes up by that.
@@ -59,12 +72,20 @@ pub unsafe extern "C" fn __msecs_to_jiffies(m: c_uint) -> c_ulong {
 pub unsafe extern "C" fn fsleep(usecs: c_ulong) {
     might_sleep("fsleep");
     if !with(|m| m.nap(usecs as i64 * 1_000)) {
-        sleep(Duration::from_micros(usecs as u64));
+        wait(Duration::from_micros(usecs as u64));
     }
 }
 
 pub unsafe extern "C" fn udelay(usecs: c_ulong) {
-    sleep(Duration::from_micros(usecs as u64));
+    wait(Duration::from_micros(usecs as u64));
+}
+
+/// Does nothing for so long. Where the clock is not the host's, it does not see that by itself.
+fn wait(duration: Duration) {
+    sleep(duration);
+    if cfg!(feature = "shuttle") {
+        pass(duration);
+    }
 }
 
 #[repr(C)]
