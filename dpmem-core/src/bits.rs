@@ -59,17 +59,20 @@ impl Bits {
 
     /// Clears the bits in `range`, and says how many of them were set.
     pub(crate) fn clear(&mut self, range: Range<usize>) -> usize {
-        let mut range = self.clamp(range);
+        let mut left = self.clamp(range);
         let mut nr_set = 0;
-        while let Some(start) = self.next_set(range.clone()) {
-            let end = self.next_clear(start..range.end).unwrap_or(range.end);
+        while left.start < left.end {
+            let Some(start) = self.next_set(left.clone()) else {
+                break;
+            };
+            let end = self.next_clear(start..left.end).unwrap_or(left.end);
             // CAST: A bitmap has no more bits than an `i32` can count.
             let (first, nr) = (start as u32, (end - start) as i32);
             // SAFETY: The bitmap has these bits, by `clamp()`, and is borrowed for this.
             unsafe { bindings::__bitmap_clear(self.0.as_mut_ptr(), first, nr) };
             // OVERFLOW: Not more than the bitmap has.
             nr_set += end - start;
-            range.start = end;
+            left.start = end;
         }
         nr_set
     }

@@ -78,6 +78,9 @@ pub(crate) unsafe fn order_of(folio: NonNull<bindings::folio>) -> Order {
 ///
 /// Both must exist, and their numbers follow each other, as those of the pages of a folio do.
 pub(crate) unsafe fn nth_page(page: NonNull<bindings::page>, n: usize) -> *mut bindings::page {
+    if n == 0 {
+        return page.as_ptr();
+    }
     // SAFETY: The caller promises that the page exists.
     let pfn = unsafe { bindings::page_to_pfn(page.as_ptr()) };
     // SAFETY: Arithmetic on a number, which is that of a page, as the caller promises.

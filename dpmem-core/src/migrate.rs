@@ -216,8 +216,12 @@ impl<T: DevPagemapOps> Step<'_, T> {
     /// Whether entry `i` is to be given a destination.
     fn may_move(&self, i: usize) -> bool {
         let src = self.flight.source(i);
-        // The owner was asked for, and may have several pagemaps: what comes home is ours, and what
-        // comes to the device is not there already.
+        // With one pagemap of this owner, all that was asked for may move; and holes, which nobody
+        // has asked for, to the device only.
+        if !self.pagemap.has_peers() {
+            return src.is_migrating() && (self.way == Way::ToDevice || src.is_valid());
+        }
+        // With several, what comes home is ours, and what comes to the device is not there already.
         let ours = || {
             let page = src.page()?;
             // SAFETY: The flight holds a reference to its source.

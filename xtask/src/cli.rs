@@ -98,6 +98,10 @@ pub(crate) struct MigrateOptions {
     /// How often each driver is measured.
     #[arg(long, default_value = "5", value_name = "N")]
     pub(crate) runs: NonZeroU32,
+    /// Count the instructions of a machine with one processor: these do not depend on what else the
+    /// host does.
+    #[arg(long)]
+    pub(crate) instructions: bool,
 }
 
 /// Options of `demo`.

@@ -148,10 +148,15 @@ impl Claims {
         if pages.is_empty() || pages.end > self.len {
             return Err(EINVAL);
         }
-        for part in by_piece(pages.clone()) {
-            self.make_piece(part.start)?;
-        }
-        let mut pieces = self.pieces.lock();
+        let mut pieces = loop {
+            let pieces = self.pieces.lock();
+            let missing = by_piece(pages.clone()).find(|part| pieces.of(part.start).is_none());
+            let Some(missing) = missing else {
+                break pieces;
+            };
+            drop(pieces);
+            self.make_piece(missing.start)?;
+        };
         if by_piece(pages.clone()).any(|part| pieces.next_out(part).is_some()) {
             return Err(EBUSY);
         }
@@ -161,9 +166,6 @@ impl Claims {
 
     /// Sees to it that `page` has its bit. May sleep.
     fn make_piece(&self, page: usize) -> Result {
-        if self.pieces.lock().of(page).is_some() {
-            return Ok(());
-        }
         let piece = Bits::new(PIECE)?;
         let unwanted = match self.pieces.lock().pieces.get_mut(page / PIECE) {
             Some(slot @ None) => slot.replace(piece),

@@ -75,7 +75,12 @@ impl Taken {
             let clear = self.bits.next_clear(start..self.nr)?;
             start = clear.checked_next_multiple_of(nr)?;
             let end = start.checked_add(nr).filter(|end| *end <= self.nr)?;
-            match self.bits.next_set(start..end) {
+            // Which was just found need not be looked at again.
+            let next = match start == clear {
+                true => start.checked_add(1)?,
+                false => start,
+            };
+            match self.bits.next_set(next..end) {
                 Some(taken) => start = taken,
                 None => return Some(start),
             }

@@ -67,7 +67,7 @@ use crate::{
 const WINDOW: NrPages = NrPages::new(512);
 
 /// How many pages are handed to the process at a time, or taken from it.
-const BOUNCE: NrPages = NrPages::new(4);
+const BOUNCE: NrPages = NrPages::new(16);
 
 /// An open file of device `N`.
 #[pin_data]

@@ -251,6 +251,8 @@ impl CopyEngine for Cells {
 
     fn submit<'a>(&'a self, batch: &mut Batch<'a, Self>) -> Result<CellsFence> {
         let defect = self.next_defect();
+        // Not given up between pages that come home.
+        let mut held = None;
         for (i, transfer) in batch.enumerate() {
             if i > 0 && defect == Some(Defect::BreakDown) {
                 return Err(EIO);
@@ -284,7 +286,7 @@ impl CopyEngine for Cells {
                     match src.mapped() {
                         Some(src) => copy(src, dst),
                         None => {
-                            let mut blocks = self.blocks.lock();
+                            let blocks = held.get_or_insert_with(|| self.blocks.lock());
                             for (src, dst) in src.offsets().zip(dst.pages()) {
                                 dst.copy_from(&RamPage::of(blocks.page(src)?));
                             }

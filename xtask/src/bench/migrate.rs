@@ -106,7 +106,7 @@ pub(crate) fn run(options: &MigrateOptions) -> Result<bool> {
                 tests: vec![context.kernel.selftest(hmm::PROGRAM)?],
                 devices: Vec::new(),
                 arguments: Vec::new(),
-                counting: false,
+                counting: options.instructions,
                 quiet: Some(BOUND),
                 console_ok: Vec::new(),
             };
@@ -152,9 +152,17 @@ pub(crate) fn run(options: &MigrateOptions) -> Result<bool> {
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let json = serde_json::to_vec_pretty(&lines).context("cannot write JSON")?;
     cache::write_atomically(&folder.join("migrate.json"), &json)?;
+    // A clock that counts instructions has a nanosecond for each.
+    let unit = match options.instructions {
+        true => "Mi",
+        false => "ms",
+    };
     println!(
         "{:<46} {:>12} {:>12} {:>6}",
-        "medians", "C, ms", "Rust, ms", "ratio"
+        "medians",
+        format!("C, {unit}"),
+        format!("Rust, {unit}"),
+        "ratio"
     );
     for line in &lines {
         println!(
