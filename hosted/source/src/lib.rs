@@ -63,8 +63,8 @@ pub fn linux() -> PathBuf {
     let dir = cache().join("src").join(&choice).join("linux");
     if !dir.join("rust/kernel/lib.rs").is_file() {
         fail(&format!(
-            "there is no source of Linux {choice} at {}: `cargo xtask lab setup --linux {choice}`, in the folder above \
-             hosted/, gets it",
+            "there is no source of Linux {choice} at {}: \
+             `cargo xtask hosted --linux {choice}`, in the folder above hosted/, gets it",
             dir.display()
         ));
     }
