@@ -3,7 +3,8 @@
 //! `kmalloc()`, `vmalloc()` and relatives.
 //!
 //! Real: each allocation is one of the host's, may be made to fail, and is to be freed. Not
-//! simulated: caches, nodes, limits, and whether memory is physically contiguous.
+//! simulated: caches, nodes, limits, and whether memory is physically contiguous, so that
+//! `is_vmalloc_addr()` is always false.
 
 use std::{
     alloc::{alloc_zeroed, dealloc, Layout},

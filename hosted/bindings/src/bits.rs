@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Bitmaps. All of it is real, but for atomicity: `set_bit()` and `clear_bit()` are atomic, the
-//! rest is not, as in C.
+//! Bitmaps. All of it is real: `set_bit()` and `clear_bit()` are atomic, and the rest is not, as in
+//! C.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 

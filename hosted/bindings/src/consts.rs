@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Constants of C. Where the value has no meaning outside of C, it is the smallest that is
-//! different from the others.
+//! Constants of C.
+//!
+//! Real: what user space, the hardware or the kernel's headers know as well: the bits of mappings, of
+//! opened files and of faults, sizes. Not simulated: the values of flags of allocations, which have no
+//! meaning outside of C: each is the smallest that is different from the others.
 
 use ffi::*;
 

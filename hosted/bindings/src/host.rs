@@ -3,6 +3,9 @@
 //! Threads, and what they wait with: those of the host. With the feature `shuttle` a scheduler
 //! chooses which of them runs, at each call of C that locks the machine, and at each atomic
 //! operation, and tries other choices each time: see [`explore`].
+//!
+//! Not simulated: CPUs, priorities; and with the feature, what memory looks like to another CPU, and a
+//! thread that is interrupted between two such points.
 
 use std::{
     cell::{Cell, RefCell},

@@ -4,8 +4,9 @@
 //! memory management.
 //!
 //! The crate `kernel` and `dpmem` are the kernel's own files, and reach C through this crate alone.
-//! What is C's is in the files below; each says how much of it is real. What is for tests is in
-//! [`sim`].
+//! What is C's is in the files below; each says how much of it is real. Not simulated: what
+//! `not_simulated!` is said of, which is there to be compiled, and ends the test when it is called.
+//! What is for tests is in [`sim`].
 //!
 //! The model is strict: what would be silent corruption in a kernel is a report here, with a
 //! backtrace, and a test that has one fails. See [`sim::run`].

@@ -3,8 +3,9 @@
 //! `struct page` and folios.
 //!
 //! Real: references, locks, content, large folios and how they are split, what a page belongs to,
-//! when it is freed. Not simulated: the LRU, deferred splitting, memory cgroups. The number of a
-//! page is its address divided by its size, so that `page_to_pfn()` is arithmetic here as well.
+//! when it is freed. Not simulated: the LRU, deferred splitting, memory cgroups, and that the
+//! mapping of a page ends: `kunmap_local()` does nothing. The number of a page is its address
+//! divided by its size, so that `page_to_pfn()` is arithmetic here as well.
 
 use std::{
     backtrace::Backtrace, cell::UnsafeCell, collections::BTreeMap, ptr::null_mut, time::Instant,

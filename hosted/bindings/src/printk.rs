@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! What drivers print: it goes to the standard error output, and is kept for the test.
+//!
+//! Real: the text, and the prefix of who says it. Not simulated: levels, which are dropped, so that all
+//! is printed; the name of the device, limits of how often, `scnprintf()`.
 
 use core::ffi::CStr;
 

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Red-black trees, without colours: all of it is real but for the balance, which decides about
-//! nothing but time.
+//! Red-black trees.
+//!
+//! Real: what is where, and in which order. Not simulated: colours, and the balance, which decides
+//! about nothing but time.
 
 use std::ptr::null_mut;
 

@@ -1,7 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the crate `kernel` mentions, and nobody here uses: types that nothing is known of,
-//! functions that end the test.
+//! What the crate `kernel` mentions, and hardly anybody here uses: types that nothing is known of,
+//! functions that end the test, and a few that do not.
+//!
+//! Real: `ERR_PTR()`, `IS_ERR()`, `PTR_ERR()`, `memchr()`. Not simulated: `struct module`, so that
+//! `try_module_get()` gets nothing but the kernel itself, and `module_put()` does nothing; `errname()`,
+//! which knows no name; `add_taint()`, which does nothing; `cpu_relax()`, which only lets another
+//! thread run.
 
 use ffi::*;
 use pin_init::Zeroable;

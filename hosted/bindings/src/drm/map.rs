@@ -3,7 +3,8 @@
 //! The arrays of a migration, and what is mapped of them for a device.
 //!
 //! Real: who maps what, for whom and in which direction, large folios as a whole; what fails on the
-//! way is unmapped.
+//! way is unmapped. Not simulated: that the arrays are one allocation, in which one begins where
+//! another ends; debug messages.
 
 use ffi::*;
 

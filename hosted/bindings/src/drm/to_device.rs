@@ -3,7 +3,7 @@
 //! Moving pages to device memory.
 //!
 //! Real: all or nothing; which device copies, its own or that which has a page; large folios; what
-//! is released, and when.
+//! is released, and when. Not simulated: debug messages.
 
 use ffi::*;
 

@@ -5,7 +5,7 @@
 //! Real: large folios, and single pages where there are none; what is done again, and how often;
 //! pages that have been moved and are still in use; what `lab install` inserts, for a device that
 //! is gone. A CPU that wants a page before its time slice is over takes a millisecond to come
-//! again.
+//! again. Not simulated: what is printed when there is no memory, and from which node it comes.
 
 use ffi::*;
 

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The structures of drm_pagemap, as bindgen writes them.
+//!
+//! Real: the fields that Rust reaches, and what is packed into bits. Not simulated: how large the
+//! structures of others are that lie in them (locks, completions), and what C alone looks at.
 
 use ffi::*;
 use pin_init::Zeroable;
