@@ -113,6 +113,69 @@ fn a_page_freed_twice() {
     });
 }
 
+/// # Safety
+///
+/// Always safe to call.
+unsafe extern "C" fn put_once_more(folio: *mut folio) {
+    // SAFETY: What is not right is what is tested.
+    unsafe { folio_put(folio) };
+}
+
+static PUTS: dev_pagemap_ops = dev_pagemap_ops {
+    folio_free: Some(put_once_more),
+    ..OPS
+};
+
+/// A pagemap of 8 pages of device-private memory, which is not registered.
+fn pagemap(ops: &'static dev_pagemap_ops) -> dev_pagemap {
+    // SAFETY: All of its fields are numbers, pointers, or arrays of these.
+    let mut pgmap: dev_pagemap = unsafe { std::mem::zeroed() };
+    pgmap.type_ = memory_type_MEMORY_DEVICE_PRIVATE;
+    pgmap.ops = ops;
+    pgmap.nr_pages = 8;
+    pgmap
+}
+
+#[test]
+fn a_page_of_a_device_put_while_it_is_freed() {
+    let words = "a reference to a page is given up that nobody had";
+    reported(words, || {
+        let mut pgmap = pagemap(&PUTS);
+        // SAFETY: The pagemap lives until it is unregistered, and the folio is ours.
+        unsafe {
+            assert_eq!(
+                memremap_device_private_pagemap(&raw mut pgmap, NUMA_NO_NODE),
+                0
+            );
+            let folio = pgmap_request_folio(&raw mut pgmap, 0, 0);
+            folio_unlock(folio);
+            folio_put(folio);
+            memunmap_device_private_pagemap(&raw mut pgmap);
+        }
+    });
+}
+
+#[test]
+fn a_page_freed_that_is_mapped() {
+    reported("a page is freed that is mapped", || {
+        let (process, mm) = process();
+        let memory = process.mmap(PAGE_SIZE);
+        process.write(memory, &[1]).unwrap();
+        let mut folio = null_mut();
+        // SAFETY: The process lives, and the folio is locked and has a reference, which is ours.
+        // The other one is that of the page table.
+        unsafe {
+            mmap_read_lock(mm);
+            make_device_exclusive(mm, memory, null_mut(), &raw mut folio);
+            mmap_read_unlock(mm);
+            folio_unlock(folio);
+            process.read(memory, &mut [0]).unwrap();
+            folio_put(folio);
+            folio_put(folio);
+        }
+    });
+}
+
 #[test]
 fn a_page_freed_that_a_device_may_use() {
     reported("a page is freed that a device may still use", || {
@@ -165,6 +228,18 @@ fn a_count_below_zero() {
 }
 
 #[test]
+fn a_count_that_falls_to_zero_unseen() {
+    let words = "a reference count has fallen to zero, and nobody has noticed";
+    reported(words, || {
+        // SAFETY: It is ours.
+        unsafe {
+            let mut count = REFCOUNT_INIT(1);
+            refcount_dec(&raw mut count);
+        }
+    });
+}
+
+#[test]
 fn memory_freed_twice() {
     ends("memory_freed_twice", "or is freed twice", || {
         let memory = kmalloc(100);
@@ -191,6 +266,27 @@ fn a_notifier_freed_that_was_not_removed() {
     });
 }
 
+#[test]
+fn a_notifier_removed_twice() {
+    reported("a notifier is removed that is not there", || {
+        let (_process, mm) = process();
+        // SAFETY: All of its fields are numbers or pointers.
+        let mut notifier: mmu_interval_notifier = unsafe { std::mem::zeroed() };
+        // SAFETY: The address space is the process's, and the notifier is there until the end. Each
+        // removal takes a reference to the address space: the second one is ours.
+        unsafe {
+            mmgrab(mm);
+            let sub = &raw mut notifier;
+            assert_eq!(
+                mmu_interval_notifier_insert(sub, mm, 0, PAGE_SIZE, &NOTHING),
+                0
+            );
+            mmu_interval_notifier_remove(sub);
+            mmu_interval_notifier_remove(sub);
+        }
+    });
+}
+
 static OPS: dev_pagemap_ops = dev_pagemap_ops {
     folio_free: None,
     migrate_to_ram: None,
@@ -203,16 +299,53 @@ fn a_pagemap_freed_that_is_registered() {
     let name = "a_pagemap_freed_that_is_registered";
     ends(name, "has a registered pagemap in it", || {
         let pgmap = kmalloc(size_of::<dev_pagemap>()).cast::<dev_pagemap>();
-        // SAFETY: The memory is large enough, all fields may be zero, and the table lives for ever.
+        // SAFETY: The memory is large enough, and the table lives for ever.
         unsafe {
-            pgmap.write(std::mem::zeroed());
-            (*pgmap).type_ = memory_type_MEMORY_DEVICE_PRIVATE;
-            (*pgmap).ops = &OPS;
-            (*pgmap).nr_pages = 8;
+            pgmap.write(pagemap(&OPS));
             assert_eq!(memremap_device_private_pagemap(pgmap, NUMA_NO_NODE), 0);
         }
         kfree(pgmap.cast());
     });
+}
+
+/// Calls `f` with a misc device that is registered.
+fn with_misc_device(f: impl FnOnce(*mut miscdevice)) {
+    let misc = kmalloc(size_of::<miscdevice>()).cast::<miscdevice>();
+    // SAFETY: The memory is large enough, all fields may be zero, and the name is there for ever.
+    unsafe {
+        misc.write(std::mem::zeroed());
+        (*misc).name = c"one".as_ptr().cast();
+        assert_eq!(misc_register(misc), 0);
+    }
+    f(misc);
+}
+
+#[test]
+fn a_misc_device_freed_that_is_registered() {
+    let name = "a_misc_device_freed_that_is_registered";
+    ends(name, "has a registered misc device in it", || {
+        with_misc_device(|misc| kfree(misc.cast()));
+    });
+}
+
+#[test]
+fn a_misc_device_unregistered_twice() {
+    let words = "a misc device is unregistered that is not there";
+    reported(words, || {
+        with_misc_device(|misc| {
+            // SAFETY: It was registered. What is not right is what is tested.
+            unsafe {
+                misc_deregister(misc);
+                misc_deregister(misc);
+            }
+            kfree(misc.cast());
+        });
+    });
+}
+
+#[test]
+fn a_misc_device_left_over() {
+    reported("left over: the device one", || with_misc_device(|_| {}));
 }
 
 #[test]

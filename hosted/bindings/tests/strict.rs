@@ -9,7 +9,7 @@ use bindings::{
     *,
 };
 use std::ptr::null_mut;
-use support::reported;
+use support::{ends, reported};
 
 /// Says to AddressSanitizer that what is left over is left on purpose.
 #[no_mangle]
@@ -164,6 +164,23 @@ fn a_locked_page_freed() {
 }
 
 #[test]
+fn a_page_beyond_the_end_of_a_folio() {
+    let words = "`folio_page()` beyond the end of a folio";
+    for order in [0, 2] {
+        reported(words, || {
+            // SAFETY: As above; nobody looks at what is beyond.
+            unsafe {
+                let folio = folio_alloc_movable(order);
+                let nr = 1usize << order;
+                folio_page(folio, nr - 1);
+                folio_page(folio, nr);
+                folio_put(folio);
+            }
+        });
+    }
+}
+
+#[test]
 fn sleeping_under_a_spinlock() {
     reported("in atomic context", || {
         // SAFETY: Zeroes are an unlocked spinlock.
@@ -279,6 +296,24 @@ fn the_lock_of_an_address_space_twice() {
                 mmap_read_unlock(mm);
                 mmap_read_unlock(mm);
             }
+        });
+    });
+}
+
+#[test]
+fn the_lock_of_an_address_space_of_somebody_else() {
+    let words = "the mmap lock is given up by a thread that does not have it";
+    reported(words, || {
+        let process = std::sync::Arc::new(Process::new());
+        let other = process.clone();
+        process.run(|| {
+            // SAFETY: The process lives.
+            let lock = || unsafe { mmap_read_lock((*get_current()).mm) };
+            // SAFETY: As above.
+            let unlock = || unsafe { mmap_read_unlock((*get_current()).mm) };
+            lock();
+            sim::spawn(move || other.run(unlock)).join();
+            unlock();
         });
     });
 }
@@ -436,6 +471,53 @@ fn a_thread_that_keeps_a_lock() {
         let mut lock = mutex(c"kept");
         // SAFETY: The lock was initialised.
         unsafe { mutex_lock(&raw mut *lock) };
+    });
+}
+
+#[test]
+fn a_mutex_locked_twice() {
+    let words = "deadlock: this thread has the mutex already";
+    ends("a_mutex_locked_twice", words, || {
+        // SAFETY: Zeroes are an unlocked mutex, of no class.
+        unsafe {
+            let mut lock: mutex = std::mem::zeroed();
+            mutex_lock(&raw mut lock);
+            mutex_lock(&raw mut lock);
+        }
+    });
+}
+
+/// Waits for what nobody completes.
+fn wait_for_ever() {
+    // SAFETY: It is initialised before it is used.
+    unsafe {
+        let mut completion: completion = std::mem::zeroed();
+        init_completion(&raw mut completion);
+        wait_for_completion(&raw mut completion);
+    }
+}
+
+#[test]
+fn what_nobody_completes() {
+    let words = "deadlock: this thread waits for a completion, and all others wait as well";
+    ends("what_nobody_completes", words, wait_for_ever);
+}
+
+#[test]
+fn a_thread_that_does_not_end() {
+    // Who is the last one to wait is chance, and so is what follows.
+    let words = "BUG: deadlock: ";
+    ends("a_thread_that_does_not_end", words, || {
+        sim::spawn(wait_for_ever).join();
+    });
+}
+
+#[test]
+fn a_thread_that_nobody_waits_for_does_not_end() {
+    // The machine is not switched off before it ends.
+    let words = "BUG: deadlock: ";
+    ends("a_thread_that_nobody_waits_for_does_not_end", words, || {
+        sim::spawn(wait_for_ever);
     });
 }
 
