@@ -8,7 +8,10 @@
 //! first request, and that unregistering waits for the last page. Not simulated: altmaps, nodes. A
 //! physical address is 64 times that of the `struct page`, as numbers of pages are arithmetic here.
 
-use std::sync::{Mutex, PoisonError};
+use std::{
+    backtrace::Backtrace,
+    sync::{Mutex, PoisonError},
+};
 
 use ffi::*;
 use pin_init::Zeroable;
@@ -24,7 +27,7 @@ use crate::{
         set_content, PMD_ORDER,
     },
     process::{err_ptr, Errno},
-    report::report,
+    report::{report, whose},
     task::vm_fault,
 };
 
@@ -123,6 +126,8 @@ pub(crate) struct Pages {
     /// How many are, and who keeps the pagemap besides.
     refs: usize,
     dying: bool,
+    /// Where it was registered.
+    pub(crate) by: Option<Backtrace>,
 }
 
 impl Pages {
@@ -135,6 +140,7 @@ impl Pages {
             claimed: vec![false; nr],
             refs: 0,
             dying: false,
+            by: whose(),
         }
     }
 

@@ -11,7 +11,7 @@
 //! which the content is not simulated: what is mapped is what the device reads and writes. Nor are
 //! caches, and how much a bounce buffer has room for.
 
-use std::collections::BTreeMap;
+use std::{backtrace::Backtrace, collections::BTreeMap};
 
 use ffi::*;
 use pin_init::Zeroable;
@@ -24,7 +24,7 @@ use crate::{
     machine::{might_sleep, with, Locked},
     mm::PAGE_SIZE,
     pages::{data, page, pfn_to_page},
-    report::report,
+    report::{report, Traced},
 };
 
 pub type phys_addr_t = u64;
@@ -118,10 +118,10 @@ struct Shared {
 pub(crate) struct Dma {
     iommu: bool,
     /// Pages by themselves. Several mappings may have one address.
-    mapped: Vec<(u64, Mapping)>,
-    resources: Vec<Resource>,
-    ranges: BTreeMap<u64, Iova>,
-    shared: Vec<Shared>,
+    mapped: Vec<(u64, Traced<Mapping>)>,
+    resources: Vec<Traced<Resource>>,
+    ranges: BTreeMap<u64, Traced<Iova>>,
+    shared: Vec<Traced<Shared>>,
     /// What follows the last address that a device was given which does not reach all.
     given: u64,
 }
@@ -130,24 +130,37 @@ pub(crate) struct Dma {
 const MOST: u64 = (1 << 48) - 1;
 
 impl Dma {
-    /// What is still mapped, in words.
-    pub(crate) fn in_use(&self) -> Vec<String> {
-        let mut left = Vec::new();
-        match (self.mapped.len(), self.ranges.len(), self.resources.len()) {
-            (0, 0, 0) => {}
-            (mapped, ranges, 0) => left.push(format!(
-                "{mapped} pages that are mapped for a device, and {ranges} ranges of its addresses"
-            )),
-            (mapped, ranges, resources) => left.push(format!(
-                "{mapped} pages and {resources} resources that are mapped for a device, and {ranges} ranges of its \
-                 addresses"
-            )),
+    /// What is still mapped: how much, in words, and where the first of it comes from.
+    pub(crate) fn in_use(&self) -> Vec<(String, Option<&Backtrace>)> {
+        fn first<T>(one: Option<&Traced<T>>) -> Option<&Backtrace> {
+            one.and_then(|one| one.by.as_ref())
         }
-        match self.shared.len() {
-            0 => {}
-            nr => left.push(format!("{nr} pieces of memory that a device shares")),
-        }
-        left
+        let mapped = self.mapped.first().map(|(_, mapping)| mapping);
+        let all = [
+            (
+                self.mapped.len(),
+                "pages that are mapped for a device",
+                first(mapped),
+            ),
+            (
+                self.resources.len(),
+                "resources that are mapped for a device",
+                first(self.resources.first()),
+            ),
+            (
+                self.ranges.len(),
+                "ranges of addresses of a device",
+                first(self.ranges.values().next()),
+            ),
+            (
+                self.shared.len(),
+                "pieces of memory that a device shares",
+                first(self.shared.first()),
+            ),
+        ];
+        let left = all.into_iter().filter(|(nr, ..)| *nr > 0);
+        left.map(|(nr, what, by)| (format!("{nr} {what}"), by))
+            .collect()
     }
 
     /// Whether a device can reach some of the `size` bytes at `data`.
@@ -347,7 +360,7 @@ pub unsafe extern "C" fn dma_map_page_attrs(
             direction,
             data,
         };
-        m.dma.mapped.push((addr, mapping));
+        m.dma.mapped.push((addr, Traced::new(mapping)));
         addr
     })
 }
@@ -417,12 +430,12 @@ pub unsafe extern "C" fn dma_map_resource(
             report("a resource is mapped where no physical addresses are");
         }
         let addr = FIRST_RESOURCE + phys_addr;
-        m.dma.resources.push(Resource {
+        m.dma.resources.push(Traced::new(Resource {
             addr,
             device: dev as usize,
             size,
             direction,
-        });
+        }));
         addr
     })
 }
@@ -442,7 +455,7 @@ pub unsafe extern "C" fn dma_unmap_resource(
             direction,
         };
         let resources = &mut m.dma.resources;
-        match resources.iter().position(|other| *other == mapped) {
+        match resources.iter().position(|other| **other == mapped) {
             Some(i) => {
                 resources.swap_remove(i);
             }
@@ -484,7 +497,7 @@ pub unsafe extern "C" fn dma_iova_try_alloc(
             links: BTreeMap::new(),
             synced: 0,
         };
-        m.dma.ranges.insert(addr, range);
+        m.dma.ranges.insert(addr, Traced::new(range));
         unsafe { (*state).addr = addr };
         unsafe { (*state).__size = size as u64 };
         true
@@ -505,7 +518,7 @@ unsafe fn range<'a>(
     dev: *mut device,
     state: *mut dma_iova_state,
     what: &str,
-) -> Option<&'a mut Iova> {
+) -> Option<&'a mut Traced<Iova>> {
     let range = m.dma.ranges.get_mut(unsafe { &(*state).addr });
     let range = range.filter(|range| range.device == dev as usize);
     if range.is_none() {
@@ -654,12 +667,12 @@ pub unsafe extern "C" fn dma_alloc_attrs(
             return std::ptr::null_mut();
         };
         let memory = host_zeroed(size, PAGE_SIZE);
-        m.dma.shared.push(Shared {
+        m.dma.shared.push(Traced::new(Shared {
             addr,
             device: dev as usize,
             size,
             data: memory.expose_provenance(),
-        });
+        }));
         unsafe { *dma_handle = addr };
         memory.cast()
     })
@@ -681,7 +694,7 @@ pub unsafe extern "C" fn dma_free_attrs(
     };
     let found = with(|m| {
         let shared = &mut m.dma.shared;
-        let found = shared.iter().position(|other| *other == allocated);
+        let found = shared.iter().position(|other| **other == allocated);
         found.map(|i| shared.swap_remove(i))
     });
     match found {

@@ -20,7 +20,7 @@ use crate::{
     machine::{might_sleep, with},
     mm::vm_area_struct,
     process::{Errno, Process},
-    report::report,
+    report::{report, Traced},
     rest::{cred, inode, iov_iter, module},
 };
 
@@ -100,7 +100,7 @@ pub unsafe extern "C" fn misc_register(misc: *mut miscdevice) -> c_int {
             if m.devices.contains_key(&name) {
                 return -(EEXIST as c_int);
             }
-            m.devices.insert(name, misc);
+            m.devices.insert(name, Traced::new(misc));
             0
         })
     })
@@ -111,7 +111,7 @@ pub unsafe extern "C" fn misc_deregister(misc: *mut miscdevice) {
     with_misc_locked(|| {
         with(|m| {
             let before = m.devices.len();
-            m.devices.retain(|_, other| *other != misc);
+            m.devices.retain(|_, other| **other != misc);
             if m.devices.len() + 1 != before {
                 report("a misc device is unregistered that is not there");
             }
@@ -159,7 +159,7 @@ impl<P: Deref<Target = Process>> OpenFile<P> {
     }
 
     fn open(process: P, name: &str) -> Result<Self, Errno> {
-        let misc = with(|m| m.devices.get(name).copied()).ok_or(Errno(ENOENT))?;
+        let misc = with(|m| m.devices.get(name).map(|misc| **misc)).ok_or(Errno(ENOENT))?;
         let ops = unsafe { (*misc).fops };
         let mut file = Box::new(file {
             private_data: misc.cast(),

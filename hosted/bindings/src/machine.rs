@@ -43,7 +43,7 @@ use crate::{
     pgtable::Pte,
     process::Mapped,
     regions::Resources,
-    report::{fatal, left_over, report, HINT},
+    report::{fatal, is_traced, left_over, report, Traced, HINT},
     trace::Event,
     workqueue::Item,
 };
@@ -63,7 +63,7 @@ pub(crate) struct State {
     /// What belongs to DRM.
     pub(crate) drm: Drm,
     /// Devices that can be opened.
-    pub(crate) devices: HashMap<String, *mut miscdevice>,
+    pub(crate) devices: HashMap<String, Traced<*mut miscdevice>>,
     /// Who has the lock of misc devices.
     pub(crate) misc_owner: usize,
     /// What is in debugfs.
@@ -421,7 +421,7 @@ impl State {
             return Some("a work item that is queued");
         }
         let mut devices = self.devices.values();
-        if devices.any(|misc| is_inside(*misc as usize)) {
+        if devices.any(|misc| is_inside(**misc as usize)) {
             return Some("a registered misc device");
         }
         None
@@ -437,13 +437,6 @@ impl State {
             nr => left.push(format!("{nr} references to address spaces without users")),
         }
         left.extend(self.queues.keys().map(|_| "a workqueue".to_owned()));
-        left.extend(self.devices.keys().map(|name| format!("the device {name}")));
-        left.extend(
-            self.pagemaps
-                .values()
-                .map(|_| "a registered pagemap".to_owned()),
-        );
-        left.extend(self.dma.in_use());
         left.extend(self.drm.in_use());
         left.extend(self.pci.in_use());
         for (nr, what) in [
@@ -466,18 +459,31 @@ impl State {
             0 => {}
             nr => left.push(format!("{nr} files and directories of debugfs")),
         }
-        let mut left: Vec<_> = left.iter().map(|what| left_over(what, None)).collect();
-        left.extend(self.frames.in_use());
+        // And what may be known to come from somewhere.
+        let mut traced = Vec::new();
+        for (name, misc) in &self.devices {
+            traced.push((format!("the device {name}"), misc.by.as_ref()));
+        }
+        for pages in self.pagemaps.values() {
+            traced.push(("a registered pagemap".to_owned(), pages.by.as_ref()));
+        }
+        traced.extend(self.dma.in_use());
         if let Some(one) = self.allocations.values().next() {
             let nr = self.allocations.len();
             let sizes: usize = self.allocations.values().map(|one| one.size).sum();
             let what = format!("{nr} allocations of {sizes} bytes");
-            left.push(left_over(&what, one.by.as_ref()));
+            traced.push((what, one.by.as_ref()));
         }
-        if !left.is_empty() {
-            left.push(HINT.to_owned());
+        let mut found: Vec<_> = traced
+            .iter()
+            .map(|(what, by)| left_over(what, *by))
+            .collect();
+        found.extend(self.frames.in_use());
+        if !found.is_empty() && !is_traced() {
+            found.push(HINT.to_owned());
         }
-        self.reports.append(&mut left);
+        let left = left.iter().map(|what| left_over(what, None));
+        self.reports.extend(left.chain(found));
     }
 }
 

@@ -99,7 +99,7 @@ fn a_range_as_it_should_be_used() {
 
 #[test]
 fn a_range_left_over() {
-    let words = "left over: 0 pages that are mapped for a device, and 1 ranges";
+    let words = "left over: 1 ranges of addresses of a device";
     reported(words, || with_range(|_| {}));
 }
 
