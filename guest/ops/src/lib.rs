@@ -44,7 +44,8 @@ pub const NR: usize = 2 * HUGE + 16;
 /// The numbers that walks are made from in the tests.
 pub const SEEDS: std::ops::Range<u64> = 1..17;
 
-/// How many steps each of them has.
+/// How many steps each of them has at most: some wishes cannot be fulfilled, such as the exit of a
+/// child that is not there.
 pub const STEPS: usize = 50;
 
 /// How much memory a device has where the two kernels are compared, in MiB, and in pages.
