@@ -2,9 +2,10 @@
 
 //! The buddy allocator of GPUs.
 //!
-//! Real: blocks are powers of two, aligned to their size, nobody's twice, and to be given back. Not
-//! simulated: which of the free blocks one gets (here, the lowest), memory that is known to be
-//! clear, trimming.
+//! Real: blocks are powers of two, aligned to their size, nobody's twice, and to be given back; what
+//! is refused and how, ranges, how much one gets of what was rounded up. Not simulated: which of the
+//! free blocks one gets (here, the lowest), memory that is known to be clear, trimming by a driver,
+//! the lock that a driver says it has.
 
 use std::collections::BTreeMap;
 
@@ -103,16 +104,136 @@ pub unsafe extern "C" fn gpu_buddy_fini(mm: *mut gpu_buddy) {
     }
 }
 
-/// The lowest free block of `size` bytes that lies in the range.
-fn find(out: &BTreeMap<u64, u64>, size: u64, (start, end): (u64, u64)) -> Option<u64> {
-    let mut at = start.next_multiple_of(size);
+/// Where a block is, and how large.
+type Block = (u64, u64);
+
+/// Where the first `size` bytes are that are free and lie in the range, at a multiple of `align`.
+fn find(out: &BTreeMap<u64, u64>, size: u64, align: u64, (start, end): (u64, u64)) -> Option<u64> {
+    let mut at = start.checked_next_multiple_of(align)?;
     while at.checked_add(size)? <= end {
         match out.range(..at + size).next_back() {
-            Some((offset, len)) if offset + len > at => at = (offset + len).next_multiple_of(size),
+            Some((offset, len)) if offset + len > at => {
+                at = (offset + len).checked_next_multiple_of(align)?;
+            }
             _ => return Some(at),
         }
     }
     None
+}
+
+/// The blocks that make up what lies between two places.
+fn blocks_of(mut start: u64, end: u64) -> impl Iterator<Item = Block> {
+    std::iter::from_fn(move || {
+        let most = 1 << end.saturating_sub(start).checked_ilog2()?;
+        let aligned = 1u64.checked_shl(start.trailing_zeros());
+        let block = (start, aligned.unwrap_or(most).min(most));
+        start += block.1;
+        Some(block)
+    })
+}
+
+/// What is asked for.
+struct Request {
+    range: (u64, u64),
+    size: u64,
+    /// No block is smaller, but one that is asked for alone, and each is aligned to it.
+    least: u64,
+    flags: c_ulong,
+}
+
+impl Request {
+    fn has(&self, flag: c_ulong) -> bool {
+        self.flags & flag != 0
+    }
+
+    /// Whether the arguments make sense.
+    fn is_valid(&self, buddy: &gpu_buddy) -> bool {
+        let (start, end) = self.range;
+        let aligned = [start, end, self.size].map(|at| at % buddy.chunk_size == 0);
+        self.size >= buddy.chunk_size
+            && self.least >= buddy.chunk_size
+            && self.least.is_power_of_two()
+            && aligned == [true; 3]
+            && end <= buddy.size
+            && start < buddy.size
+            && self.size <= buddy.size - start
+    }
+
+    /// The blocks for it, or an error.
+    fn blocks(&self, buddy: &gpu_buddy, out: &BTreeMap<u64, u64>) -> Result<Vec<Block>, u32> {
+        if !self.is_valid(buddy) {
+            return Err(EINVAL);
+        }
+        let (start, end) = self.range;
+        if start + self.size != end {
+            return self.blocks_among(buddy, out);
+        }
+        // Exactly these, whatever the flags say.
+        if (start | end) % self.least != 0 {
+            return Err(EINVAL);
+        }
+        find(out, self.size, 1, self.range).ok_or(ENOSPC)?;
+        Ok(blocks_of(start, end).collect())
+    }
+
+    /// The same, where there is a choice.
+    fn blocks_among(&self, buddy: &gpu_buddy, out: &BTreeMap<u64, u64>) -> Result<Vec<Block>, u32> {
+        let contiguous = self.has(GPU_BUDDY_CONTIGUOUS_ALLOCATION);
+        let ranged = self.has(GPU_BUDDY_RANGE_ALLOCATION);
+        let (mut least, mut align) = (self.least, 1);
+        let size = if contiguous {
+            least = self.size.checked_next_power_of_two().unwrap_or(u64::MAX);
+            least
+        } else if self.size < least && self.size.is_power_of_two() {
+            // One block, which is only aligned to what is asked for.
+            align = if ranged { 1 } else { least };
+            least = self.size;
+            self.size
+        } else {
+            let size = self.size.checked_next_multiple_of(least);
+            size.unwrap_or(u64::MAX)
+        };
+        let several = contiguous && !ranged;
+        let side_by_side = || several.then(|| self.run(buddy, out)).flatten();
+        if size > buddy.size {
+            return side_by_side().ok_or(if several { ENOSPC } else { EINVAL });
+        }
+        let range = match ranged {
+            true => self.range,
+            false => (0, buddy.size),
+        };
+        let mut out = out.clone();
+        let mut taken = Vec::new();
+        let mut left = size;
+        while left > 0 {
+            let sizes = std::iter::successors(Some(1 << left.ilog2()), |size| Some(size / 2));
+            let mut sizes = sizes.take_while(|size| *size >= least);
+            let found =
+                sizes.find_map(|size| Some((find(&out, size, size.max(align), range)?, size)));
+            let Some((offset, size)) = found else {
+                return side_by_side().ok_or(ENOSPC);
+            };
+            out.insert(offset, size);
+            taken.push((offset, size));
+            left -= size;
+        }
+        // What was rounded up is not kept.
+        if size != self.size && !self.has(GPU_BUDDY_TRIM_DISABLE) {
+            if let Some((start, len)) = taken.pop() {
+                taken.extend(blocks_of(start, start + len - (size - self.size)));
+            }
+        }
+        Ok(taken)
+    }
+
+    /// Blocks that lie side by side, where there is no single one.
+    fn run(&self, buddy: &gpu_buddy, out: &BTreeMap<u64, u64>) -> Option<Vec<Block>> {
+        if self.size.ilog2() == buddy.chunk_size.ilog2() {
+            return None;
+        }
+        let start = find(out, self.size, self.least, (0, buddy.size))?;
+        Some(blocks_of(start, start + self.size).collect())
+    }
 }
 
 pub unsafe extern "C" fn gpu_buddy_alloc_blocks(
@@ -126,48 +247,29 @@ pub unsafe extern "C" fn gpu_buddy_alloc_blocks(
 ) -> c_int {
     might_sleep("gpu_buddy_alloc_blocks");
     let buddy = unsafe { &mut *mm };
-    let chunk = buddy.chunk_size;
-    if size < chunk
-        || size % chunk != 0
-        || min_page_size < chunk
-        || !min_page_size.is_power_of_two()
-    {
-        return -(EINVAL as c_int);
-    }
-    let range = match flags & GPU_BUDDY_RANGE_ALLOCATION {
-        0 => (0, buddy.size),
-        _ => (start, end.min(buddy.size)),
-    };
     let out = unsafe { &mut *buddy.out };
-    let mut left = match flags & GPU_BUDDY_CONTIGUOUS_ALLOCATION {
-        0 => size.next_multiple_of(min_page_size),
-        _ => size.next_power_of_two(),
+    let request = Request {
+        range: (start, end),
+        size,
+        least: min_page_size,
+        flags,
     };
-    let mut taken = Vec::new();
-    while left > 0 {
-        let most = 1 << left.ilog2();
-        let sizes = std::iter::successors(Some(most), |size| Some(size / 2));
-        let least = if flags & GPU_BUDDY_CONTIGUOUS_ALLOCATION != 0 {
-            most
-        } else {
-            min_page_size
-        };
-        let found = sizes
-            .take_while(|size| *size >= least)
-            .find_map(|size| Some((find(out, size, range)?, size)));
-        let found = found.filter(|_| !with(|m| m.fails("gpu_buddy_alloc_blocks")));
-        let Some((offset, size)) = found else {
-            out.retain(|offset, _| !taken.iter().any(|(other, _)| other == offset));
-            return -(ENOSPC as c_int);
-        };
-        out.insert(offset, size);
-        taken.push((offset, size));
-        left -= size;
+    let taken = match request.blocks(buddy, out) {
+        Ok(taken) => taken,
+        Err(err) => return -(err as c_int),
+    };
+    // Each block that is cut out of a larger one takes memory.
+    if taken
+        .iter()
+        .any(|_| with(|m| m.fails("gpu_buddy_alloc_blocks")))
+    {
+        return -(ENOSPC as c_int);
     }
     for (offset, size) in taken {
+        out.insert(offset, size);
         buddy.avail -= size;
         let block = Box::into_raw(Box::new(gpu_buddy_block {
-            header: offset | u64::from((size / chunk).ilog2()),
+            header: offset | u64::from((size / buddy.chunk_size).ilog2()),
             private: std::ptr::null_mut(),
             __bindgen_anon_1: gpu_buddy_block__bindgen_ty_1 {
                 rb: rb_node::default(),
