@@ -2,9 +2,9 @@
 
 //! Constants of C.
 //!
-//! Real: what user space, the hardware or the kernel's headers know as well: the bits of mappings, of
-//! opened files and of faults, sizes. Not simulated: the values of flags of allocations, which have no
-//! meaning outside of C: each is the smallest that is different from the others.
+//! Real: what user space, the hardware or the kernel's headers know as well: the bits of mappings,
+//! of opened files and of faults, sizes. Not simulated: the values of flags of allocations, which
+//! have no meaning outside of C: each is the smallest that is different from the others.
 
 use ffi::*;
 

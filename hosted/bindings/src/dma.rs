@@ -238,7 +238,11 @@ fn allows(mapped: dma_data_direction, direction: dma_data_direction) -> bool {
 
 /// Says that a device reaches all memory, as the bus does that a device of a test's is not on. What
 /// has no bus, such as a faux device, can do no DMA.
-pub fn reach_memory(dev: *mut device) {
+///
+/// # Safety
+///
+/// There must be such a device.
+pub unsafe fn reach_memory(dev: *mut device) {
     with(|_| unsafe {
         (*dev).dma_mask = u64::MAX;
         (*dev).coherent_dma_mask = u64::MAX;

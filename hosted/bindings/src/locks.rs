@@ -3,7 +3,8 @@
 //! Mutexes, spinlocks, completions, RCU, reference counts.
 //!
 //! Real: that they exclude each other, and who may sleep; their order is in `lockdep.rs`; a grace
-//! period, which waits for those who read. Not simulated: priorities, queues, callbacks of RCU.
+//! period, which waits for those who read. Not simulated: priorities, queues; whether interrupts are
+//! off; callbacks of RCU, so that `rcu_barrier()` has nothing to wait for.
 
 use std::{
     ffi::CStr,

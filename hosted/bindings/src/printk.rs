@@ -2,8 +2,8 @@
 
 //! What drivers print: it goes to the standard error output, and is kept for the test.
 //!
-//! Real: the text, and the prefix of who says it. Not simulated: levels, which are dropped, so that all
-//! is printed; the name of the device, limits of how often, `scnprintf()`.
+//! Real: the text, and the prefix of who says it. Not simulated: levels, which are dropped, so that
+//! all is printed; the name of the device, limits of how often, `scnprintf()`.
 
 use core::ffi::CStr;
 

@@ -2,12 +2,12 @@
 
 //! Processes, for tests: their system calls, and their loads and stores.
 //!
-//! Real: what becomes of mappings and page tables, who is told of it before, which locks are held, what
-//! a fault brings, `copy_from_user()` and `copy_to_user()`, which may be made to fail. Not simulated:
-//! system calls that fail, but for those that give a `Result`; flags of `mmap()`, of which a file's
-//! mapping is private as well, and can be read and written; `mremap()` to another size, or to where
-//! something is; swap, so that `madvise_pageout()` takes away only what was freed lazily; signals,
-//! which are errors of whoever loads or stores.
+//! Real: what becomes of mappings and page tables, who is told of it before, which locks are held,
+//! what a fault brings, `copy_from_user()` and `copy_to_user()`, which may be made to fail. Not
+//! simulated: system calls that fail, but for those that give a `Result`; flags of `mmap()`, of
+//! which a file's mapping is private as well, and can be read and written; `mremap()` to another
+//! size, or to where something is; swap, so that `madvise_pageout()` takes away only what was freed
+//! lazily; signals, which are errors of whoever loads or stores.
 
 use std::ptr::null_mut;
 

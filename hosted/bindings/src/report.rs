@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a kernel with all checks would print. Not simulated: its words, and that it goes on with what
-//! would be memory of somebody else: that ends the test program.
+//! What a kernel with all checks would print. Not simulated: its words, and that it goes on with
+//! what would be memory of somebody else: that ends the test program.
 
 use std::{
     backtrace::Backtrace,

@@ -4,9 +4,9 @@
 //! functions that end the test, and a few that do not.
 //!
 //! Real: `ERR_PTR()`, `IS_ERR()`, `PTR_ERR()`, `memchr()`. Not simulated: `struct module`, so that
-//! `try_module_get()` gets nothing but the kernel itself, and `module_put()` does nothing; `errname()`,
-//! which knows no name; `add_taint()`, which does nothing; `cpu_relax()`, which only lets another
-//! thread run.
+//! `try_module_get()` gets nothing but the kernel itself, and `module_put()` does nothing;
+//! `errname()`, which knows no name; `add_taint()`, which does nothing; `cpu_relax()`, which only
+//! lets another thread run.
 
 use ffi::*;
 use pin_init::Zeroable;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Time: the host's, in jiffies of a millisecond; the only thread of a machine sleeps in no time.
-//! With the feature `shuttle` it passes when somebody looks at a clock or sleeps, and so in the same
-//! way each time. Not simulated: timers.
+//! With the feature `shuttle` it passes when somebody looks at a clock or sleeps, and so in the
+//! same way each time. Not simulated: timers.
 
 use std::time::Duration;
 

@@ -3,8 +3,8 @@
 //! Workqueues.
 //!
 //! Real: an item is queued once at a time, runs in a thread of the kernel's, never in two at once,
-//! and can be cancelled; a queue of a test's is empty when it is destroyed. Not simulated: on which CPU and in which
-//! order items run: each has a thread of its own. Nor delayed work.
+//! and can be cancelled; a queue of a test's is empty when it is destroyed. Not simulated: on which
+//! CPU and in which order items run: each has a thread of its own. Nor delayed work.
 
 use ffi::*;
 use pin_init::Zeroable;

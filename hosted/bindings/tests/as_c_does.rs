@@ -75,7 +75,8 @@ fn a_device_on_no_bus_can_do_no_dma() {
 fn what_is_mapped_for_both_directions() {
     run(|| {
         with_faux(|dev| {
-            reach_memory(dev);
+            // SAFETY: It is there.
+            unsafe { reach_memory(dev) };
             with_page(GFP_KERNEL, |page, data| {
                 // SAFETY: Both are there.
                 let addr =
@@ -94,6 +95,10 @@ fn what_is_mapped_for_both_directions() {
 }
 
 /// Says that nothing is to be done.
+///
+/// # Safety
+///
+/// None is needed.
 unsafe extern "C" fn nothing(
     _sub: *mut mmu_interval_notifier,
     _range: *const mmu_notifier_range,
@@ -119,7 +124,8 @@ fn a_notifier_inserted_with_the_mmap_lock() {
                 // SAFETY: All of its fields are numbers or pointers.
                 let mut sub: Box<mmu_interval_notifier> = Box::new(unsafe { std::mem::zeroed() });
                 let sub = &raw mut *sub;
-                // SAFETY: The process has an address space, and the notifier stays until it is removed.
+                // SAFETY: The process has an address space, and the notifier stays until it is
+                // removed.
                 unsafe {
                     let mm = (*get_current()).mm;
                     mmap_read_lock(mm);
@@ -137,6 +143,10 @@ static RUNNING: AtomicUsize = AtomicUsize::new(0);
 static RUNS: AtomicUsize = AtomicUsize::new(0);
 
 /// Queues itself once more, and sees whether it runs twice at once then.
+///
+/// # Safety
+///
+/// `item` must stay.
 unsafe extern "C" fn work(item: *mut work_struct) {
     assert_eq!(RUNNING.fetch_add(1, SeqCst), 0, "it runs twice at once");
     if RUNS.fetch_add(1, SeqCst) == 0 {

@@ -209,7 +209,8 @@ struct Gpu {
 impl Gpu {
     fn new(broken: bool) -> Result<Self> {
         let faux = faux::Registration::new(c"gpu", None)?;
-        sim::reach_memory(std::ptr::from_ref(bound(&faux)).cast_mut().cast());
+        // SAFETY: It was just made.
+        unsafe { sim::reach_memory(std::ptr::from_ref(bound(&faux)).cast_mut().cast()) };
         let size = NrPages::new(SIZE);
         let vram = try_pin_init!(Vram {
             offsets <- BitmapOffsets::new(size),

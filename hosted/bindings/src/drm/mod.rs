@@ -183,7 +183,7 @@ impl DrmDevice {
     /// One with a device of its own, which is bound.
     pub fn new() -> Self {
         let dev = unsafe { &raw mut (*new_faux_device(std::ptr::null_mut())).dev };
-        reach_memory(dev);
+        unsafe { reach_memory(dev) };
         Self {
             drm: new_drm(dev),
             foreign: false,

@@ -298,7 +298,7 @@ fn new_device() -> *mut faux_device {
         device => device,
     };
     // SAFETY: It was just made.
-    reach_memory(unsafe { &raw mut (*device).dev });
+    unsafe { reach_memory(&raw mut (*device).dev) };
     device
 }
 
