@@ -77,13 +77,17 @@ impl Pieces {
 struct Evicted {
     /// How many pages have moved.
     moved: usize,
-    /// Whether there is one that could not be copied.
-    failed: bool,
+    /// Why the first of those has not that could not be copied, if there is one.
+    error: Option<Error>,
 }
 
 impl Evicted {
     fn moved(&mut self, nr: NrPages) {
         self.moved = self.moved.saturating_add(nr.get());
+    }
+
+    fn failed(&mut self, err: Error) {
+        self.error.get_or_insert(err);
     }
 }
 
@@ -100,9 +104,10 @@ impl<T: DevPagemapOps> DevPagemap<T> {
     ///
     /// # Errors
     ///
-    /// [`EINVAL`] if the pages are not all in the pagemap; [`EIO`] if some could not be copied,
-    /// which does not keep the others from moving; any other error of the driver's copy engine,
-    /// after which nothing more is tried. No page is lost.
+    /// [`EINVAL`] if the pages are not all in the pagemap; [`EIO`] if some could not be copied, and
+    /// [`ENOMEM`] if the engine had no memory for some, neither of which keeps the others from
+    /// moving; any other error of the driver's copy engine, after which nothing more is tried. No
+    /// page is lost.
     pub fn evict(&self, offset: PageOffset, nr: NrPages) -> Result<NrPages> {
         self.evict_list([(offset, nr)])
     }
@@ -121,9 +126,9 @@ impl<T: DevPagemapOps> DevPagemap<T> {
         self.for_pieces(list, |pieces, buffer| {
             self.evict_pieces(pieces, buffer, &mut result)
         })?;
-        match result.failed {
-            true => Err(EIO),
-            false => Ok(NrPages::new(result.moved)),
+        match result.error {
+            Some(err) => Err(err),
+            None => Ok(NrPages::new(result.moved)),
         }
     }
 
@@ -163,6 +168,9 @@ impl<T: DevPagemapOps> DevPagemap<T> {
                 .checked_add(nr)
                 .filter(|end| end.get() <= self.nr_pages().get())
                 .ok_or(EINVAL)?;
+            if nr == NrPages::ZERO {
+                continue;
+            }
             let end = self.folio_end(end);
             let mut next = self.folio_start(offset);
             while let Some(start) = self.next_out(next).filter(|start| *start < end) {
@@ -208,13 +216,14 @@ impl<T: DevPagemapOps> DevPagemap<T> {
         };
         match again {
             Ok((moved, _)) => result.moved(moved),
-            Err(EIO) => self.evict_singly(pieces, buffer, result)?,
+            Err(EIO | ENOMEM) => self.evict_singly(pieces, buffer, result)?,
             Err(err) => return Err(err),
         }
         Ok(())
     }
 
-    /// As [`DevPagemap::evict_pieces`], folio by folio: there is one that cannot be copied.
+    /// As [`DevPagemap::evict_pieces`], folio by folio: there is one that cannot be copied, or
+    /// there is not enough memory to copy all of them at once.
     fn evict_singly(
         &self,
         pieces: &Pieces,
@@ -233,7 +242,7 @@ impl<T: DevPagemapOps> DevPagemap<T> {
                 folio.add(offset, next.unwrap_or(stop), buffer.capacity());
                 match self.evict_once(&folio, buffer.entries()) {
                     Ok((moved, _)) => result.moved(moved),
-                    Err(EIO) => result.failed = true,
+                    Err(err @ (EIO | ENOMEM)) => result.failed(err),
                     Err(err) => return Err(err),
                 }
             }

@@ -793,11 +793,14 @@ unsafe fn state_of<T: DevPagemapOps>(pfn: HmmPfn, device: Option<&DevPagemap<T>>
             Some(offset) => Place::Device(offset),
             None => Place::OtherDevice,
         }
-    // SAFETY: Arithmetic on pointers and numbers.
-    } else if unsafe { bindings::is_zero_pfn(bindings::page_to_pfn(page.as_ptr())) } {
-        Place::Zero
     } else {
-        Place::Ram
+        // SAFETY: Arithmetic on a pointer, which is that of a page.
+        let pfn = unsafe { bindings::page_to_pfn(page.as_ptr()) };
+        // SAFETY: Arithmetic on a number.
+        match unsafe { bindings::is_zero_pfn(pfn) } {
+            true => Place::Zero,
+            false => Place::Ram,
+        }
     };
     PageState::Present {
         place,

@@ -13,7 +13,10 @@ use dpmem::{
 };
 use kernel::{device, faux, prelude::*};
 use std::{
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{
+        atomic::{AtomicUsize, Ordering},
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+    },
     vec::Vec,
 };
 
@@ -32,6 +35,8 @@ struct Ring {
     memory: Mutex<Vec<u8>>,
     /// Whether it does not do what it is told.
     broken: bool,
+    /// How many pages it can be told of at once.
+    room: AtomicUsize,
     bad: Arc<Bad>,
 }
 
@@ -76,6 +81,7 @@ impl Ring {
         Self {
             memory: Mutex::new(vec![0; SIZE * PAGE_SIZE]),
             broken,
+            room: AtomicUsize::new(usize::MAX),
             bad: Arc::default(),
         }
     }
@@ -118,6 +124,9 @@ impl CopyEngine for Ring {
     fn submit<'a>(&'a self, batch: &mut Batch<'a, Self>) -> Result<Batched<'a>> {
         let device = batch.device().ok_or(ENODEV)?;
         let nr = batch.nr_pages();
+        if nr.get() > self.room.load(Ordering::Relaxed) {
+            return Err(ENOMEM);
+        }
         let mut from = None;
         let mut to = None;
         let mut orders = Vec::new();
@@ -302,6 +311,51 @@ fn through_an_iommu() {
     run(|| {
         sim::iommu();
         there_and_back();
+    });
+}
+
+#[test]
+fn what_does_not_fit_at_once_is_evicted_folio_by_folio() {
+    run(|| {
+        let gpu = Gpu::new(false).unwrap();
+        let process = Process::new();
+        let (memory, bytes) = memory(&process);
+        process.run(|| assert_eq!(gpu.migrate(memory, 1024, true).unwrap(), 1024));
+        let pagemap = gpu.memory.access().unwrap();
+        let room = &pagemap.ops().ring.room;
+        // The large folio has to be split for that.
+        room.store(1, Ordering::Relaxed);
+        let all = pagemap.nr_pages();
+        assert_eq!(pagemap.evict(PageOffset::ZERO, all).unwrap().get(), 1024);
+        assert_eq!(on_device(&process, memory), 0);
+        assert!(contents(&process, memory) == bytes);
+
+        // Where nothing fits, all is tried, and nothing is lost.
+        process.run(|| {
+            room.store(usize::MAX, Ordering::Relaxed);
+            assert_eq!(gpu.migrate(memory, 1024, true).unwrap(), 1024);
+        });
+        room.store(0, Ordering::Relaxed);
+        assert!(pagemap.evict(PageOffset::ZERO, all) == Err(ENOMEM));
+        assert_eq!(on_device(&process, memory), 1024);
+        room.store(usize::MAX, Ordering::Relaxed);
+        assert!(contents(&process, memory) == bytes);
+    });
+}
+
+#[test]
+fn no_pages_are_evicted_if_none_are_named() {
+    run(|| {
+        let gpu = Gpu::new(false).unwrap();
+        let process = Process::new();
+        let (memory, _) = memory(&process);
+        process.run(|| assert_eq!(gpu.migrate(memory, 1024, true).unwrap(), 1024));
+        let pagemap = gpu.memory.access().unwrap();
+        for offset in [0, 3, 512, SIZE] {
+            let none = (PageOffset::new(offset), NrPages::ZERO);
+            assert_eq!(pagemap.evict_list([none, none]).unwrap().get(), 0);
+        }
+        assert_eq!(on_device(&process, memory), 1024);
     });
 }
 
