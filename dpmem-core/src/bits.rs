@@ -51,6 +51,9 @@ impl Bits {
     /// Sets the bits in `range`.
     pub(crate) fn set(&mut self, range: Range<usize>) {
         let Range { start, end } = self.clamp(range);
+        if end - start == 1 {
+            return self.0.set_bit(start);
+        }
         // CAST: A bitmap has no more bits than an `i32` can count.
         let (first, nr) = (start as u32, (end - start) as i32);
         // SAFETY: The bitmap has these bits, by `clamp()`, and is borrowed for this.
@@ -60,11 +63,16 @@ impl Bits {
     /// Clears the bits in `range`, and says how many of them were set.
     pub(crate) fn clear(&mut self, range: Range<usize>) -> usize {
         let mut left = self.clamp(range);
-        let mut nr_set = 0;
+        let mut nr_set = 0usize;
         while left.start < left.end {
             let Some(start) = self.next_set(left.clone()) else {
                 break;
             };
+            // The last one.
+            if left.end - start == 1 {
+                self.0.clear_bit(start);
+                return nr_set.saturating_add(1);
+            }
             let end = self.next_clear(start..left.end).unwrap_or(left.end);
             // CAST: A bitmap has no more bits than an `i32` can count.
             let (first, nr) = (start as u32, (end - start) as i32);

@@ -107,6 +107,17 @@ impl Select {
     }
 }
 
+/// What has become of pages that had somewhere to go.
+#[derive(Default)]
+pub(crate) struct Moved {
+    /// How many pages there were of these.
+    pub(crate) copied: usize,
+    /// How many of them have moved.
+    pub(crate) moved: usize,
+    /// How many folios have stayed.
+    pub(crate) refused: usize,
+}
+
 /// How the pages were found, which decides what must be called for them.
 enum Origin {
     /// In an address space.
@@ -399,16 +410,30 @@ impl<'m> Flight<'m> {
         }
     }
 
-    /// Marks the destinations dirty that the pages have moved to. What the device had may be newer
+    /// What has become of the pages that had somewhere to go, once [`Flight::migrate`] has been
+    /// called. If they came `home`, those that did are dirty then: what the device had may be newer
     /// than any copy of it, and the page table entries that are about to be made do not say so.
-    pub(crate) fn mark_dirty(&self) {
-        for i in 0..self.nr {
-            let moved = self.migrated && self.source(i).is_migrating();
-            if let Some(page) = self.destination(i).page().filter(|_| moved) {
+    pub(crate) fn result(&self, home: bool) -> Moved {
+        let mut result = Moved::default();
+        let large = nr_of_large();
+        for i in (0..self.nr).filter(|_| self.migrated) {
+            let dst = self.destination(i);
+            if !dst.is_valid() {
+                continue;
+            }
+            let nr = if dst.is_compound() { large } else { 1 };
+            result.copied = result.copied.saturating_add(nr);
+            if !self.source(i).is_migrating() {
+                result.refused = result.refused.saturating_add(1);
+                continue;
+            }
+            result.moved = result.moved.saturating_add(nr);
+            if let Some(page) = dst.page().filter(|_| home) {
                 // SAFETY: The destination is locked and has a reference until it is finalized.
                 unsafe { bindings::set_page_dirty(page.as_ptr()) };
             }
         }
+        result
     }
 
     /// How many pages have somewhere to go.
@@ -418,23 +443,18 @@ impl<'m> Flight<'m> {
 
     /// How many pages have somewhere to go, of the entries from `first` on.
     pub(crate) fn nr_filled_from(&self, first: usize) -> NrPages {
-        self.count(|i| i >= first)
+        let large = nr_of_large();
+        let pages = |i: usize| match self.destination(i) {
+            dst if !dst.is_valid() => 0,
+            dst if dst.is_compound() => large,
+            _ => 1,
+        };
+        NrPages::new((first..self.nr).map(pages).sum())
     }
 
-    /// How many pages have moved, once [`Flight::migrate`] has been called.
-    pub(crate) fn nr_migrated(&self) -> NrPages {
-        self.count(|i| self.migrated && self.source(i).is_migrating())
-    }
-
-    /// How many folios have stayed although they have somewhere to go, once [`Flight::migrate`] has
-    /// been called.
-    pub(crate) fn nr_refused(&self) -> usize {
-        let refused =
-            |i: &usize| self.destination(*i).is_valid() && !self.source(*i).is_migrating();
-        match self.migrated {
-            true => (0..self.nr).filter(refused).count(),
-            false => 0,
-        }
+    /// Whether there is a page that has somewhere to go.
+    pub(crate) fn is_filled(&self) -> bool {
+        (0..self.nr).any(|i| self.destination(i).is_valid())
     }
 
     /// How many large folios were found.
@@ -442,17 +462,11 @@ impl<'m> Flight<'m> {
         let large = |src: MigratePfn| src.is_migrating() && src.is_valid() && src.is_compound();
         (0..self.nr).filter(|i| large(self.source(*i))).count()
     }
+}
 
-    /// How many pages have a destination, of those entries that `which` takes.
-    fn count(&self, which: impl Fn(usize) -> bool) -> NrPages {
-        let large = large_order().map_or(1, |order| order.nr_pages().get());
-        let pages = |i: usize| match self.destination(i) {
-            dst if !dst.is_valid() || !which(i) => 0,
-            dst if dst.is_compound() => large,
-            _ => 1,
-        };
-        NrPages::new((0..self.nr).map(pages).sum())
-    }
+/// How many pages a destination stands for that is a whole large folio.
+fn nr_of_large() -> usize {
+    large_order().map_or(1, |order| order.nr_pages().get())
 }
 
 impl Drop for Flight<'_> {

@@ -439,7 +439,7 @@ impl<'m, T: DevPagemapOps> Filled<'m, T> {
     /// The migration is then undone.
     pub fn copy(self) -> Result<Copied<'m, T>> {
         let step = self.0;
-        if step.flight.nr_filled() == NrPages::ZERO {
+        if !step.flight.is_filled() {
             // Nothing to do for an engine, which may be asleep.
             return Ok(Copied(step));
         }
@@ -473,15 +473,12 @@ impl<'m, T: DevPagemapOps> Copied<'m, T> {
             mut flight,
             way,
         } = self.0;
-        let copied = flight.nr_filled();
         flight.migrate();
-        if way == Way::ToRam {
-            flight.mark_dirty();
-        }
-        let moved = flight.nr_migrated();
+        let result = flight.result(way == Way::ToRam);
+        let moved = NrPages::new(result.moved);
         let counters = pagemap.counters();
-        counters.migrated(way, copied, moved);
-        counters.failed_often(Failure::PageRefused, flight.nr_refused());
+        counters.migrated(way, NrPages::new(result.copied), moved);
+        counters.failed_often(Failure::PageRefused, result.refused);
         Committed {
             moved,
             _flight: flight,
