@@ -8,9 +8,10 @@ mod tree;
 
 pub(crate) use cargo::cargo_in;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use crate::arch::Arch;
+use crate::cache::Cache;
 use crate::cli::{
     Driver, KernelChoice, KernelOptions, LinuxChoice, MachineOptions, Profile, Purpose,
 };
@@ -21,6 +22,7 @@ use crate::lab;
 use crate::progress;
 use crate::report::{Report, Test};
 use crate::suites;
+use crate::tools::Tools;
 use crate::version::Series;
 
 /// Upstream's test that only measures.
@@ -217,8 +219,12 @@ pub(crate) fn run(options: &TestOptions) -> Result<bool> {
     cargo::lint(&mut report)?;
     cargo::test(&mut report)?;
     cargo::document(&mut report)?;
-    // The first that needs the source of a kernel, which is fetched for it, and the last that needs
-    // no kernel.
+    // All else needs the source of a kernel, which is a package.
+    if let Err(error) = packages() {
+        failed_to_run("kernels", Err(error), &mut report)?;
+        return report.finish();
+    }
+    // The first that needs the source, and the last that needs no kernel.
     let mut hosted_kernels = vec![(Series::V7_3, KernelChoice::Dpmem)];
     if options.full {
         hosted_kernels.extend([
@@ -253,6 +259,15 @@ pub(crate) fn run(options: &TestOptions) -> Result<bool> {
         }
     }
     report.finish()
+}
+
+/// Whether there can be packages here, such as the source of a kernel.
+fn packages() -> Result<()> {
+    let tools = Tools::for_packages(&Cache::open()?)?;
+    tools.root().map(|_| ()).context(
+        "without a Debian root there is no source of a kernel: `cargo xtask lab test --linux DIR` \
+         takes a tree of your own",
+    )
 }
 
 /// A step that could not be run has failed; the others are run all the same.
