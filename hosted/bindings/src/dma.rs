@@ -615,10 +615,11 @@ pub unsafe extern "C" fn dma_iova_free(dev: *mut device, state: *mut dma_iova_st
 const LEAST_MASK: u64 = (1 << 24) - 1;
 
 /// Has `set` note which addresses a device reaches.
-unsafe fn set_mask(what: &'static str, mask: u64, set: impl FnOnce()) -> c_int {
+unsafe fn set_mask(what: &'static str, old: u64, mask: u64, set: impl FnOnce()) -> c_int {
     might_sleep(what);
     with(|m| {
-        if m.fails(what) || mask < LEAST_MASK {
+        // What is on no bus has none to be set.
+        if m.fails(what) || old == 0 || mask < LEAST_MASK {
             return -(EIO as c_int);
         }
         set();
@@ -627,12 +628,17 @@ unsafe fn set_mask(what: &'static str, mask: u64, set: impl FnOnce()) -> c_int {
 }
 
 pub unsafe extern "C" fn dma_set_mask(dev: *mut device, mask: u64) -> c_int {
-    unsafe { set_mask("dma_set_mask", mask, || (*dev).dma_mask = mask) }
+    unsafe {
+        set_mask("dma_set_mask", (*dev).dma_mask, mask, || {
+            (*dev).dma_mask = mask
+        })
+    }
 }
 
 pub unsafe extern "C" fn dma_set_coherent_mask(dev: *mut device, mask: u64) -> c_int {
     unsafe {
-        set_mask("dma_set_coherent_mask", mask, || {
+        // It lies in the device itself.
+        set_mask("dma_set_coherent_mask", u64::MAX, mask, || {
             (*dev).coherent_dma_mask = mask
         })
     }
@@ -640,7 +646,7 @@ pub unsafe extern "C" fn dma_set_coherent_mask(dev: *mut device, mask: u64) -> c
 
 pub unsafe extern "C" fn dma_set_mask_and_coherent(dev: *mut device, mask: u64) -> c_int {
     unsafe {
-        set_mask("dma_set_mask_and_coherent", mask, || {
+        set_mask("dma_set_mask_and_coherent", (*dev).dma_mask, mask, || {
             (*dev).dma_mask = mask;
             (*dev).coherent_dma_mask = mask;
         })

@@ -3,7 +3,7 @@
 //! `hmm_range_fault()`, and exclusive access of a device.
 //!
 //! Real: what is told of each page, faults, the sequence number, huge pages. Not simulated: P2PDMA,
-//! the `pfn_flags_mask` of single pages, userfaultfd.
+//! the `pfn_flags_mask` of single pages, userfaultfd, faults that give up the mmap lock.
 
 use ffi::*;
 use pin_init::Zeroable;
@@ -167,7 +167,13 @@ pub unsafe extern "C" fn hmm_range_fault_unlocked_timeout(
     let space = unsafe { (*(*range).notifier).mm };
     loop {
         unsafe { (*range).notifier_seq = mmu_interval_read_begin((*range).notifier) };
-        let result = read_locked(space, || unsafe { hmm_range_fault(range) });
+        if with(|m| m.fails("mmap_read_lock_killable")) {
+            return -(EINTR as c_int);
+        }
+        let result = read_locked(space, || match with(|_| unsafe { mm(space) }.unstable) {
+            true => -(EFAULT as c_int),
+            false => unsafe { hmm_range_fault(range) },
+        });
         // Without a limit, for ever.
         let late = timeout != 0 && unsafe { ktime_to_ms(ktime_get() - begun) } > timeout as i64;
         if result != -(EBUSY as c_int) || late {

@@ -43,6 +43,8 @@ pub struct mm_struct {
     /// What is mapped as a whole, by the number of its first page; `table` has nothing there.
     pub(crate) huge: BTreeMap<usize, Pte>,
     pub(crate) subscriptions: Subscriptions,
+    /// Somebody has begun to take away what it has: `MMF_UNSTABLE`.
+    pub(crate) unstable: bool,
     _not_send: *mut c_void,
 }
 
@@ -153,6 +155,7 @@ pub(crate) fn new_mm() -> *mut mm_struct {
         table: BTreeMap::new(),
         huge: BTreeMap::new(),
         subscriptions: Subscriptions::new(),
+        unstable: false,
         _not_send: std::ptr::null_mut(),
     }));
     with(|m| {

@@ -3,7 +3,8 @@
 //! Interval notifiers.
 //!
 //! Real: what is called before which change, sequence numbers, waiting. Not simulated: the interval
-//! tree (a list will do), notifiers of other kinds.
+//! tree (a list will do), notifiers of other kinds, `invalidate_start()`; who is inserted while
+//! something changes may be told of that.
 
 use ffi::*;
 use pin_init::Zeroable;
@@ -13,7 +14,7 @@ use crate::{
     lockdep,
     machine::{atomic, might_sleep, with},
     mm::{mm, mm_struct},
-    report::report,
+    report::{fatal, report},
 };
 
 pub type mmu_notifier_event = c_uint;
@@ -196,6 +197,9 @@ pub unsafe extern "C" fn mmu_interval_notifier_insert(
     ops: *const mmu_interval_notifier_ops,
 ) -> c_int {
     might_sleep("mmu_interval_notifier_insert");
+    if unsafe { (*ops).invalidate_start.is_some() || (*ops).invalidate_finish.is_some() } {
+        fatal("`invalidate_start()` and `invalidate_finish()` are not simulated");
+    }
     // The first one of an address space takes it for writing.
     lockdep::might_acquire(lockdep::MMAP_LOCK);
     if length == 0 || start.checked_add(length - 1).is_none() {
@@ -208,6 +212,7 @@ pub unsafe extern "C" fn mmu_interval_notifier_insert(
         let space = unsafe { mm(address_space) };
         if space.users == 0 {
             report("a notifier is inserted into an address space without users");
+            return -(EINVAL as c_int);
         }
         space.count += 1;
         let subs = &mut space.subscriptions;

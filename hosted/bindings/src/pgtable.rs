@@ -471,6 +471,8 @@ pub(crate) fn fault(space: *mut mm_struct, addr: usize, write: bool) -> Result<(
         let whole = unsafe { mm(space) }.huge.get(&base).copied();
         let todo = match old {
             None if !area.anonymous => return Err(Errno(EFAULT)),
+            // Something may have been there.
+            None if unsafe { mm(space) }.unstable => return Err(Errno(EFAULT)),
             None => unsafe { new_page(m, space, area, vpn, write) },
             Some(Pte::Zero) if write => unsafe { new_page(m, space, area, vpn, write) },
             Some(Pte::Page { page, write: false }) if write => {

@@ -21,7 +21,8 @@ use crate::{
     machine::{might_sleep, with, Locked},
     memory_failure::memory_failure,
     mm::{
-        mm, mm_struct, mmput, new_mm, read_locked, vm_area_struct, vma_at, write_locked, PAGE_SIZE,
+        mm, mm_struct, mmap_read_trylock, mmap_read_unlock, mmput, new_mm, read_locked,
+        vm_area_struct, vma_at, write_locked, PAGE_SIZE,
     },
     mmu_notifier::*,
     pages::{data, get, info, mapcount, page_info, Kind, PMD_NR},
@@ -381,15 +382,20 @@ impl Process {
         });
     }
 
-    /// What the kernel does to a mapping of a process that is killed because memory is short: it
-    /// waits for nobody, and a notifier that would have to is a reason to leave the mapping alone.
-    /// Whether it went.
+    /// What the kernel does to a mapping of a process that it has killed because memory is short:
+    /// it waits for nobody, and whoever would have to be waited for is a reason to leave the
+    /// mapping alone. Whether it went. From then on nothing new is mapped, lest somebody take that
+    /// for what was there; the process would not get to see it, and here it gets an error.
     pub fn oom_reap(&self, addr: usize, len: usize) -> bool {
         let range = (addr, addr + len.next_multiple_of(PAGE_SIZE));
-        read_locked(self.mm, || {
-            let clear = mmu_notifier_event_MMU_NOTIFY_CLEAR;
-            try_invalidate(self.mm, range, clear, || pgtable::zap(self.mm, range))
-        })
+        if !unsafe { mmap_read_trylock(self.mm) } {
+            return false;
+        }
+        with(|_| unsafe { mm(self.mm) }.unstable = true);
+        let clear = mmu_notifier_event_MMU_NOTIFY_CLEAR;
+        let went = try_invalidate(self.mm, range, clear, || pgtable::zap(self.mm, range));
+        unsafe { mmap_read_unlock(self.mm) };
+        went
     }
 
     /// `madvise(MADV_FREE)`: what nobody writes to from now on need not be kept. Pages of a device

@@ -47,6 +47,8 @@ pub struct delayed_work {
 pub(crate) struct Item {
     pending: bool,
     running: bool,
+    /// How many are cancelling it: it cannot be queued meanwhile.
+    cancelling: usize,
 }
 
 impl Item {
@@ -151,7 +153,7 @@ pub unsafe extern "C" fn queue_work_on(
     let wq = wq as usize;
     let queued = with(|m| {
         let item = m.works.entry(work as usize).or_default();
-        let queued = !std::mem::replace(&mut item.pending, true);
+        let queued = item.cancelling == 0 && !std::mem::replace(&mut item.pending, true);
         match m.queues.get_mut(&wq) {
             Some(items) => *items += usize::from(queued),
             None if wq == &raw const ANY.0 as usize => {}
@@ -199,7 +201,7 @@ unsafe fn run_item(work: *mut work_struct) {
     with(|m| {
         if let Some(item) = m.works.get_mut(&key) {
             item.running = false;
-            if !item.pending {
+            if !item.pending && item.cancelling == 0 {
                 m.works.remove(&key);
             }
         }
@@ -211,12 +213,18 @@ pub unsafe extern "C" fn cancel_work_sync(work: *mut work_struct) -> bool {
     might_sleep("cancel_work_sync");
     let key = work as usize;
     with(|m| {
-        let item = m.works.get_mut(&key);
-        let pending = item.is_some_and(|item| std::mem::take(&mut item.pending));
+        let item = m.works.entry(key).or_default();
+        let pending = std::mem::take(&mut item.pending);
+        item.cancelling += 1;
         while m.works.get(&key).is_some_and(|item| item.running) {
             m.wait("a work item that runs");
         }
-        m.works.remove(&key);
+        if let Some(item) = m.works.get_mut(&key) {
+            item.cancelling -= 1;
+            if item.cancelling == 0 && !item.pending {
+                m.works.remove(&key);
+            }
+        }
         pending
     })
 }

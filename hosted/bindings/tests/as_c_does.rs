@@ -72,6 +72,21 @@ fn a_device_on_no_bus_can_do_no_dma() {
 }
 
 #[test]
+fn a_device_on_no_bus_has_no_mask_to_be_set() {
+    run(|| {
+        with_faux(|dev| {
+            // SAFETY: It is there, here and below.
+            let refused = unsafe { dma_set_mask_and_coherent(dev, u64::MAX) };
+            assert_eq!(refused, -(EIO as i32));
+            // SAFETY: As above.
+            unsafe { reach_memory(dev) };
+            // SAFETY: As above.
+            assert_eq!(unsafe { dma_set_mask_and_coherent(dev, u64::MAX >> 32) }, 0);
+        });
+    });
+}
+
+#[test]
 fn what_is_mapped_for_both_directions() {
     run(|| {
         with_faux(|dev| {
@@ -175,6 +190,52 @@ fn a_work_item_does_not_run_twice_at_once() {
         }
         // SAFETY: As above.
         unsafe { cancel_work_sync(item) };
+    });
+}
+
+/// Whether an item that queues itself while it is cancelled was told that it did.
+static QUEUED: AtomicUsize = AtomicUsize::new(usize::MAX);
+
+/// Waits until it is being cancelled, and queues itself once more.
+///
+/// # Safety
+///
+/// `item` must stay.
+unsafe extern "C" fn queue_again(item: *mut work_struct) {
+    // It is queued again and again, until that is refused.
+    // SAFETY: The item is a static, and the queue is there for ever.
+    let queued = unsafe { queue_work_on(64, system_wq, item) };
+    QUEUED.store(usize::from(queued), SeqCst);
+}
+
+#[test]
+fn a_work_item_that_is_cancelled_cannot_be_queued() {
+    static mut ITEM: std::mem::MaybeUninit<work_struct> = std::mem::MaybeUninit::uninit();
+    run(|| {
+        let item = addr_of_mut!(ITEM).cast::<work_struct>();
+        // SAFETY: The item is a static of this test, and the queue is there for ever.
+        unsafe {
+            init_work_with_key(
+                item,
+                Some(queue_again),
+                false,
+                c"w".as_ptr().cast(),
+                null_mut(),
+            );
+            queue_work_on(64, system_wq, item);
+        }
+        // Without an end of its own, it is cancelled while it waits or runs; then it is over.
+        // SAFETY: As above.
+        unsafe { cancel_work_sync(item) };
+        let last = QUEUED.load(SeqCst);
+        for _ in 0..1000 {
+            std::thread::yield_now();
+        }
+        assert_eq!(
+            QUEUED.load(SeqCst),
+            last,
+            "it runs although it was cancelled"
+        );
     });
 }
 

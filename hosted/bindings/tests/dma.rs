@@ -29,8 +29,7 @@ fn with_page(f: impl FnOnce(*mut device, *mut page)) {
     unsafe {
         let faux = faux_device_create(c"one".as_ptr().cast(), null_mut(), null_mut());
         let dev = &raw mut (*faux).dev;
-        // It reaches all memory, as if it were on a bus.
-        assert_eq!(dma_set_mask_and_coherent(dev, u64::MAX), 0);
+        reach_memory(dev);
         let page = alloc_pages(GFP_KERNEL, 0);
         f(dev, page);
         __free_pages(page, 0);

@@ -223,6 +223,7 @@ fn memory_that_another_device_has_mapped() {
         unsafe {
             let faux = faux_device_create(c"other".as_ptr().cast(), null_mut(), std::ptr::null());
             let other = &raw mut (*faux).dev;
+            reach_memory(other);
             assert_eq!(dma_set_mask_and_coherent(other, u32::MAX.into()), 0);
             let mut addr = 0;
             let memory = dma_alloc_attrs(other, 8, &raw mut addr, GFP_KERNEL, 0);
