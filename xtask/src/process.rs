@@ -116,6 +116,8 @@ impl Group {
             }
         });
         let _ = self.child.wait();
+        // Those of the group that it has left behind.
+        let _ = killpg(Pid::from_raw(id), Signal::SIGKILL);
     }
 }
 
@@ -307,6 +309,21 @@ mod tests {
     fn a_full_disk_is_recognised() {
         let (outcome, _) = logged("echo 'cp: x: No space left on device'; exit 1");
         assert!(format!("{}", outcome.unwrap_err()).starts_with("the disk is full: trying failed"));
+    }
+
+    #[test]
+    fn what_does_not_care_is_ended_as_well() {
+        let (reader, writer) = os_pipe::pipe().unwrap();
+        let script = "(trap '' TERM; echo ready; exec sleep 1000) & wait";
+        let mut command = Command::new("sh");
+        command.args(["-c", script]).stdout(writer);
+        let group = Group::start(&mut command).unwrap();
+        drop(command);
+        let mut lines = BufReader::new(reader).lines();
+        assert_eq!(lines.next().unwrap().unwrap(), "ready");
+        drop(group);
+        // Nobody has the other end any more.
+        assert!(lines.next().is_none());
     }
 
     #[test]

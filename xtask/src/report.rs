@@ -207,6 +207,12 @@ impl Report {
         self.add(Test::new(what, "run", Err(reason), 0.0))
     }
 
+    /// Notes that something did not get to its end, so that tests are missing, of which one says
+    /// why.
+    pub(crate) fn incomplete(&mut self, why: &str) {
+        self.document.error.get_or_insert_with(|| why.to_owned());
+    }
+
     /// Prints a diagnostic line.
     pub(crate) fn comment(&mut self, text: &str) -> Result<()> {
         let mut out = self.begin()?;

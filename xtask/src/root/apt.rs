@@ -92,11 +92,12 @@ impl<'a> Apt<'a> {
             )?;
         }
         let mut step = Step::start("asking the mirror for its suites", None);
-        self.run(
-            "apt-get update",
-            self.command("/", &[]).arg("update"),
-            |line| step.tick(line.to_owned()),
-        )?;
+        // Not for those that it may have lost since it was asked the last time.
+        let mut update = self.command("/", &[]);
+        update.args(["update", "-o", "Dir::Etc::sourceparts=-"]);
+        self.run("apt-get update", &mut update, |line| {
+            step.tick(line.to_owned())
+        })?;
         let mut found = vec![SUITE];
         for suite in SOURCE_SUITES.into_iter().filter(|&suite| suite != SUITE) {
             let file = format!("sources.list.d/dpmem-{suite}.sources");

@@ -380,12 +380,15 @@ impl Booted {
         }
     }
 
-    /// Whether all modules were loaded that were to be.
+    /// Whether all modules were loaded that were to be, and the machine was as it was to be.
     pub(crate) fn loaded(&self) -> bool {
         let notes = self.outcome.results.iter();
         notes
             .filter_map(|line| Note::parse(&line.text))
-            .all(|note| !matches!(note, Note::Load(_, status) if status != 0))
+            .all(|note| match note {
+                Note::Load(_, status) | Note::Prepare(status, _) => status == 0,
+                _ => true,
+            })
     }
 
     /// What every boot has: how modules came and went, what the console said, how the machine
@@ -456,6 +459,9 @@ impl Booted {
         let (tests, console) = self.rest(suite);
         for test in tests {
             report.add(test)?;
+        }
+        if let Ending::Broken(why) = &self.outcome.ending {
+            report.incomplete(why);
         }
         report.run(Run {
             title: suite.to_owned(),

@@ -130,6 +130,6 @@ pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
         buddy.reason = Some("the same tests with another allocator: --full has them".to_owned());
         tests.push(buddy);
     }
-    context.add(tests, &suite, report)?;
-    booted.finish(context, &suite, report)
+    booted.finish(context, &suite, report)?;
+    context.add(tests, &suite, report)
 }

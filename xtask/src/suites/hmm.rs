@@ -91,7 +91,11 @@ fn run_group(
             names.len()
         ))?;
         let suite = format!("{suite}/again");
-        let again = boot_group(context, &suite, &names, known, group, report)?;
+        let mut again = boot_group(context, &suite, &names, known, group, report)?;
+        for test in &mut again {
+            let reason = || format!("met the time limit of {PROGRAM} when it ran with others");
+            test.reason.get_or_insert_with(reason);
+        }
         tests.retain(|test| !late(test));
         tests.extend(again);
     }
@@ -253,7 +257,7 @@ impl Known {
                     ..test
                 }
             }
-            (None, Status::Skip) => {
+            (_, Status::Skip) => {
                 let why = test.reason.as_deref().unwrap_or("it does not say why");
                 Test {
                     status: Status::Fail,

@@ -38,6 +38,6 @@ pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
         plan
     })?;
     let tests = booted.tests(&suite, "kunit", None, context.filter);
-    context.add(tests, &suite, report)?;
-    booted.finish(context, &suite, report)
+    booted.finish(context, &suite, report)?;
+    context.add(tests, &suite, report)
 }

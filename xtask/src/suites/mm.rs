@@ -241,6 +241,17 @@ pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
     if context.options.purpose == Purpose::Mm {
         return run_on(context, report);
     }
+    // Before a kernel is built for nothing.
+    let (list, _) = List::load()?;
+    let takes = |series: Series| {
+        let entries = list.of(series);
+        entries
+            .iter()
+            .any(|entry| context.filter.takes(&entry.name))
+    };
+    if ![Series::V7_3, Series::V7_2].into_iter().any(takes) {
+        bail!(NoMatch(format!("entry of {LIST}")));
+    }
     let options = KernelOptions {
         purpose: Purpose::Mm,
         ..context.options.clone()
@@ -393,15 +404,20 @@ fn key(kernel: &Kernel, text: &str) -> String {
     short(hash)
 }
 
-/// Keeps the results of a stock kernel, if they are those of a usual machine that has run all of
-/// the programs.
+/// Whether results are kept: those of a usual machine, and of a kernel that is what its name says.
+/// A tree of somebody's own may change under its name.
+fn is_kept(context: &Context<'_>) -> bool {
+    context.machine.is_usual() && matches!(context.options.linux, LinuxChoice::Package(_))
+}
+
+/// Keeps the results of a stock kernel, if they are to be kept and all of the programs have run.
 fn save(
     context: &Context<'_>,
     text: &str,
     booted: &Booted,
     results: &BTreeMap<String, Vec<Test>>,
 ) -> Result<()> {
-    if !context.machine.is_usual() || booted.outcome.ending != Ending::Finished {
+    if !is_kept(context) || booted.outcome.ending != Ending::Finished {
         return Ok(());
     }
     let kernel = context.kernel;
@@ -428,9 +444,7 @@ fn baseline(
         ..context.options.clone()
     };
     let stock = context.builder.build(&options)?;
-    // A tree of somebody's own may change under its name.
-    let is_usual = context.machine.is_usual() && matches!(options.linux, LinuxChoice::Package(_));
-    let known = is_usual
+    let known = is_kept(context)
         .then(|| fs::read(stock.tree.join(BASELINE)).ok())
         .flatten()
         .and_then(|json| serde_json::from_slice::<Baseline>(&json).ok())
@@ -445,7 +459,10 @@ fn baseline(
         ..*context
     };
     let suite = format!("{suite}-stock");
-    let entries = list.of(series);
+    let mut entries = list.of(series);
+    if !is_kept(&context) {
+        entries.retain(|entry| context.filter.takes(&entry.name));
+    }
     let (booted, results) = boot(&context, &suite, list, &entries, &stock, report)?;
     // What is wrong on that kernel is to be known as well, and not only what is different on the
     // other.

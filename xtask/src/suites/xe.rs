@@ -37,6 +37,6 @@ pub(super) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
         plan
     })?;
     let tests = booted.tests(&suite, programs::DEMO, None, context.filter);
-    context.add(tests, &suite, report)?;
-    booted.finish(context, &suite, report)
+    booted.finish(context, &suite, report)?;
+    context.add(tests, &suite, report)
 }
