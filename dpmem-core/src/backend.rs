@@ -209,21 +209,6 @@ impl Backend {
         dispatch!(self, backend => unsafe { backend.offset_of(page) })
     }
 
-    /// The offset of `page`, which is one of this pagemap. `None` is for who promises too much.
-    ///
-    /// # Safety
-    ///
-    /// It must be, and the caller must hold a reference to it, or be the one who gives up the last.
-    pub(crate) unsafe fn offset_in(&self, page: NonNull<bindings::page>) -> Option<PageOffset> {
-        match self {
-            #[cfg(dpmem_offset)]
-            // SAFETY: The caller promises it.
-            Self::Offset(backend) => Some(unsafe { backend.offset_in(page) }),
-            // SAFETY: As above.
-            Self::Region(backend) => unsafe { backend.offset_of(page) },
-        }
-    }
-
     /// Locks the pages that are in service among the `nr` from `offset` on, takes them out of the
     /// page tables of all processes, and writes them to `src`; idle and busy pages become empty
     /// entries. Sleeps.

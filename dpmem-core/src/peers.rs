@@ -79,7 +79,7 @@ pub(crate) unsafe fn pagemap_of<'a, T: DevPagemapOps>(
     // group of them, whose pagemaps all are such, by their type invariants. It is registered for as
     // long as the page is not freed.
     let pagemap = unsafe { DevPagemap::<T>::from_raw(pgmap) };
-    // SAFETY: The page is one of this pagemap, and is not freed meanwhile, as the caller promises.
-    let offset = unsafe { pagemap.backend().offset_in(page) }?;
+    // SAFETY: The page is not freed meanwhile, as the caller promises.
+    let offset = unsafe { pagemap.offset_of(page) }?;
     Some((pagemap, offset))
 }

@@ -209,18 +209,9 @@ impl Backend {
         if unsafe { bindings::page_pgmap(page.as_ptr()) } != self.pgmap.as_ptr() {
             return None;
         }
-        // SAFETY: As above, and the page is one of this pagemap.
-        Some(unsafe { self.offset_in(page) })
-    }
-
-    /// The offset of `page`, which is one of this pagemap.
-    ///
-    /// # Safety
-    ///
-    /// It must be, and the caller must hold a reference to it, or be the one who gives up the last.
-    pub(crate) unsafe fn offset_in(&self, page: NonNull<bindings::page>) -> PageOffset {
-        // SAFETY: The caller promises it. The page is in use, so its pagemap is registered.
-        PageOffset::new(unsafe { bindings::device_private_page_to_offset(page.as_ptr()) })
+        // SAFETY: As above. The page is in use, so its pagemap is registered.
+        let offset = unsafe { bindings::device_private_page_to_offset(page.as_ptr()) };
+        Some(PageOffset::new(offset))
     }
 
     /// Locks the pages that are in service among the `nr` from `offset` on, takes them out of the

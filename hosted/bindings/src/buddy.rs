@@ -4,8 +4,9 @@
 //!
 //! Real: blocks are powers of two, aligned to their size, nobody's twice, and to be given back;
 //! what is refused and how, ranges, how much one gets of what was rounded up. Not simulated: which
-//! of the free blocks one gets (here, the lowest), memory that is known to be clear, trimming by a
-//! driver, the lock that a driver says it has.
+//! of the free blocks one gets (here, the lowest), and where C looks for blocks side by side, which
+//! it refuses in more cases; memory that is known to be clear, trimming by a driver, the lock that
+//! a driver says it has.
 
 use std::collections::BTreeMap;
 

@@ -4,7 +4,8 @@
 //! chooses which of them runs, at each call of C that locks the machine, and at each atomic
 //! operation, and tries other choices each time: see [`explore`].
 //!
-//! Not simulated: CPUs, priorities; and with the feature, what memory looks like to another CPU,
+//! Real: that any of them may run at these points. Not simulated: CPUs, priorities; and with the
+//! feature, what memory looks like to another CPU,
 //! and a thread that is interrupted between two such points.
 
 use std::{

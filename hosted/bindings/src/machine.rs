@@ -6,8 +6,9 @@
 //! something waits for any change at all; if all threads of a machine do that, it is a deadlock,
 //! and reported as one.
 //!
-//! Not simulated: CPUs and nodes, of which there is one that nobody asks for; memory that ends. An
-//! allocation fails because a test wants it to: see [`for_each_failure`].
+//! Real: that what is left over is somebody's mistake. Not simulated: CPUs and nodes, of which
+//! there is one that nobody asks for; memory that ends. An allocation fails because a test wants it
+//! to: see [`for_each_failure`].
 
 use std::{
     any::Any,

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a kernel with all checks would print. Not simulated: its words, and that it goes on with
+//! What a kernel with all checks would print.
+//!
+//! Real: that there is a report. Not simulated: its words, and that it goes on with
 //! what would be memory of somebody else: that ends the test program.
 
 use std::{

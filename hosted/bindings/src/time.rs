@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Time: the host's, in jiffies of a millisecond; the only thread of a machine sleeps in no time.
-//! With the feature `shuttle` it passes when somebody looks at a clock or sleeps, and so in the
-//! same way each time. Not simulated: timers.
+//! Time, in jiffies of a millisecond.
+//!
+//! Real: the host's clock; but the only thread of a machine sleeps in no time. With the feature
+//! `shuttle` time passes when somebody looks at a clock or sleeps, and so in the same way each
+//! time. Not simulated: timers; and with the feature, that two can sleep at once: one after the
+//! other does.
 
 use std::time::Duration;
 

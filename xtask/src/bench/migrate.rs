@@ -67,7 +67,7 @@ impl fmt::Display for What {
     }
 }
 
-/// Microseconds, by what was measured.
+/// Microseconds, or thousands of instructions, by what was measured.
 type Times = BTreeMap<What, Vec<u64>>;
 
 /// The results, one line of the table.
@@ -75,9 +75,9 @@ type Times = BTreeMap<What, Vec<u64>>;
 struct Line {
     #[serde(flatten)]
     what: What,
-    /// Medians, in microseconds.
-    c_us: u64,
-    rust_us: u64,
+    /// Medians, in microseconds, or in thousands of instructions.
+    c: u64,
+    rust: u64,
     /// Ours by upstream's.
     ratio: f64,
 }
@@ -168,8 +168,8 @@ pub(crate) fn run(options: &MigrateOptions) -> Result<bool> {
         println!(
             "{:<46} {:>12.3} {:>12.3} {:>6.2}",
             line.what.to_string(),
-            line.c_us as f64 / 1e3,
-            line.rust_us as f64 / 1e3,
+            line.c as f64 / 1e3,
+            line.rust as f64 / 1e3,
             line.ratio
         );
     }
@@ -230,14 +230,14 @@ fn lines(c: &Times, rust: &Times) -> Result<Vec<Line>> {
     }
     c.iter()
         .map(|(what, times)| {
-            let c_us = median(times.iter().copied()).context("no time")?;
+            let c = median(times.iter().copied()).context("no time")?;
             let ours = rust.get(what).context("no time")?;
-            let rust_us = median(ours.iter().copied()).context("no time")?;
+            let rust = median(ours.iter().copied()).context("no time")?;
             Ok(Line {
                 what: *what,
-                c_us,
-                rust_us,
-                ratio: rust_us as f64 / c_us.max(1) as f64,
+                c,
+                rust,
+                ratio: rust as f64 / c.max(1) as f64,
             })
         })
         .collect()
