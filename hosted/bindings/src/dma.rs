@@ -7,9 +7,11 @@
 //! [`dma_write`], which find out what is not mapped for it. A resource, which is another device's
 //! memory, has an address of its own, and no content: see [`dma_resource`]. A device that reaches
 //! all addresses sees those that CPUs see. One that does not has others, which were not used for
-//! long: with a range of IOVA it is the IOMMU's doing, and otherwise that of a bounce buffer, of
-//! which the content is not simulated: what is mapped is what the device reads and writes. Nor are
-//! caches, and how much a bounce buffer has room for.
+//! long: with a range of IOVA it is the IOMMU's doing, and otherwise that of a bounce buffer.
+//!
+//! Not simulated: what is in a bounce buffer (what is mapped is what the device reads and writes),
+//! and how much it has room for; caches; that a transfer goes on from one link of a range of IOVA
+//! to the next.
 
 use std::{backtrace::Backtrace, collections::BTreeMap};
 
