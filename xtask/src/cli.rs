@@ -142,8 +142,8 @@ pub(crate) struct HostedOptions {
 /// Options of `test`.
 #[derive(Debug, Args)]
 pub(crate) struct TestOptions {
-    /// Also what does not fit into an hour: 7.2, arm64, the debug profile, the sanitizer,
-    /// upstream's mm tests.
+    /// Also what does not fit into an hour: 7.2, arm64, the debug profile, the sanitizer, threads
+    /// in many orders, upstream's mm tests.
     #[arg(long)]
     pub(crate) full: bool,
 }

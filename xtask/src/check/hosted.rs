@@ -61,8 +61,8 @@ pub(super) fn coverage(report: &mut Report) -> Result<()> {
 }
 
 /// Lints and tests over the Rust files of `series` and a simulated `kernel`, and with the default
-/// of both also the format, the demo, and threads in many orders. If `full`, the tests run with a
-/// sanitizer as well, for which everything is compiled again.
+/// of both also the format and the demo. If `full`, the tests run with a sanitizer as well, for
+/// which everything is compiled again, and with the default threads in many orders.
 pub(super) fn run(
     series: Series,
     kernel: KernelChoice,
@@ -75,7 +75,8 @@ pub(super) fn run(
         KernelChoice::Stock => format!("hosted-{series}-stock-{what}"),
     };
 
-    if linux == hosted::DEFAULT && kernel == KernelChoice::Dpmem {
+    let usual = linux == hosted::DEFAULT && kernel == KernelChoice::Dpmem;
+    if usual {
         let mut command = hosted::cargo(&linux, kernel)?;
         command.args(["fmt", "--all", "--check"]);
         let needs = Some(("fmt", "rustfmt"));
@@ -85,17 +86,6 @@ pub(super) fn run(
         command.args(["run", "--locked", "--package", "demo", "--"]);
         command.arg(report.folder().join("timeline.svg"));
         cargo::step(&name("demo"), None, &mut command, report, |_| {})?;
-
-        // All at once, as each package alone has other features of what it needs, which is compiled
-        // again for it.
-        let mut command = hosted::cargo(&linux, kernel)?;
-        command.args(["test", "--locked", "--test", "interleavings"]);
-        for package in INTERLEAVED {
-            command.args(["--package", package]);
-            command.arg(format!("--features={package}/shuttle"));
-        }
-        let name = name("interleavings");
-        cargo::step(&name, None, &mut command, report, |_| {})?;
     }
 
     let mut command = hosted::cargo(&linux, kernel)?;
@@ -120,6 +110,17 @@ pub(super) fn run(
 
     if !full {
         return Ok(());
+    }
+    if usual {
+        // All at once, as each package alone has other features of what it needs, which is compiled
+        // again for it.
+        let mut command = hosted::cargo(&linux, kernel)?;
+        command.args(["test", "--locked", "--test", "interleavings"]);
+        for package in INTERLEAVED {
+            command.args(["--package", package]);
+            command.arg(format!("--features={package}/shuttle"));
+        }
+        cargo::step(&name("interleavings"), None, &mut command, report, |_| {})?;
     }
     let mut command = hosted::sanitized(&linux, kernel)?;
     command.arg("--no-fail-fast");
