@@ -2,8 +2,8 @@
 
 //! Memory of processes on the card: `nouveau_dmem.c`, in Rust.
 //!
-//! - `ffi.rs` is the boundary: what nouveau calls, and what is called of it. Nothing else here is
-//!   unsafe.
+//! - `ffi.rs` is the boundary: what nouveau calls, and what is called of it. All else is safe
+//!   code.
 //! - `dmem.rs` is the life of the memory: registered, asleep, gone.
 //! - `power.rs` knows whether the card is asleep.
 //! - `vram.rs` is what nouveau supplies for it: where memory comes from, and how it is copied.

@@ -2,8 +2,8 @@
 
 //! xe's device memory for processes: the pagemap part of `xe_svm.c`, in Rust.
 //!
-//! - `ffi.rs` is the boundary: what xe calls, and what is called of it. Nothing else here is
-//!   unsafe.
+//! - `ffi.rs` is the boundary: what xe calls, and what is called of it. All else is safe
+//!   code.
 //! - `vram.rs` is what xe supplies for DRM's pagemaps: where memory is, and how it is copied.
 
 mod ffi;

@@ -24,8 +24,6 @@ pub(crate) const PROGRAM: &str = "hmm-tests";
 const COHERENT: &str = "_device_coherent";
 /// Where the guest's khugepaged is told what to do.
 const KHUGEPAGED: &str = "/sys/kernel/mm/transparent_hugepage/khugepaged";
-/// What it says of a test that met its time limit.
-const TIMED_OUT: &str = "terminated by timeout";
 /// What is known about them.
 const KNOWN: &str = "xtask/suites/hmm.toml";
 
@@ -64,7 +62,7 @@ pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// The tests of one kind of memory.
+/// Boots for the tests of one kind of memory.
 fn run_group(
     context: &Context<'_>,
     suite: &str,
@@ -73,46 +71,6 @@ fn run_group(
     group: &str,
     report: &mut Report,
 ) -> Result<()> {
-    let mut tests = boot_group(context, suite, wanted, known, group, report)?;
-    // Upstream gives each 30 s, which is little for an emulated machine with all checks, if it has
-    // not the host's processors for itself.
-    let late = |test: &Test| {
-        let reason = test.reason.as_deref().unwrap_or_default();
-        test.status == Status::Fail && reason.contains(TIMED_OUT)
-    };
-    let names: Vec<&String> = wanted
-        .iter()
-        .filter(|name| tests.iter().any(|test| late(test) && test.name == ***name))
-        .copied()
-        .collect();
-    if context.kernel.profile == Profile::Debug && !names.is_empty() {
-        report.comment(&format!(
-            "{} of them met the time limit of {PROGRAM}, and run once more by themselves",
-            names.len()
-        ))?;
-        let suite = format!("{suite}/again");
-        let mut again = boot_group(context, &suite, &names, known, group, report)?;
-        for test in &mut again {
-            let reason = || format!("met the time limit of {PROGRAM} when it ran with others");
-            test.reason.get_or_insert_with(reason);
-        }
-        tests.retain(|test| !late(test));
-        tests.extend(again);
-    }
-    tests
-        .into_iter()
-        .try_for_each(|test| report.add(known.judge(context.driver, test)))
-}
-
-/// Boots for them.
-fn boot_group(
-    context: &Context<'_>,
-    suite: &str,
-    wanted: &[&String],
-    known: &Known,
-    group: &str,
-    report: &mut Report,
-) -> Result<Vec<Test>> {
     let kernel = context.kernel;
     let boot = Boot {
         suite: suite.to_owned(),
@@ -141,8 +99,10 @@ fn boot_group(
         driver::unload(&mut plan, context.driver);
         plan
     })?;
-    booted.finish(context, suite, report)?;
-    Ok(booted.tests(suite, PROGRAM, Some(wanted.len()), &Filter::All))
+    for test in booted.tests(suite, PROGRAM, Some(wanted.len()), &Filter::All) {
+        report.add(known.judge(context.driver, test))?;
+    }
+    booted.finish(context, suite, report)
 }
 
 /// What the tests need in the guest.
