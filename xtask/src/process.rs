@@ -311,16 +311,21 @@ mod tests {
         assert!(format!("{}", outcome.unwrap_err()).starts_with("the disk is full: trying failed"));
     }
 
-    #[test]
-    fn what_does_not_care_is_ended_as_well() {
+    /// A group that runs `script`, which has said that it is ready, and what else it says.
+    fn ready(script: &str) -> (Group, impl Iterator<Item = std::io::Result<String>>) {
         let (reader, writer) = os_pipe::pipe().unwrap();
-        let script = "(trap '' TERM; echo ready; exec sleep 1000) & wait";
         let mut command = Command::new("sh");
         command.args(["-c", script]).stdout(writer);
         let group = Group::start(&mut command).unwrap();
-        drop(command);
         let mut lines = BufReader::new(reader).lines();
         assert_eq!(lines.next().unwrap().unwrap(), "ready");
+        (group, lines)
+    }
+
+    #[test]
+    fn what_does_not_care_is_ended_as_well() {
+        let script = "(trap '' TERM; echo ready; exec sleep 1000) & wait";
+        let (group, mut lines) = ready(script);
         drop(group);
         // Nobody has the other end any more.
         assert!(lines.next().is_none());
@@ -328,14 +333,8 @@ mod tests {
 
     #[test]
     fn what_is_dropped_cleans_up() {
-        let (reader, writer) = os_pipe::pipe().unwrap();
         let script = "trap 'echo cleaned; exit' TERM; echo ready; while :; do sleep 0.01; done";
-        let mut command = Command::new("sh");
-        command.args(["-c", script]).stdout(writer);
-        let group = Group::start(&mut command).unwrap();
-        drop(command);
-        let mut lines = BufReader::new(reader).lines();
-        assert_eq!(lines.next().unwrap().unwrap(), "ready");
+        let (group, mut lines) = ready(script);
         drop(group);
         assert_eq!(lines.next().unwrap().unwrap(), "cleaned");
         assert!(lines.next().is_none());
