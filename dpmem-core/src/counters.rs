@@ -157,8 +157,8 @@ impl Values {
         }
     }
 
-    /// How many pages are out. What happens between the two loads is seen by the second only.
-    fn out(&self) -> u64 {
+    /// How many pages are in service. What happens between the two loads is seen by the second only.
+    fn in_service(&self) -> u64 {
         let freed = self.freed.load(Relaxed);
         self.requested.load(Relaxed).saturating_sub(freed)
     }
@@ -168,8 +168,8 @@ impl Values {
         dir.read_callback_file(c"pages", self, &|values: &Self, f| {
             writeln!(f, "{}", values.pages.get())
         });
-        dir.read_callback_file(c"out", self, &|values: &Self, f| {
-            writeln!(f, "{}", values.out())
+        dir.read_callback_file(c"in_service", self, &|values: &Self, f| {
+            writeln!(f, "{}", values.in_service())
         });
         dir.read_only_file(c"requested", &self.requested);
         dir.read_only_file(c"freed", &self.freed);
@@ -321,12 +321,12 @@ mod tests {
         let counters = pagemap.counters();
         let folio = pagemap.request_folio(Order::ZERO)?;
         assert_eq!(counters.values.requested.load(Relaxed), 1);
-        assert_eq!(counters.values.out(), 1);
+        assert_eq!(counters.values.in_service(), 1);
         assert!(pagemap.request_folio(Order::ZERO).is_err());
         assert_eq!(failures(counters, Failure::NoRoom), Some(1));
         drop(folio);
         assert_eq!(counters.values.freed.load(Relaxed), 1);
-        assert_eq!(counters.values.out(), 0);
+        assert_eq!(counters.values.in_service(), 0);
         assert_eq!(counters.values.pages.get(), 1);
         Ok(())
     }

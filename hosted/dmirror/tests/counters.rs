@@ -44,7 +44,7 @@ fn each_event_is_counted_and_traced() {
         let expected = [
             ("requested", 8 + 3),
             ("freed", 8 + 3),
-            ("out", 0),
+            ("in_service", 0),
             ("pages", (256 << 20) / PAGE_SIZE as u64),
             ("migrated_in", 8),
             ("migrated_out", 8),

@@ -33,13 +33,17 @@ impl Expected {
 
     /// So many pages have gone to the device.
     fn came(&mut self, pages: usize) {
-        self.more(&[("requested", pages), ("migrated_in", pages), ("out", pages)]);
+        self.more(&[
+            ("requested", pages),
+            ("migrated_in", pages),
+            ("in_service", pages),
+        ]);
     }
 
     /// So many are idle again.
     fn freed(&mut self, pages: usize) {
         self.more(&[("freed", pages)]);
-        *self.0.entry("out").or_default() -= pages;
+        *self.0.entry("in_service").or_default() -= pages;
     }
 
     /// So many pages have come home.
