@@ -33,6 +33,11 @@ pub fn set_parameter(name: &str, value: &CStr) -> Result {
             module_parameters::allocator.as_void_ptr(),
         ),
         (
+            "fault_pages",
+            &module_param::PARAM_OPS_USIZE,
+            module_parameters::fault_pages.as_void_ptr(),
+        ),
+        (
             "spm_addr_dev0",
             &module_param::PARAM_OPS_U64,
             module_parameters::spm_addr_dev0.as_void_ptr(),

@@ -121,11 +121,26 @@ impl Device {
     /// Opens the other device of the pair that the one at `path` belongs to.
     pub(crate) fn open_other(path: &Path) -> Result<Self> {
         let name = path.to_str().context("the path of the device is no text")?;
-        let other = match name.strip_suffix('0') {
-            Some(stem) => format!("{stem}1"),
-            None => format!("{}0", name.strip_suffix('1').context("not one of a pair")?),
-        };
-        Self::open(Path::new(&other))
+        let stem = name.trim_end_matches(|digit: char| digit.is_ascii_digit());
+        let number: usize = name[stem.len()..].parse().context("not one of a pair")?;
+        Self::open(Path::new(&format!("{stem}{}", number ^ 1)))
+    }
+
+    /// How many pages of `memory` are on a device, as this one sees it: also those that CPUs can
+    /// address.
+    pub(crate) fn count(&self, memory: &Mapping) -> Result<usize> {
+        /// What a byte of a snapshot says of where its page is.
+        const PLACE: u8 = 0xf0;
+        /// In private memory of this device, and in coherent memory of it.
+        const HERE: [u8; 2] = [0x20, 0x40];
+
+        let mut buffer = vec![0; memory.pages() * page_size()];
+        self.ask(Request::Snapshot, memory, memory.pages(), &mut buffer)
+            .context("a snapshot")?;
+        let pages = buffer.iter().take(memory.pages());
+        Ok(pages
+            .filter(|page| HERE.contains(&(**page & PLACE)))
+            .count())
     }
 
     /// Asks for `request`, with the numbers in `command`, and has the results there.

@@ -19,6 +19,7 @@ use anyhow::{
     Context as _,
     Result, //
 };
+use dpmem_ops::Setup;
 use nix::errno::Errno;
 
 use crate::{
@@ -36,24 +37,50 @@ use crate::{
         migrate,
         pattern,
         Scenario, //
-    }, //
+    },
+    unload, //
 };
 
-/// All of them, with their names.
-pub(crate) const ALL: &[(&str, Scenario)] = &[
-    ("failing_to_open", failing_to_open),
-    ("failing_to_migrate", failing_to_migrate),
-    ("failing_to_migrate_huge", failing_to_migrate_huge),
-    ("failing_to_migrate_a_hole", failing_to_migrate_a_hole),
-    ("failing_to_come_home", failing_to_come_home),
-    ("failing_to_come_home_huge", failing_to_come_home_huge),
-    ("failing_to_fault", failing_to_fault),
-    ("failing_to_fault_huge", failing_to_fault_huge),
-    ("failing_to_read", failing_to_read),
-    ("failing_to_write", failing_to_write),
-    ("failing_to_write_to_a_hole", failing_to_write_to_a_hole),
-    ("failing_to_release", failing_to_release),
-    ("failing_to_release_huge", failing_to_release_huge),
+/// All of them for a driver that is loaded so, with their names.
+pub(crate) fn of(setup: Setup) -> &'static [(&'static str, Scenario)] {
+    match setup {
+        Setup::Usual => &[
+            ("failing_to_open", failing_to_open),
+            ("failing_to_migrate", failing_to_migrate),
+            ("failing_to_migrate_huge", failing_to_migrate_huge),
+            ("failing_to_migrate_a_hole", failing_to_migrate_a_hole),
+            ("failing_to_come_home", failing_to_come_home),
+            ("failing_to_come_home_huge", failing_to_come_home_huge),
+            ("failing_to_fault", failing_to_fault),
+            ("failing_to_fault_huge", failing_to_fault_huge),
+            ("failing_to_read", failing_to_read),
+            ("failing_to_write", failing_to_write),
+            ("failing_to_write_to_a_hole", failing_to_write_to_a_hole),
+            ("failing_to_look", failing_to_look),
+            ("failing_to_be_exclusive", failing_to_be_exclusive),
+            ("failing_to_evict", failing_to_evict),
+            ("failing_to_evict_huge", failing_to_evict_huge),
+            ("failing_to_release", failing_to_release),
+            ("failing_to_release_huge", failing_to_release_huge),
+            ("failing_to_register", failing_to_register),
+            ("failing_to_load", failing_to_load),
+        ],
+        Setup::Peers => &[
+            ("failing_to_reach_a_peer", failing_to_reach_a_peer),
+            ("failing_to_reach_a_peer_huge", failing_to_reach_a_peer_huge),
+        ],
+        Setup::Windows => &[("failing_to_fault_around", failing_to_fault)],
+    }
+}
+
+/// Those that apply to memory which CPUs can address, with their names.
+pub(crate) const COHERENT: &[(&str, Scenario)] = &[
+    ("coherent_failing_to_migrate", failing_to_migrate),
+    ("coherent_failing_to_migrate_huge", failing_to_migrate_huge),
+    ("coherent_failing_to_come_home", failing_to_come_home),
+    ("coherent_failing_to_evict", failing_to_evict),
+    ("coherent_failing_to_release", failing_to_release),
+    ("coherent_failing_to_register", failing_to_register),
 ];
 
 /// Where a task says which of its allocations is to fail, counted from the next one. To open it
@@ -251,6 +278,107 @@ fn failing_to_fault(path: &Path) -> Result<()> {
 
 fn failing_to_fault_huge(path: &Path) -> Result<()> {
     fault(path, 1, Mapping::huge)
+}
+
+/// What is asked with `request` tells where the pages are, or takes them, and changes nothing.
+fn ask_twice(path: &Path, least: usize, request: Request) -> Result<()> {
+    let device = Device::open(path)?;
+    for_each_failure(least, |injector| {
+        let memory = filled(small()?, 9);
+        migrate(&device, &memory)?;
+        let mut buffer = buffer(&memory);
+        injector.ask(|| ask(&device, request, &memory, &mut buffer))?;
+        ask(&device, request, &memory, &mut buffer).context("again")?;
+        check(memory.bytes(), |page| pattern(page, 9))
+    })
+}
+
+fn failing_to_look(path: &Path) -> Result<()> {
+    ask_twice(path, 1, Request::Snapshot)
+}
+
+fn failing_to_be_exclusive(path: &Path) -> Result<()> {
+    // Pages that are on the device come home for it.
+    ask_twice(path, PAGES, Request::Exclusive)
+}
+
+/// All memory of the device, which is that of `make`, goes home, and the device keeps its place.
+fn evict(path: &Path, least: usize, make: fn() -> Result<Mapping>) -> Result<()> {
+    let device = Device::open(path)?;
+    for_each_failure(least, |injector| {
+        let memory = filled(make()?, 10);
+        migrate(&device, &memory)?;
+        injector.ask(|| device.evict().map(|_| ()))?;
+        device.evict().context("again")?;
+        let left = device.count(&memory)?;
+        ensure!(left == 0, "{left} pages are still there");
+        check(memory.bytes(), |page| pattern(page, 10))
+    })
+}
+
+fn failing_to_evict(path: &Path) -> Result<()> {
+    evict(path, PAGES, small)
+}
+
+fn failing_to_evict_huge(path: &Path) -> Result<()> {
+    evict(path, 1, Mapping::huge)
+}
+
+/// Memory of `make`'s goes from one device to the other.
+fn to_peer(path: &Path, least: usize, make: fn() -> Result<Mapping>) -> Result<()> {
+    let (one, other) = (Device::open(path)?, Device::open_other(path)?);
+    // One whose memory is not registered is nobody's peer.
+    for device in [&one, &other] {
+        migrate(device, &filled(Mapping::private(1)?, 0))?;
+    }
+    for_each_failure(least, |injector| {
+        let memory = filled(make()?, 11);
+        migrate(&one, &memory)?;
+        let mut buffer = buffer(&memory);
+        injector.ask(|| ask(&other, Request::MigrateToDevice, &memory, &mut buffer))?;
+        let seen = migrate(&other, &memory)?;
+        check(&seen, |page| pattern(page, 11))?;
+        check(memory.bytes(), |page| pattern(page, 11))
+    })
+}
+
+fn failing_to_reach_a_peer(path: &Path) -> Result<()> {
+    to_peer(path, 2, small)
+}
+
+fn failing_to_reach_a_peer_huge(path: &Path) -> Result<()> {
+    to_peer(path, 1, Mapping::huge)
+}
+
+/// The device has no memory until it needs some.
+fn failing_to_register(path: &Path) -> Result<()> {
+    let device = Device::open(path)?;
+    for_each_failure(4, |injector| {
+        device.release()?;
+        let memory = filled(small()?, 12);
+        let mut buffer = buffer(&memory);
+        injector.ask(|| ask(&device, Request::MigrateToDevice, &memory, &mut buffer))?;
+        check(&migrate(&device, &memory)?, |page| pattern(page, 12))?;
+        check(memory.bytes(), |page| pattern(page, 12))
+    })
+}
+
+/// The module is loaded, as far as it comes.
+fn failing_to_load(path: &Path) -> Result<()> {
+    for_each_failure(4, |injector| {
+        unload::unload().context("unloading it")?;
+        let loaded = injector.run(unload::load)?;
+        ensure!(
+            loaded.is_ok() || injector.failed == Some(true),
+            "{loaded:?}, and nothing had failed"
+        );
+        if loaded.is_err() {
+            unload::load().context("loading it again")?;
+        }
+        let memory = filled(small()?, 13);
+        migrate(&Device::open(path)?, &memory)?;
+        check(memory.bytes(), |page| pattern(page, 13))
+    })
 }
 
 fn failing_to_read(path: &Path) -> Result<()> {

@@ -7,6 +7,7 @@
 //! wrong.
 
 mod broken;
+mod coherent;
 mod cost;
 mod counters;
 mod debugfs;
@@ -38,7 +39,10 @@ use std::{
 
 use anyhow::Result;
 use clap::Parser;
-use dpmem_ops::Script;
+use dpmem_ops::{
+    Script,
+    Setup, //
+};
 
 use crate::scenarios::Scenario;
 
@@ -50,22 +54,24 @@ struct Options {
     /// With `--ktap`, leave out what a kernel without the series cannot do.
     #[arg(long, requires = "ktap")]
     stock: bool,
-    /// With `--ktap` or `--walk`, run what is there for devices that reach each other's memory
-    /// instead.
-    #[arg(long, conflicts_with = "stock")]
-    peers: bool,
+    /// With `--ktap` or `--walk`, how the driver is loaded, for which there are things to do.
+    #[arg(long, default_value_t = Setup::Usual)]
+    setup: Setup,
     /// With `--ktap`, run what is there for the device of QEMU instead.
-    #[arg(long, requires = "ktap", conflicts_with_all = ["stock", "peers"])]
+    #[arg(long, requires = "ktap", conflicts_with_all = ["stock", "setup"])]
     edu: bool,
     /// With `--ktap`, let each allocation fail in turn instead; the kernel must be able to.
-    #[arg(long, requires = "ktap", conflicts_with_all = ["stock", "peers", "edu"])]
+    #[arg(long, requires = "ktap", conflicts_with_all = ["stock", "edu"])]
     failures: bool,
+    /// With `--ktap`, run what is there for memory that CPUs can address instead.
+    #[arg(long, requires = "ktap", conflicts_with_all = ["stock", "setup", "edu"])]
+    coherent: bool,
     /// With `--ktap`, run what is there for nouveau's memory instead, or the one of it that is
     /// named.
-    #[arg(long, requires = "ktap", value_name = "NAME", num_args = 0..=1, conflicts_with_all = ["stock", "peers", "edu", "failures"])]
+    #[arg(long, requires = "ktap", value_name = "NAME", num_args = 0..=1, conflicts_with_all = ["stock", "setup", "edu", "failures", "coherent"])]
     nouveau: Option<Option<String>>,
     /// With `--ktap`, run what is there for xe's pagemaps instead.
-    #[arg(long, requires = "ktap", conflicts_with_all = ["stock", "peers", "edu", "failures", "nouveau"])]
+    #[arg(long, requires = "ktap", conflicts_with_all = ["stock", "setup", "edu", "failures", "coherent", "nouveau"])]
     xe: bool,
     /// With `--ktap`, look at the trace as well: the kernel can do that.
     #[arg(long, requires = "ktap")]
@@ -91,7 +97,11 @@ struct Options {
 fn main() -> ExitCode {
     let options = Options::parse();
     let good = if options.failures {
-        all(failures::ALL, &options)
+        let scenarios = match options.coherent {
+            true => failures::COHERENT,
+            false => failures::of(options.setup),
+        };
+        all(scenarios, &options)
     } else if let Some(name) = &options.nouveau {
         let named = |known: &str| name.as_ref().is_none_or(|name| name == known);
         let chosen = nouveau::ALL.iter().filter(|(known, _)| named(known));
@@ -100,8 +110,12 @@ fn main() -> ExitCode {
         all(xe::ALL, &options)
     } else if options.edu {
         all(edu::ALL, &options)
-    } else if options.ktap && options.peers {
-        scripts_and(Script::of_peers(), peers::ALL, &options)
+    } else if options.coherent {
+        all(coherent::ALL, &options)
+    } else if options.ktap && options.setup == Setup::Peers {
+        scripts_and(peers::ALL, &options)
+    } else if options.ktap && options.setup == Setup::Windows {
+        scripts_and(&[], &options)
     } else if options.ktap {
         let mut scenarios = [
             scenarios::ALL,
@@ -114,7 +128,7 @@ fn main() -> ExitCode {
             scenarios.extend(trace::ALL);
         }
         scenarios.extend(unload::ALL);
-        scripts_and(Script::all(), &scenarios, &options)
+        scripts_and(&scenarios, &options)
     } else if let Some(name) = &options.kernel_bug {
         let Some(bug) = kernel_bugs::ALL.iter().find(|(known, _)| known == name) else {
             println!("# {name}: no such bug is known");
@@ -127,7 +141,7 @@ fn main() -> ExitCode {
             false
         })
     } else if options.walk {
-        walk::all(&options.device, options.peers).unwrap_or_else(|err| {
+        walk::all(&options.device, options.setup).unwrap_or_else(|err| {
             println!("# {err:#}");
             false
         })
@@ -166,19 +180,16 @@ fn all(scenarios: &[(&str, Scenario)], options: &Options) -> bool {
     run(scenarios.iter().map(test).collect(), options)
 }
 
-/// Runs the scripts and then the scenarios; true if each went well.
-fn scripts_and(
-    scripts: impl Iterator<Item = Script>,
-    scenarios: &[(&str, Scenario)],
-    options: &Options,
-) -> bool {
+/// Runs the scripts for this setup and then the scenarios; true if each went well.
+fn scripts_and(scenarios: &[(&str, Scenario)], options: &Options) -> bool {
     let script = |script: Script| -> Test<'_> {
         (
             script.name,
             Box::new(move |device| walk::scenario(device, script)),
         )
     };
-    let all = scripts.map(script).chain(scenarios.iter().map(test));
+    let scripts = Script::of(options.setup).map(script);
+    let all = scripts.chain(scenarios.iter().map(test));
     run(all.collect(), options)
 }
 

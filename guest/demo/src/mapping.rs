@@ -44,6 +44,9 @@ pub(crate) struct Mapping {
     len: usize,
 }
 
+// SAFETY: It is memory of the whole process, and belongs to whoever has this.
+unsafe impl Send for Mapping {}
+
 impl Mapping {
     /// `pages` pages of private memory, untouched.
     pub(crate) fn private(pages: usize) -> Result<Self> {

@@ -9,6 +9,7 @@ use std::{
     path::Path,
     sync::atomic::{
         AtomicBool,
+        AtomicUsize,
         Ordering, //
     },
     thread, //
@@ -21,7 +22,13 @@ use anyhow::{
     Context as _,
     Result, //
 };
-use nix::errno::Errno;
+use nix::{
+    errno::Errno,
+    sys::mman::{
+        MmapAdvise,
+        ProtFlags, //
+    }, //
+};
 
 use crate::{
     device::{
@@ -49,6 +56,7 @@ pub(crate) const ALL: &[(&str, Scenario)] = &[
         "release_while_processes_fault",
         release_while_processes_fault,
     ),
+    ("threads_while_it_moves", threads_while_it_moves),
     ("written_while_it_moves", written_while_it_moves),
     ("shared_memory_stays", shared_memory_stays),
     ("data_of_an_inherited_file", data_of_an_inherited_file),
@@ -125,7 +133,8 @@ pub(crate) fn migrate(device: &Device, memory: &Mapping) -> Result<Vec<u8>> {
         "{} pages were read",
         done.cpages
     );
-    expect(memory, on_device(memory.pages()))?;
+    let arrived = device.count(memory)?;
+    ensure!(arrived == memory.pages(), "{arrived} pages have arrived");
     Ok(buffer)
 }
 
@@ -138,7 +147,7 @@ fn device_read(device: &Device, memory: &Mapping) -> Result<Vec<u8>> {
     Ok(buffer)
 }
 
-fn release_while_processes_fault(path: &Path) -> Result<()> {
+pub(crate) fn release_while_processes_fault(path: &Path) -> Result<()> {
     const ROUNDS: usize = 20;
     let device = Device::open(path)?;
     let mut children = Vec::new();
@@ -164,6 +173,109 @@ fn release_while_processes_fault(path: &Path) -> Result<()> {
         device.release()?;
     }
     children.into_iter().try_for_each(Child::wait)
+}
+
+/// Threads of one process change their memory, and what is mapped there, while others of the same
+/// process move all of it to the device, by one open file, and home again.
+pub(crate) fn threads_while_it_moves(path: &Path) -> Result<()> {
+    const ROUNDS: usize = 60;
+    let device = Device::open(path)?;
+    let mut memory = (0..3)
+        .map(|_| Mapping::private(PAGES))
+        .chain([Mapping::huge()])
+        .collect::<Result<Vec<_>>>()?;
+    let places: Vec<_> = memory
+        .iter()
+        .map(|memory| (memory.addr(), memory.pages()))
+        .collect();
+    let owners_left = AtomicUsize::new(memory.len());
+    let moved = thread::scope(|scope| {
+        let owners: Vec<_> = memory
+            .iter_mut()
+            .enumerate()
+            .map(|(owner, memory)| {
+                let left = &owners_left;
+                scope.spawn(move || {
+                    let done = (0..ROUNDS).try_for_each(|round| use_it(memory, owner, round));
+                    left.fetch_sub(1, Ordering::Relaxed);
+                    done
+                })
+            })
+            .collect();
+        let device = &device;
+        let movers: Vec<_> = [Request::MigrateToDevice, Request::MigrateToRam]
+            .into_iter()
+            .map(|request| {
+                let (left, places) = (&owners_left, &places);
+                scope.spawn(move || {
+                    let mut moved = 0;
+                    while left.load(Ordering::Relaxed) > 0 {
+                        moved += move_all(device, request, places)?;
+                    }
+                    Ok(moved)
+                })
+            })
+            .collect();
+        let mut evicted = 0;
+        while owners_left.load(Ordering::Relaxed) > 0 {
+            evicted += device.evict().context("evicting")?;
+        }
+        for owner in owners {
+            owner.join().map_err(|_| anyhow!("a thread panicked"))??;
+        }
+        let mut moved = Vec::new();
+        for mover in movers {
+            let result: Result<u64> = mover.join().map_err(|_| anyhow!("a thread panicked"))?;
+            moved.push(result?);
+        }
+        moved.push(evicted);
+        Ok::<_, anyhow::Error>(moved)
+    })?;
+    // There, home on request, and home by eviction.
+    ensure!(moved.iter().all(|moved| *moved > 0), "{moved:?} have moved");
+    Ok(())
+}
+
+/// One round of the owner of `memory`: what it writes is there, whatever it does then.
+fn use_it(memory: &mut Mapping, owner: usize, round: usize) -> Result<()> {
+    let seed = owner + 7 * round;
+    fill(memory.bytes_mut(), seed);
+    let half = memory.pages() / 2;
+    match (owner + round) % 3 {
+        0 => memory.protect_pages(0..half, ProtFlags::PROT_READ)?,
+        1 => memory.advise_pages(half..memory.pages(), MmapAdvise::MADV_DONTNEED)?,
+        _ => {}
+    }
+    let dropped = (owner + round) % 3 == 1;
+    let found = check(memory.bytes(), |page| match dropped && page >= half {
+        true => 0,
+        false => pattern(page, seed),
+    });
+    memory.protect(ProtFlags::PROT_READ | ProtFlags::PROT_WRITE)?;
+    found.with_context(|| format!("owner {owner}, round {round}"))
+}
+
+/// Asks for `request` at each of `places`, which are addresses and numbers of pages, and gives how
+/// many pages have moved.
+fn move_all(device: &Device, request: Request, places: &[(usize, usize)]) -> Result<u64> {
+    let mut moved = 0;
+    for (addr, pages) in places {
+        let mut buffer = vec![0u8; pages * page_size()];
+        let mut command = Command {
+            addr: *addr as u64,
+            ptr: buffer.as_mut_ptr().addr() as u64,
+            npages: *pages as u64,
+            ..Command::default()
+        };
+        match device.raw(request, &mut command) {
+            Ok(()) => moved += command.cpages,
+            // Some of it has gone elsewhere before it was read, or was coming and going for a
+            // second.
+            Err(Errno::ENOENT | Errno::EBUSY) => {}
+            Err(err) => bail!("{request:?}: {err}"),
+        }
+    }
+    Ok(moved)
 }
 
 /// The device writes through its mirror to memory that migrates to it meanwhile, by another

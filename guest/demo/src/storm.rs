@@ -207,7 +207,8 @@ fn storm_with_ksm(path: &Path) -> Result<()> {
     ksm("0")
 }
 
-fn storm(path: &Path) -> Result<()> {
+/// The storm, without KSM.
+pub(crate) fn storm(path: &Path) -> Result<()> {
     let device = Device::open(path)?;
     let (mut done, end) = os_pipe::pipe()?;
     let mut end = Some(end);
@@ -230,6 +231,7 @@ fn storm(path: &Path) -> Result<()> {
     // The other end is closed when all are done.
     end.take();
     let releases = Child::run(|| loop {
+        device.evict()?;
         device.release()?;
     })?;
     done.read_to_end(&mut Vec::new())?;

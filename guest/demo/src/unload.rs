@@ -53,8 +53,15 @@ const USERS: usize = 12;
 
 const PAGES: usize = 64;
 
-fn unload() -> Result<(), Errno> {
+/// Unloads the module, if nobody uses it.
+pub(crate) fn unload() -> Result<(), Errno> {
     delete_module(MODULE.0, DeleteModuleFlags::O_NONBLOCK)
+}
+
+/// Loads it, without a parameter.
+pub(crate) fn load() -> Result<()> {
+    let module = File::open(MODULE.1).with_context(|| format!("cannot open {}", MODULE.1))?;
+    Ok(finit_module(&module, c"", ModuleInitFlags::empty())?)
 }
 
 /// A pipe of which one end is a signal: it is given when the end is dropped.
@@ -96,8 +103,7 @@ fn unloaded_under_a_dozen(path: &Path) -> Result<()> {
     drop(went);
     users.into_iter().try_for_each(Child::wait)?;
 
-    let module = File::open(MODULE.1).with_context(|| format!("cannot open {}", MODULE.1))?;
-    finit_module(&module, c"", ModuleInitFlags::empty()).context("loading it again")?;
+    load().context("loading it again")?;
     let memory = filled(0)?;
     migrate(&Device::open(path)?, &memory)?;
     check(memory.bytes(), |page| pattern(page, 0))

@@ -24,6 +24,7 @@ use dpmem_ops::{
     walk,
     Play,
     Script,
+    Setup,
     Step,
     Walker,
     Watch,
@@ -53,7 +54,7 @@ use crate::{
 
 /// Plays all that is compared, and says what is seen; false if something is not as a script expects
 /// it.
-pub(crate) fn all(device: &Path, peers: bool) -> Result<bool> {
+pub(crate) fn all(device: &Path, setup: Setup) -> Result<bool> {
     let khugepaged = "/sys/kernel/mm/transparent_hugepage/khugepaged";
     // Nobody else makes huge pages of small ones meanwhile.
     for name in ["max_ptes_none", "max_ptes_shared", "max_ptes_swap"] {
@@ -64,12 +65,10 @@ pub(crate) fn all(device: &Path, peers: bool) -> Result<bool> {
         .context("writing scan_sleep_millisecs")?;
     let walk = |seed: u64| Ok((seed.to_string(), Play::walk(seed).map_err(Error::msg)?));
     let script = |script: Script| Ok((script.name.to_owned(), script.play(DEVICE_PAGES)));
-    let plays: Result<Vec<_>> = match peers {
-        true => Script::of_peers().map(script).collect(),
-        false => SEEDS.map(walk).chain(Script::all().map(script)).collect(),
-    };
+    let walks = SEEDS.filter(|_| setup == Setup::Usual);
+    let plays = walks.map(walk).chain(Script::of(setup).map(script));
     let mut good = true;
-    for (name, play) in plays? {
+    for (name, play) in plays.collect::<Result<Vec<_>>>()? {
         forget(device).context("before a play")?;
         let mut say = |line: &str| println!("walk {line}");
         if let Err(err) = run(device, &name, &play, Some(&mut say)) {

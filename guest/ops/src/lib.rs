@@ -15,6 +15,7 @@ mod play;
 mod process;
 mod scripts;
 mod seen;
+mod setup;
 #[cfg(feature = "walks")]
 mod steps;
 mod walk;
@@ -26,6 +27,7 @@ pub use play::{Line, Memory, Play};
 pub use process::{About, Answer, Counted, Errno, Place, Process, Request};
 pub use scripts::Script;
 pub use seen::Count;
+pub use setup::{Setup, WINDOW};
 #[cfg(feature = "walks")]
 pub use steps::steps;
 pub use walk::{walk, Watch, World};

@@ -3,13 +3,14 @@
 //! Walks and scripts of `dpmem-ops` over a simulated kernel with the sample driver: says what is
 //! seen after each step, as `dpmem-demo --walk` does on a kernel.
 //!
-//! `walk NAME...` plays these, of which a number is a walk and all others are scripts, or else
-//! those that the tests use. With `--peers` the devices reach each other's memory. It ends with 1
-//! if a step did not do what it should.
+//! `walk SETUP NAME...` plays these with the driver loaded so, of which a number is a walk and all
+//! others are scripts, or else those that the tests use. It ends with 1 if a step did not do what
+//! it should.
 
 mod process;
 
 use std::{
+    ffi::CString,
     process::ExitCode,
     sync::{Mutex, PoisonError},
 };
@@ -17,7 +18,7 @@ use std::{
 use bindings::sim::{run, Errno, Module};
 use dpmem::DebugfsRoot;
 use dpmem_ops::{
-    walk, Play, Script, Step, Walker, Watch, Who, World, DEVICE_MIB, DEVICE_PAGES, SEEDS,
+    walk, Play, Script, Setup, Step, Walker, Watch, Who, World, DEVICE_MIB, DEVICE_PAGES, SEEDS,
 };
 
 use crate::process::Simulated;
@@ -91,23 +92,18 @@ impl Subject {
     }
 
     /// All that the tests use.
-    fn all(peers: bool) -> Result<Vec<Self>, String> {
-        let script = |script| Ok(Self::script(script));
-        match peers {
-            true => Script::of_peers().map(script).collect(),
-            false => SEEDS
-                .map(Self::walk)
-                .chain(Script::all().map(script))
-                .collect(),
-        }
+    fn all(setup: Setup) -> Result<Vec<Self>, String> {
+        let walks = SEEDS.filter(|_| setup == Setup::Usual);
+        let scripts = Script::of(setup).map(|script| Ok(Self::script(script)));
+        walks.map(Self::walk).chain(scripts).collect()
     }
 
     /// The one that is called so.
-    fn named(name: &str, peers: bool) -> Result<Self, String> {
+    fn named(name: &str, setup: Setup) -> Result<Self, String> {
         if let Ok(seed) = name.parse() {
             return Self::walk(seed);
         }
-        let mut known = Self::all(peers)?.into_iter();
+        let mut known = Self::all(setup)?.into_iter();
         let named = known.find(|subject| subject.name == name);
         named.ok_or_else(|| format!("there is no script {name}"))
     }
@@ -130,35 +126,38 @@ impl Subject {
 }
 
 /// Sets the parameters of the driver, which can be done once.
-fn set_parameters(peers: bool) {
-    let mib = std::ffi::CString::new(DEVICE_MIB.to_string()).expect("a number has no zero byte");
-    // Another test has done it.
-    let _ = dmirror::set_parameter("memory_mib", &mib);
-    if peers {
-        let _ = dmirror::set_parameter("peers", c"1");
+fn set_parameters(setup: Setup) {
+    let memory = ("memory_mib", DEVICE_MIB);
+    for (name, value) in [Some(memory), setup.parameter()].into_iter().flatten() {
+        let value = CString::new(value.to_string()).expect("a number has no zero byte");
+        // Another test may have done it.
+        let _ = dmirror::set_parameter(name, &value);
     }
 }
 
-fn main() -> ExitCode {
-    let (options, names): (Vec<_>, Vec<_>) = std::env::args()
-        .skip(1)
-        .partition(|argument| argument == "--peers");
-    let peers = !options.is_empty();
-    let named: Result<Vec<_>, _> = match names.is_empty() {
-        true => Subject::all(peers),
+/// What the arguments ask for.
+fn chosen(mut args: impl Iterator<Item = String>) -> Result<(Setup, Vec<Subject>), String> {
+    let setup = args.next().ok_or("say how the driver is loaded")?.parse()?;
+    let names: Vec<_> = args.collect();
+    let subjects = match names.is_empty() {
+        true => Subject::all(setup),
         false => names
             .iter()
-            .map(|name| Subject::named(name, peers))
+            .map(|name| Subject::named(name, setup))
             .collect(),
     };
-    let subjects = match named {
-        Ok(subjects) => subjects,
+    Ok((setup, subjects?))
+}
+
+fn main() -> ExitCode {
+    let (setup, subjects) = match chosen(std::env::args().skip(1)) {
+        Ok(chosen) => chosen,
         Err(err) => {
             eprintln!("{err}");
             return ExitCode::from(2);
         }
     };
-    set_parameters(peers);
+    set_parameters(setup);
     let mut code = ExitCode::SUCCESS;
     for subject in subjects {
         // It is said in the line as well.
@@ -189,7 +188,7 @@ mod tests {
         /// Other walks each time, and the shortest of those that fail.
         #[test]
         fn what_is_read_is_what_was_written(steps in dpmem_ops::steps(1..=STEPS)) {
-            set_parameters(false);
+            set_parameters(Setup::Usual);
             let name = "any".to_owned();
             let play = Play::of(steps);
             prop_assert_eq!(Subject { name, play }.play(None), Ok(()));
@@ -198,7 +197,7 @@ mod tests {
 
     #[test]
     fn the_same_each_time() {
-        set_parameters(false);
+        set_parameters(Setup::Usual);
         let said = || {
             let mut said = Vec::new();
             let mut say = |line: &str| said.push(line.to_owned());
@@ -211,8 +210,8 @@ mod tests {
 
     #[test]
     fn scripts_find_what_they_expect() {
-        set_parameters(false);
-        for script in Script::all() {
+        set_parameters(Setup::Usual);
+        for script in Script::of(Setup::Usual) {
             assert_eq!(Subject::script(script).play(None), Ok(()));
         }
     }

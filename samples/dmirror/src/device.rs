@@ -23,8 +23,10 @@ use dpmem::{
 };
 
 use crate::{
-    memory::Memory,
-    offsets::Allocator, //
+    memory::{
+        Memory,
+        Policy, //
+    }, //
 };
 
 /// The registered memory of a device.
@@ -52,24 +54,24 @@ impl Kind {
 pub(crate) struct Device {
     module: &'static ThisModule,
     kind: Kind,
-    allocator: Allocator,
+    policy: Policy,
     // Registered when it is first needed, if there is a place for it.
     #[pin]
     memory: Mutex<Option<DeviceMemory<Arc<Pagemap>>>>,
 }
 
 impl Device {
-    /// A device of the driver in `module`, with memory of the kind `kind` that `allocator` hands
-    /// out.
+    /// A device of the driver in `module`, with memory of the kind `kind`, which is used as `policy`
+    /// says.
     pub(crate) fn new(
         module: &'static ThisModule,
         kind: Kind,
-        allocator: Allocator,
+        policy: Policy,
     ) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             module,
             kind,
-            allocator,
+            policy,
             memory <- new_mutex!(None, "dmirror::memory"),
         })
     }
@@ -116,7 +118,7 @@ impl Device {
     fn register(&self) -> Result<Arc<Pagemap>> {
         let size = self.kind.nr_pages();
         let node = NumaNode::LOCAL;
-        let memory = Memory::new(size, self.allocator);
+        let memory = Memory::new(size, self.policy);
         match &self.kind {
             Kind::Private(_, None) => {
                 Arc::pin_init(DevPagemap::new(c"dmirror", size, node, memory), GFP_KERNEL)

@@ -49,7 +49,10 @@ use device::{
     Kind, //
 };
 use file::DmirrorFile;
-use memory::Memory;
+use memory::{
+    Memory,
+    Policy, //
+};
 use offsets::Allocator;
 
 module! {
@@ -70,6 +73,10 @@ module! {
         allocator: u8 {
             default: 0,
             description: "Who hands it out: 0 is a bitmap, 1 the buddy allocator of GPUs",
+        },
+        fault_pages: usize {
+            default: 1,
+            description: "How many pages come home if a CPU touches one of them",
         },
         spm_addr_dev0: u64 {
             default: 0,
@@ -144,8 +151,7 @@ impl<const N: usize> Node<N> {
         try_pin_init!(Self {
             _device: {
                 let slot = DEVICES.get(N).ok_or(ENODEV)?;
-                let allocator = allocator(module_parameters::allocator.value())?;
-                let device = Device::new(module, kind, allocator);
+                let device = Device::new(module, kind, policy()?);
                 slot.publish(Arc::pin_init(device, GFP_KERNEL)?)?
             },
             _misc <- MiscDeviceRegistration::register(MiscDeviceOptions { name }),
@@ -173,6 +179,19 @@ impl<const N: usize> Node<N> {
 /// Whether a parameter of 0 or 1 is set; as in [`Node::coherent`], it may come by reference.
 fn is_set(value: impl Borrow<u8>) -> bool {
     *value.borrow() != 0
+}
+
+/// How the parameters say that memory is used.
+fn policy() -> Result<Policy> {
+    Ok(Policy {
+        allocator: allocator(module_parameters::allocator.value())?,
+        fault_pages: pages(module_parameters::fault_pages.value()),
+    })
+}
+
+/// A parameter that is a number of pages, and is given as in `Node::coherent()`.
+fn pages(parameter: impl Borrow<usize>) -> NrPages {
+    NrPages::new(*parameter.borrow())
 }
 
 /// The allocator that the parameter names, which is given as in `Node::coherent()`.

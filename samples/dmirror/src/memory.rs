@@ -49,6 +49,15 @@ type Pages<'a> = DevicePages<'a, Arc<Client>>;
 /// The simulated memory is kept in blocks of so many pages.
 const BLOCK: usize = 512;
 
+/// How the memory of a device is used.
+#[derive(Clone, Copy)]
+pub(crate) struct Policy {
+    /// Who hands it out.
+    pub(crate) allocator: Allocator,
+    /// With a page that a CPU touches come the others of so many.
+    pub(crate) fault_pages: NrPages,
+}
+
 /// What the driver supplies for its pagemap.
 #[derive(DevPagemapOps)]
 #[migrate_to_ram(Self::fault)]
@@ -59,14 +68,16 @@ pub(crate) struct Memory {
     #[engine]
     #[pin]
     cells: Cells,
+    fault_pages: NrPages,
 }
 
 impl Memory {
-    /// The memory of one device, with `size` pages that `allocator` hands out.
-    pub(crate) fn new(size: NrPages, allocator: Allocator) -> impl PinInit<Self, Error> {
+    /// The memory of one device, which has `size` pages.
+    pub(crate) fn new(size: NrPages, policy: Policy) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
-            offsets: Offsets::new(size, allocator)?,
+            offsets: Offsets::new(size, policy.allocator)?,
             cells <- Cells::new(size),
+            fault_pages: policy.fault_pages,
         })
     }
 
@@ -75,7 +86,8 @@ impl Memory {
         if let Some(client) = fault.data() {
             client.faulted();
         }
-        fault.migrate()
+        let nr = fault.pagemap().ops().fault_pages;
+        fault.migrate_around(nr)
     }
 
     /// What holds the bytes.

@@ -27,6 +27,8 @@ const NO_PLACE: &str = "no place for";
 pub(super) enum On {
     /// Of the driver under test.
     Hmm,
+    /// Of it as well, with memory that CPUs can address.
+    Coherent,
     /// QEMU's.
     Edu,
 }
@@ -84,8 +86,12 @@ pub(super) fn boot(
             let mut command = vec![format!("/tests/{}", programs::DEMO)];
             command.extend(run.options.iter().map(|option| (*option).to_owned()));
             match run.on {
-                On::Hmm => {
-                    command.push(driver::DEVICE.to_owned());
+                On::Hmm | On::Coherent => {
+                    let device = match run.on {
+                        On::Coherent => driver::COHERENT,
+                        _ => driver::DEVICE,
+                    };
+                    command.push(device.to_owned());
                     driver::load_with(&mut plan, machine, context.driver, run.parameters);
                     plan.program(run.name, bound, &command);
                     driver::unload(&mut plan, context.driver);

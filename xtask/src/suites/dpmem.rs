@@ -3,6 +3,7 @@
 //! `--suite dpmem`: our own programs in the guest.
 
 use anyhow::Result;
+use dpmem_ops::Setup;
 
 use super::demo::{self, On};
 use super::{walk, Context};
@@ -15,21 +16,57 @@ use crate::version::Series;
 /// The program again, for devices that reach each other's memory.
 const PEERS: &str = "peers";
 
+/// And again, for a driver that brings windows of pages home.
+const WINDOWS: &str = "windows";
+
+/// And for memory that CPUs can address.
+const COHERENT: &str = "coherent";
+
 /// And again, with the memory of the device in the hands of a buddy allocator.
 const BUDDY: &str = "buddy";
-
-/// And again, with each allocation failing in turn.
-const FAILURES: &str = "failures";
 
 /// And its scenarios for a device of QEMU, which copies by DMA.
 const EDU: &str = "edu";
 
-/// And takes the steps that are made from numbers or written down, which the hosted build takes as
-/// well.
-const WALK: &str = "walk";
+/// How the program is called, with each allocation failing in turn.
+const FAILURES: [(&str, On, &[&str], Setup); 4] = [
+    ("failures", On::Hmm, &["--ktap", "--failures"], Setup::Usual),
+    (
+        "failures_peers",
+        On::Hmm,
+        &["--ktap", "--failures", "--setup", "peers"],
+        Setup::Peers,
+    ),
+    (
+        "failures_windows",
+        On::Hmm,
+        &["--ktap", "--failures", "--setup", "windows"],
+        Setup::Windows,
+    ),
+    (
+        "failures_coherent",
+        On::Coherent,
+        &["--ktap", "--failures", "--coherent"],
+        Setup::Usual,
+    ),
+];
 
-/// The same, for devices that reach each other's memory.
-const WALK_PEERS: &str = "walk_peers";
+/// And it takes the steps that are made from numbers or written down, which the hosted build takes
+/// as well.
+const WALKS: [(&str, Setup); 3] = [
+    ("walk", Setup::Usual),
+    ("walk_peers", Setup::Peers),
+    ("walk_windows", Setup::Windows),
+];
+
+/// What the driver is told to be loaded so.
+fn parameters(setup: Setup) -> Vec<String> {
+    let parameter = setup.parameter();
+    parameter
+        .map(|(name, value)| format!("{name}={value}"))
+        .into_iter()
+        .collect()
+}
 
 /// Runs the suite.
 pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
@@ -43,10 +80,7 @@ pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
     if context.kernel.profile == Profile::Debug {
         options.push("--trace");
     }
-    let peers = ["peers=1".to_owned()];
-    // As much memory as the simulated devices have.
-    let memory = ["memory_mib=".to_owned() + &dpmem_ops::DEVICE_MIB.to_string()];
-    let memory_and_peers = [memory.clone(), peers.clone()].concat();
+    let [peers, windows] = [Setup::Peers, Setup::Windows].map(parameters);
     let buddy = ["allocator=1".to_owned()];
     let mut runs = vec![
         demo::Run {
@@ -58,8 +92,20 @@ pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
         demo::Run {
             name: PEERS,
             on: On::Hmm,
-            options: &["--ktap", "--peers"],
+            options: &["--ktap", "--setup", "peers"],
             parameters: &peers,
+        },
+        demo::Run {
+            name: WINDOWS,
+            on: On::Hmm,
+            options: &["--ktap", "--setup", "windows"],
+            parameters: &windows,
+        },
+        demo::Run {
+            name: COHERENT,
+            on: On::Coherent,
+            options: &["--ktap", "--coherent"],
+            parameters: &[],
         },
     ];
     // Which allocator there is does not depend on the kernel.
@@ -71,30 +117,36 @@ pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
             parameters: &buddy,
         });
     }
-    if !walk::subjects(context, false).is_empty() {
-        runs.push(demo::Run {
-            name: WALK,
-            on: On::Hmm,
-            options: &["--walk"],
-            parameters: &memory,
-        });
-    }
-    if !walk::subjects(context, true).is_empty() {
-        runs.push(demo::Run {
-            name: WALK_PEERS,
-            on: On::Hmm,
-            options: &["--walk", "--peers"],
-            parameters: &memory_and_peers,
-        });
-    }
+    // As much memory as the simulated devices have.
+    let memory = format!("memory_mib={}", dpmem_ops::DEVICE_MIB);
+    let walks: Vec<_> = WALKS
+        .into_iter()
+        .filter(|(_, setup)| !walk::subjects(context, *setup).is_empty())
+        .map(|(name, setup)| {
+            let parameters = [vec![memory.clone()], parameters(setup)].concat();
+            (name, ["--walk", "--setup", setup.name()], parameters)
+        })
+        .collect();
+    runs.extend(walks.iter().map(|(name, options, parameters)| demo::Run {
+        name,
+        on: On::Hmm,
+        options,
+        parameters,
+    }));
     // The kernel with all checks can fail on purpose.
+    let failures =
+        FAILURES.map(|(name, on, options, setup)| (name, on, options, parameters(setup)));
     if context.kernel.profile == Profile::Debug {
-        runs.push(demo::Run {
-            name: FAILURES,
-            on: On::Hmm,
-            options: &["--ktap", "--failures"],
-            parameters: &[],
-        });
+        runs.extend(
+            failures
+                .iter()
+                .map(|(name, on, options, parameters)| demo::Run {
+                    name,
+                    on: *on,
+                    options,
+                    parameters,
+                }),
+        );
     }
     // The sample for it is written for the newer kernel.
     if context.kernel.series == Series::V7_3 {
@@ -106,15 +158,14 @@ pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
         });
     }
     // The others have no test of such a name, and take their time.
-    if context.filter.needs(WALK) {
-        runs.retain(|run| run.name.contains(WALK));
+    if context.filter.needs("walk") {
+        runs.retain(|run| walk_of(run).is_some());
     }
     let booted = demo::boot(context, &suite, &runs, report)?;
     let mut tests = Vec::new();
     for run in &runs {
-        if run.name.contains(WALK) {
-            let peers = run.name == WALK_PEERS;
-            tests.extend(walk::tests(context, &suite, &booted, run.name, peers)?);
+        if let Some(setup) = walk_of(run) {
+            tests.extend(walk::tests(context, &suite, &booted, run.name, setup)?);
             continue;
         }
         // The same tests as in the first run.
@@ -132,4 +183,12 @@ pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
     }
     booted.finish(context, &suite, report)?;
     context.add(tests, &suite, report)
+}
+
+/// How the driver is loaded for a run of walks.
+fn walk_of(run: &demo::Run<'_>) -> Option<Setup> {
+    let mut walks = WALKS.into_iter();
+    walks
+        .find(|(name, _)| *name == run.name)
+        .map(|(_, setup)| setup)
 }

@@ -13,6 +13,8 @@ use crate::vm::Machine;
 
 /// The first device.
 pub(crate) const DEVICE: &str = "/dev/hmm_dmirror0";
+/// The first device whose memory CPUs can address.
+pub(crate) const COHERENT: &str = "/dev/hmm_dmirror2";
 /// The device of QEMU that one of our samples is for.
 pub(crate) const EDU: &str = "/dev/edu0";
 /// The crate's own module.

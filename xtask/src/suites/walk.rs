@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
-use dpmem_ops::{Script, SEEDS};
+use dpmem_ops::{Script, Setup, SEEDS};
 
 use super::boot::Booted;
 use super::Context;
@@ -26,10 +26,9 @@ fn name(subject: &str) -> String {
     format!("walk_{subject}")
 }
 
-/// What is to be compared, with devices that are peers or not, on the kernel that this was made
-/// true for: a plain 7.3 with the series on x86-64. Elsewhere an empty page table stays, for one
-/// thing.
-pub(super) fn subjects(context: &Context<'_>, peers: bool) -> Vec<String> {
+/// What is to be compared for a driver that is loaded so, on the kernel that this was made true
+/// for: a plain 7.3 with the series on x86-64. Elsewhere an empty page table stays, for one thing.
+pub(super) fn subjects(context: &Context<'_>, setup: Setup) -> Vec<String> {
     let kernel = context.kernel;
     if kernel.arch != Arch::X86_64
         || kernel.series != Series::V7_3
@@ -38,15 +37,11 @@ pub(super) fn subjects(context: &Context<'_>, peers: bool) -> Vec<String> {
     {
         return Vec::new();
     }
-    let name_of = |script: Script| script.name.to_owned();
-    let all: Vec<String> = match peers {
-        true => Script::of_peers().map(name_of).collect(),
-        false => SEEDS
-            .map(|seed| seed.to_string())
-            .chain(Script::all().map(name_of))
-            .collect(),
-    };
-    all.into_iter()
+    let walks = SEEDS.filter(|_| setup == Setup::Usual);
+    let scripts = Script::of(setup).map(|script| script.name.to_owned());
+    walks
+        .map(|seed| seed.to_string())
+        .chain(scripts)
         .filter(|subject| context.filter.takes(&name(subject)))
         .collect()
 }
@@ -63,10 +58,10 @@ fn walks<'a>(lines: impl Iterator<Item = &'a str>) -> BTreeMap<&'a str, Vec<&'a 
 }
 
 /// What the simulated kernel says of `subjects`.
-fn simulate(context: &Context<'_>, subjects: &[String], peers: bool) -> Result<String> {
+fn simulate(context: &Context<'_>, subjects: &[String], setup: Setup) -> Result<String> {
     let mut command = hosted::cargo(&context.options.linux, context.options.kernel)?;
     command.args(["run", "--quiet", "--locked", "--package", "walk", "--"]);
-    command.args(peers.then_some("--peers")).args(subjects);
+    command.args([setup.name()]).args(subjects);
     let step = Step::start("walking over a simulated kernel".to_owned(), None);
     // With 1 if a step did not do what it should, which its line says as well.
     let simulated = process::output_if(&mut command, |status| matches!(status.code(), Some(0 | 1)))
@@ -82,10 +77,10 @@ pub(super) fn tests(
     suite: &str,
     booted: &Booted,
     program: &str,
-    peers: bool,
+    setup: Setup,
 ) -> Result<Vec<Test>> {
-    let subjects = subjects(context, peers);
-    let simulated = simulate(context, &subjects, peers)?;
+    let subjects = subjects(context, setup);
+    let simulated = simulate(context, &subjects, setup)?;
     let simulated = walks(simulated.lines());
     let lines = booted.program(program).map(|output| &output.lines);
     let lines = lines.into_iter().flatten().map(|line| line.text.as_str());

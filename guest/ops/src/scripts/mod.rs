@@ -9,8 +9,9 @@ mod huge;
 mod pages;
 mod peers;
 mod poison;
+mod windows;
 
-use crate::{Count, Play};
+use crate::{Count, Play, Setup};
 
 /// A script.
 #[derive(Clone, Copy, Debug)]
@@ -21,22 +22,21 @@ pub struct Script {
 }
 
 impl Script {
-    /// All of them for devices that do not reach each other's memory.
-    pub fn all() -> impl Iterator<Item = Self> {
-        let all = [
-            pages::ALL,
-            huge::ALL,
-            broken::ALL,
-            data::ALL,
-            counters::ALL,
-            poison::ALL,
-        ];
-        all.concat().into_iter()
-    }
-
-    /// All of them for devices that do.
-    pub fn of_peers() -> impl Iterator<Item = Self> {
-        peers::ALL.iter().copied()
+    /// All of them for a driver that is loaded so.
+    pub fn of(setup: Setup) -> impl Iterator<Item = Self> {
+        let lists: &[&[Self]] = match setup {
+            Setup::Usual => &[
+                pages::ALL,
+                huge::ALL,
+                broken::ALL,
+                data::ALL,
+                counters::ALL,
+                poison::ALL,
+            ],
+            Setup::Peers => &[peers::ALL],
+            Setup::Windows => &[windows::ALL],
+        };
+        lists.iter().copied().flatten().copied()
     }
 
     /// The script for a device with room for `room` pages.
@@ -71,7 +71,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     fn plays() -> impl Iterator<Item = (&'static str, Play)> {
-        let scripts = Script::all().chain(Script::of_peers());
+        let scripts = Setup::ALL.into_iter().flat_map(Script::of);
         scripts.map(|script| (script.name, script.play(DEVICE_PAGES)))
     }
 
