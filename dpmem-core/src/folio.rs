@@ -217,7 +217,7 @@ pub(crate) unsafe fn drop_destination(entry: MigratePfn) {
 ///
 /// `folio` is a folio of `pagemap`, whose data was initialised, and nobody uses it but through this
 /// value.
-#[must_use = "the folio goes back to its allocator when this is dropped"]
+#[must_use = "the folio goes back to its allocator when this is dropped: keep it for as long as the device uses it"]
 pub struct RequestedFolio<'p, T: DevPagemapOps> {
     pagemap: &'p DevPagemap<T>,
     folio: LockedFolio,

@@ -28,13 +28,13 @@ fn marked<'a>(input: &DeriveInput, fields: &'a Fields, name: &str) -> Result<(Me
             if !matches!(attr.meta, Meta::Path(_)) {
                 return Err(Error::new_spanned(
                     attr,
-                    format!("`#[{name}]` takes no arguments"),
+                    format!("`#[{name}]` takes no arguments: leave them out"),
                 ));
             }
             if found.is_some() {
                 return Err(Error::new_spanned(
                     attr,
-                    format!("only one field can be `#[{name}]`"),
+                    format!("only one field can be `#[{name}]`: leave out the others"),
                 ));
             }
             found = Some((member.clone(), field));
@@ -63,7 +63,7 @@ fn fault_handler(input: &DeriveInput) -> Result<Option<Path>> {
         if found.is_some() {
             return Err(Error::new_spanned(
                 attr,
-                "only one function can be `#[migrate_to_ram]`",
+                "only one function can be `#[migrate_to_ram]`: leave out the others",
             ));
         }
         let path = attr.parse_args::<Path>().map_err(|_| {
@@ -82,7 +82,8 @@ pub(crate) fn derive(input: DeriveInput) -> Result<TokenStream> {
     let Data::Struct(data) = &input.data else {
         return Err(Error::new_spanned(
             &input.ident,
-            "`DevPagemapOps` can only be derived for a struct",
+            "`DevPagemapOps` can only be derived for a struct: put the allocator of offsets and the \
+             copy engine into one",
         ));
     };
     // A derive macro's attributes are allowed on fields, and here as well.
@@ -119,7 +120,12 @@ pub(crate) fn derive(input: DeriveInput) -> Result<TokenStream> {
         (Err(err), _) | (_, Err(err)) => return Err(err),
     };
 
-    let fault_fn = fault_handler(&input)?.map(|path| {
+    // If the attribute is wrong, all else is as it should be: nothing more is to be said than that.
+    let (handler, wrong) = match fault_handler(&input) {
+        Ok(handler) => (handler, None),
+        Err(err) => (None, Some(err.into_compile_error())),
+    };
+    let fault_fn = handler.map(|path| {
         // The span of the path, so that a function of the wrong type is reported there.
         let call = quote_spanned!(path.span()=> #path(fault));
         quote! {
@@ -164,6 +170,8 @@ pub(crate) fn derive(input: DeriveInput) -> Result<TokenStream> {
 
             #fault_fn
         }
+
+        #wrong
     })
 }
 
@@ -223,17 +231,25 @@ mod tests {
 
     #[test]
     fn what_answers_faults_is_one_function() {
-        let errors = error(parse_quote! {
+        let nameless: syn::DeriveInput = parse_quote! {
             #[migrate_to_ram]
             struct Vram(#[offsets] Buddy, #[engine] Ring);
-        });
-        assert!(errors[0].contains("takes a function"), "{errors:?}");
-        let errors = error(parse_quote! {
+        };
+        let twice: syn::DeriveInput = parse_quote! {
             #[migrate_to_ram(a)]
             #[migrate_to_ram(b)]
             struct Vram(#[offsets] Buddy, #[engine] Ring);
-        });
-        assert!(errors[0].contains("only one function"), "{errors:?}");
+        };
+        for (input, message) in [(nameless, "takes a function"), (twice, "only one function")] {
+            let tokens = derive(input).expect("the implementation is there all the same");
+            let file: syn::File = syn::parse2(tokens).expect("the output is two items");
+            let [syn::Item::Impl(imp), syn::Item::Macro(error)] = &file.items[..] else {
+                panic!("the output is an impl block, and what is wrong");
+            };
+            assert_eq!(imp.items.len(), 5);
+            let said = error.mac.tokens.to_string();
+            assert!(said.contains(message), "{said}");
+        }
     }
 
     #[test]
