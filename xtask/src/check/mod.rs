@@ -285,6 +285,44 @@ fn failed_to_run(what: &str, outcome: Result<()>, report: &mut Report) -> Result
 mod tests {
     use super::*;
 
+    use std::collections::BTreeSet;
+    use std::fs;
+
+    use regex::Regex;
+
+    use crate::repo;
+
+    #[test]
+    fn what_shows_it_exists() {
+        let words = Regex::new(r"\w+").unwrap();
+        let mut known = BTreeSet::new();
+        for folder in ["dpmem-core", "dpmem-drm", "guest", "hosted"] {
+            let sources = walkdir::WalkDir::new(repo::top().join(folder)).into_iter();
+            for entry in sources.filter_entry(|entry| entry.file_name() != "target") {
+                let entry = entry.unwrap();
+                if entry.path().extension().is_some_and(|ext| ext == "rs") {
+                    let source = fs::read_to_string(entry.path()).unwrap();
+                    known.extend(
+                        words
+                            .find_iter(&source)
+                            .map(|word| word.as_str().to_owned()),
+                    );
+                }
+            }
+        }
+        let table = repo::top().join("Documentation/capabilities.rst");
+        let table = fs::read_to_string(table).unwrap();
+        let names = Regex::new(r"``([a-z0-9]+(?:_[a-z0-9]+)+)``").unwrap();
+        let names: Vec<_> = names
+            .captures_iter(&table)
+            .map(|found| found[1].to_owned())
+            .collect();
+        assert!(names.len() > 50, "the table names {} tests", names.len());
+        for name in names {
+            assert!(known.contains(&name), "there is no {name}");
+        }
+    }
+
     #[test]
     fn full_is_every_kernel_with_every_driver() {
         let all = all();
@@ -293,7 +331,7 @@ mod tests {
             .filter(|cell| cell.suites != [SuiteChoice::Mm])
             .map(Cell::label)
             .collect();
-        let unique: std::collections::BTreeSet<&String> = labels.iter().collect();
+        let unique: BTreeSet<&String> = labels.iter().collect();
         for cell in usual() {
             assert!(labels.contains(&cell.label()));
         }
