@@ -2,14 +2,16 @@
 
 //! Drivers that are built in.
 //!
-//! Real: `init` and `exit`, once each. Not simulated: `struct module`, and unloading a driver that
-//! is in use; what is built in is never unloaded.
+//! Real: `init` and `exit`, once each; references to the driver's module, which nobody gets any more
+//! once it is being unloaded. Not simulated: `struct module`. What is built in has none, so that a
+//! null pointer is the module of the one driver that there is. A kernel refuses to unload a driver
+//! that is in use; here that is a report, and a driver whose files are open is in use.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ffi::*;
 
-use crate::process::Errno;
+use crate::{machine::with, process::Errno, report::report, rest::module};
 
 /// The statics of a driver are those of the whole test program, so only one machine has it at a
 /// time.
@@ -37,6 +39,7 @@ impl Module {
         exit: unsafe extern "C" fn(),
     ) -> Result<Self, Errno> {
         let loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+        with(|m| m.module = Users::default());
         match unsafe { init() } {
             0 => Ok(Self {
                 exit,
@@ -49,6 +52,51 @@ impl Module {
 
 impl Drop for Module {
     fn drop(&mut self) {
+        let users = with(|m| {
+            m.module.going = true;
+            m.module
+        });
+        let Users {
+            references, files, ..
+        } = users;
+        if references + files > 0 {
+            report(format!(
+                "the driver is unloaded while it is in use, by {references} references to its module and \
+                 {files} open files"
+            ));
+        }
         unsafe { (self.exit)() };
+    }
+}
+
+/// Who uses the driver's module.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Users {
+    /// How many references there are to it.
+    references: usize,
+    /// How many files are open.
+    pub(crate) files: usize,
+    /// It is being unloaded.
+    going: bool,
+}
+
+pub unsafe extern "C" fn try_module_get(module: *mut module) -> bool {
+    assert!(module.is_null(), "there is no such module");
+    with(|m| {
+        let live = !m.module.going;
+        m.module.references += usize::from(live);
+        live
+    })
+}
+
+pub unsafe extern "C" fn module_put(module: *mut module) {
+    assert!(module.is_null(), "there is no such module");
+    let left = with(|m| {
+        let left = m.module.references.checked_sub(1);
+        m.module.references = left.unwrap_or(0);
+        left
+    });
+    if left.is_none() {
+        report("a reference to the driver's module is given back that nobody has");
     }
 }

@@ -3,7 +3,7 @@
 //! Misc devices, and the files that processes open.
 //!
 //! Real: `open`, `ioctl`, `mmap`, `release`, in which order, and as whom. Not simulated: file
-//! descriptors, reading and writing, modules that are unloaded while a file is open.
+//! descriptors, reading and writing.
 
 use core::{ffi::CStr, ops::Deref};
 
@@ -172,6 +172,7 @@ impl<P: Deref<Target = Process>> OpenFile<P> {
                 return Err(Errno(result.unsigned_abs()));
             }
         }
+        with(|m| m.module.files += 1);
         Ok(Self { process, file, ops })
     }
 
@@ -211,6 +212,7 @@ impl<P: Deref<Target = Process>> Drop for OpenFile<P> {
             self.process
                 .run(|| unsafe { release(std::ptr::null_mut(), self.raw()) });
         }
+        with(|m| m.module.files = m.module.files.saturating_sub(1));
     }
 }
 

@@ -110,6 +110,7 @@ pub use self::{
     device_private::*,
     devices::*,
     dma::*,
+    driver::{module_put, try_module_get},
     drm::{
         __BindgenBitfieldUnit, dma_fence, dma_fence_get, dma_fence_get_status,
         dma_fence_is_signaled, dma_fence_put, dma_fence_set_error, dma_fence_wait_timeout,

@@ -32,6 +32,7 @@ use crate::{
     debugfs::Entries,
     device_private::{Pages, Physical},
     dma::Dma,
+    driver::Users,
     drm::Drm,
     files::miscdevice,
     irq::Irqs,
@@ -67,6 +68,8 @@ pub(crate) struct State {
     pub(crate) devices: HashMap<String, Traced<*mut miscdevice>>,
     /// Who has the lock of misc devices.
     pub(crate) misc_owner: usize,
+    /// Who uses the driver that is loaded.
+    pub(crate) module: Users,
     /// What is in debugfs.
     pub(crate) debugfs: Entries,
     /// Physical memory of devices.

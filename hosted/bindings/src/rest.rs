@@ -3,9 +3,7 @@
 //! What the crate `kernel` mentions, and hardly anybody here uses: types that nothing is known of,
 //! functions that end the test, and a few that do not.
 //!
-//! Real: `ERR_PTR()`, `IS_ERR()`, `PTR_ERR()`, `memchr()`. Not simulated: `struct module`, so that
-//! `try_module_get()` gets nothing but the kernel itself, and `module_put()` does nothing;
-//! `errname()`, which knows no name; `add_taint()`, which does nothing; `cpu_relax()`, which only
+//! Real: `ERR_PTR()`, `IS_ERR()`, `PTR_ERR()`, `memchr()`. Not simulated: `errname()`, which knows no name; `add_taint()`, which does nothing; `cpu_relax()`, which only
 //! lets another thread run.
 
 use ffi::*;
@@ -110,13 +108,6 @@ pub struct kernel_param {
     pub flags: u8,
     pub __bindgen_anon_1: kernel_param__bindgen_ty_1,
 }
-
-// Built-in modules cannot be unloaded, and have no `struct module`.
-pub unsafe extern "C" fn try_module_get(module: *mut module) -> bool {
-    module.is_null()
-}
-
-pub unsafe extern "C" fn module_put(_module: *mut module) {}
 
 /// For the crate `error`: `IS_ERR()` and relatives are all real.
 pub unsafe extern "C" fn ERR_PTR(error: c_long) -> *mut c_void {

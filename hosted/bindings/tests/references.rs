@@ -5,7 +5,7 @@
 mod support;
 
 use bindings::{
-    sim::{reach_memory, run, Process, PAGE_SIZE},
+    sim::{reach_memory, run, Module, Process, PAGE_SIZE},
     *,
 };
 use std::ptr::null_mut;
@@ -346,6 +346,40 @@ fn a_misc_device_unregistered_twice() {
 #[test]
 fn a_misc_device_left_over() {
     reported("left over: the device one", || with_misc_device(|_| {}));
+}
+
+/// Loads a driver that is nothing but a reference to its own module, which it puts `puts` times.
+fn with_driver(puts: usize) {
+    extern "C" fn init() -> i32 {
+        // SAFETY: The module of what is built in.
+        i32::from(!unsafe { try_module_get(null_mut()) })
+    }
+
+    extern "C" fn exit() {
+        // SAFETY: As above.
+        assert!(!unsafe { try_module_get(null_mut()) }, "it is going");
+    }
+
+    // SAFETY: They belong together.
+    let driver = unsafe { Module::load(init, exit) }.unwrap();
+    // SAFETY: As above.
+    (0..puts).for_each(|_| unsafe { module_put(null_mut()) });
+    drop(driver);
+}
+
+#[test]
+fn a_module_that_is_in_use() {
+    reported("by 1 references to its module", || with_driver(0));
+}
+
+#[test]
+fn a_module_put_twice() {
+    reported("that nobody has", || with_driver(2));
+}
+
+#[test]
+fn a_module_that_nobody_uses() {
+    run(|| with_driver(1));
 }
 
 #[test]
