@@ -10,8 +10,7 @@
 //! long: with a range of IOVA it is the IOMMU's doing, and otherwise that of a bounce buffer.
 //!
 //! Not simulated: what is in a bounce buffer (what is mapped is what the device reads and writes),
-//! and how much it has room for; caches; that a transfer goes on from one link of a range of IOVA
-//! to the next.
+//! and how much it has room for; caches.
 
 use std::{backtrace::Backtrace, collections::BTreeMap};
 
@@ -25,7 +24,7 @@ use crate::{
     errno::*,
     machine::{might_sleep, with, Locked},
     mm::PAGE_SIZE,
-    pages::{data, page, pfn_to_page},
+    pages::{data, head, nr_pages, page, pfn_to_page},
     report::{report, Traced},
 };
 
@@ -64,6 +63,10 @@ pub struct dma_iova_state {
     pub __size: u64,
 }
 
+#[cfg(newtype_enums)]
+const DMA_NONE: dma_data_direction = dma_data_direction::DMA_NONE;
+#[cfg(not(newtype_enums))]
+const DMA_NONE: dma_data_direction = dma_data_direction_DMA_NONE;
 #[cfg(newtype_enums)]
 const DMA_BIDIRECTIONAL: dma_data_direction = dma_data_direction::DMA_BIDIRECTIONAL;
 #[cfg(newtype_enums)]
@@ -262,15 +265,42 @@ unsafe fn mask_of(dev: *mut device) -> Option<u64> {
     }
 }
 
-/// Where `len` bytes at `addr` are for `device`, which has mapped them for a transfer in this
-/// direction; without one, for the only device of the machine.
+/// Reports a direction that is none.
+fn check(direction: dma_data_direction, what: &str) {
+    if direction == DMA_NONE {
+        report(format!("`{what}()` in no direction"));
+    }
+}
+
+/// What is behind the `size` bytes at `offset` of `page`, which must be one folio's.
+unsafe fn memory(
+    m: &mut Locked<'_>,
+    page: *mut page,
+    offset: usize,
+    size: usize,
+    what: &str,
+) -> usize {
+    let data = unsafe { data(m, page, what) }.expose_provenance() + offset;
+    let (head, nr) = unsafe { (head(m, page), nr_pages(m, page)) };
+    let before = (page as usize - head as usize) / size_of::<page>();
+    if size == 0 || offset + size > (nr - before) * PAGE_SIZE {
+        report(format!(
+            "`{what}()` of {size} bytes that are not all of one folio"
+        ));
+    }
+    data
+}
+
+/// Where the `len` bytes at `addr` begin for `device`, which has mapped them for a transfer in this
+/// direction, and how many of them follow there; without a device, for the only one of the machine.
+/// In a range of IOVA, one link may follow another.
 fn find(
     m: &mut Locked<'_>,
     device: Option<usize>,
     addr: u64,
     len: usize,
     direction: dma_data_direction,
-) -> Option<usize> {
+) -> Option<(usize, usize)> {
     let is_its = |other: usize| device.is_none_or(|device| device == other);
     let inside = |start: u64, mapping: &Mapping| {
         let offset = usize::try_from(addr.checked_sub(start)?).ok()?;
@@ -280,7 +310,7 @@ fn find(
     };
     let mut mapped = m.dma.mapped.iter();
     if let Some(found) = mapped.find_map(|(start, mapping)| inside(*start, mapping)) {
-        return Some(found);
+        return Some((found, len));
     }
     // What is shared is so in both directions.
     let mut shared = m.dma.shared.iter();
@@ -289,39 +319,68 @@ fn find(
         let fits = offset.checked_add(len)? <= shared.size && is_its(shared.device);
         fits.then_some(shared.data + offset)
     });
-    if found.is_some() {
-        return found;
+    if let Some(found) = found {
+        return Some((found, len));
     }
     let (start, range) = m.dma.ranges.range(..=addr).next_back()?;
-    let (offset, mapping) = range.links.range(..=(addr - start) as usize).next_back()?;
-    let seen = offset + mapping.size <= range.synced;
-    inside(start + *offset as u64, mapping).filter(|_| seen)
+    let at = (addr - start) as usize;
+    let (offset, link) = range.links.range(..=at).next_back()?;
+    let seen = offset + link.size <= range.synced;
+    let its = allows(link.direction, direction) && is_its(link.device);
+    let left = (offset + link.size)
+        .checked_sub(at)
+        .filter(|left| *left > 0)?;
+    (seen && its).then_some((link.data + at - offset, left.min(len)))
+}
+
+/// Where the `len` bytes at `addr` are for a transfer: pieces that follow each other for the device,
+/// of which one at least is there.
+fn pieces(
+    device: Option<*mut device>,
+    addr: u64,
+    len: usize,
+    direction: dma_data_direction,
+    mut f: impl FnMut(usize, std::ops::Range<usize>),
+) -> bool {
+    let device = device.map(|device| device as usize);
+    with(|m| {
+        let mut done = 0;
+        while done < len {
+            let rest = (addr + done as u64, len - done);
+            let Some((data, nr)) = find(m, device, rest.0, rest.1, direction) else {
+                return false;
+            };
+            f(data, done..done + nr);
+            done += nr;
+        }
+        true
+    })
 }
 
 /// A device reads from memory of the system: this one, or the only one.
 pub(crate) fn read_by(device: Option<*mut device>, addr: u64, to: &mut [u8]) {
-    let device = device.map(|device| device as usize);
-    with(|m| match find(m, device, addr, to.len(), DMA_TO_DEVICE) {
-        Some(from) => unsafe {
-            let from = std::ptr::with_exposed_provenance::<u8>(from);
-            to.as_mut_ptr().copy_from_nonoverlapping(from, to.len());
-        },
-        None => report("a device reads what is not mapped for it to read"),
+    let len = to.len();
+    let whole = pieces(device, addr, len, DMA_TO_DEVICE, |from, part| unsafe {
+        let from = std::ptr::with_exposed_provenance::<u8>(from);
+        let to = &mut to[part];
+        to.as_mut_ptr().copy_from_nonoverlapping(from, to.len());
     });
+    if !whole {
+        report("a device reads what is not mapped for it to read");
+    }
 }
 
 /// A device writes to memory of the system: this one, or the only one.
 pub(crate) fn write_by(device: Option<*mut device>, addr: u64, from: &[u8]) {
-    let device = device.map(|device| device as usize);
-    with(
-        |m| match find(m, device, addr, from.len(), DMA_FROM_DEVICE) {
-            Some(to) => unsafe {
-                let to = std::ptr::with_exposed_provenance_mut::<u8>(to);
-                to.copy_from_nonoverlapping(from.as_ptr(), from.len());
-            },
-            None => report("a device writes what is not mapped for it to write"),
-        },
-    );
+    let len = from.len();
+    let whole = pieces(device, addr, len, DMA_FROM_DEVICE, |to, part| unsafe {
+        let to = std::ptr::with_exposed_provenance_mut::<u8>(to);
+        let from = &from[part];
+        to.copy_from_nonoverlapping(from.as_ptr(), from.len());
+    });
+    if !whole {
+        report("a device writes what is not mapped for it to write");
+    }
 }
 
 /// The device reads from memory of the system.
@@ -346,11 +405,12 @@ pub unsafe extern "C" fn dma_map_page_attrs(
     direction: dma_data_direction,
     _attrs: c_ulong,
 ) -> dma_addr_t {
+    check(direction, "dma_map_page");
     with(|m| {
         if m.fails("dma_map_page") {
             return dma_addr_t::MAX;
         }
-        let data = unsafe { data(m, page, "dma_map_page") }.expose_provenance() + offset;
+        let data = unsafe { memory(m, page, offset, size, "dma_map_page") };
         let addr = match unsafe { mask_of(dev) } {
             // A device without an IOMMU sees the addresses that CPUs see, whatever these are.
             Some(u64::MAX) => Some(data as u64),
@@ -428,6 +488,7 @@ pub unsafe extern "C" fn dma_map_resource(
     direction: dma_data_direction,
     _attrs: c_ulong,
 ) -> dma_addr_t {
+    check(direction, "dma_map_resource");
     with(|m| {
         if m.fails("dma_map_resource") || unsafe { mask_of(dev) }.is_none() {
             return dma_addr_t::MAX;
@@ -481,6 +542,8 @@ pub unsafe extern "C" fn dma_iova_try_alloc(
     _phys: phys_addr_t,
     size: usize,
 ) -> bool {
+    // What is there counts for nothing, also where there is no range to be had.
+    unsafe { *state = dma_iova_state::default() };
     with(|m| {
         if !m.dma.iommu || m.fails("dma_iova_try_alloc") {
             return false;
@@ -544,12 +607,18 @@ pub unsafe extern "C" fn dma_iova_link(
     direction: dma_data_direction,
     _attrs: c_ulong,
 ) -> c_int {
+    check(direction, "dma_iova_link");
+    let inside = phys as usize % PAGE_SIZE;
+    if inside > 0 && offset > 0 {
+        report("memory that begins inside a page is linked behind other memory");
+        return -(EIO as c_int);
+    }
     with(|m| {
         if m.fails("dma_iova_link") {
             return -(ENOMEM as c_int);
         }
         let page = unsafe { pfn_to_page((phys >> PAGE_SHIFT) as usize) };
-        let data = unsafe { data(m, page, "dma_iova_link") }.expose_provenance();
+        let data = unsafe { memory(m, page, inside, size, "dma_iova_link") };
         let Some(range) = (unsafe { range(m, dev, state, "dma_iova_link") }) else {
             return -(EINVAL as c_int);
         };

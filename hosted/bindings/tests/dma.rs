@@ -13,7 +13,7 @@ use bindings::{
     *,
 };
 use std::ptr::null_mut;
-use support::{reported, DMA_FROM_DEVICE, DMA_TO_DEVICE};
+use support::{reported, DMA_FROM_DEVICE, DMA_NONE, DMA_TO_DEVICE};
 
 /// Says to AddressSanitizer that what is left over is left on purpose.
 #[no_mangle]
@@ -93,6 +93,86 @@ fn a_range_as_it_should_be_used() {
             range.destroy(SIZE, DMA_TO_DEVICE);
         });
         with_range(Range::free);
+    });
+}
+
+/// What a device reads goes on from one link to the next.
+#[test]
+fn a_transfer_over_two_links() {
+    run(|| {
+        with_range(|range| {
+            range.link(0);
+            range.link(PAGE_SIZE);
+            range.sync(SIZE);
+            // The same page, twice.
+            unsafe {
+                let memory = kmap_local_page(range.page);
+                memory.cast::<[u8; 2]>().write([1, 2]);
+                kunmap_local(memory);
+            }
+            let mut read = [0; PAGE_SIZE + 1];
+            sim::dma_read(range.state.addr + 1, &mut read);
+            assert_eq!((read[0], read[PAGE_SIZE - 1], read[PAGE_SIZE]), (2, 1, 2));
+            range.destroy(SIZE, DMA_TO_DEVICE);
+        });
+    });
+}
+
+#[test]
+fn a_transfer_beyond_the_last_link() {
+    reported("a device reads what is not mapped for it to read", || {
+        with_range(|range| {
+            range.link(0);
+            range.sync(PAGE_SIZE);
+            sim::dma_read(range.state.addr + 1, &mut [0; PAGE_SIZE]);
+            range.destroy(PAGE_SIZE, DMA_TO_DEVICE);
+        });
+    });
+}
+
+#[test]
+fn a_link_that_begins_inside_a_page() {
+    reported("begins inside a page", || {
+        with_range(|range| {
+            range.link(0);
+            let (state, phys) = (&raw mut range.state, unsafe { page_to_phys(range.page) });
+            let to = DMA_TO_DEVICE;
+            unsafe { dma_iova_link(range.dev, state, phys + 8, PAGE_SIZE, 8, to, 0) };
+            range.destroy(PAGE_SIZE, DMA_TO_DEVICE);
+        });
+    });
+}
+
+#[test]
+fn more_than_a_page_mapped() {
+    reported("not all of one folio", || {
+        with_page(|dev, page| unsafe {
+            let (size, to) = (PAGE_SIZE, DMA_TO_DEVICE);
+            let addr = dma_map_page_attrs(dev, page, 8, size, to, 0);
+            dma_unmap_page_attrs(dev, addr, size, to, 0);
+        });
+    });
+}
+
+#[test]
+fn a_page_mapped_in_no_direction() {
+    reported("`dma_map_page()` in no direction", || {
+        with_page(|dev, page| unsafe {
+            let addr = dma_map_page_attrs(dev, page, 0, PAGE_SIZE, DMA_NONE, 0);
+            dma_unmap_page_attrs(dev, addr, PAGE_SIZE, DMA_NONE, 0);
+        });
+    });
+}
+
+#[test]
+fn a_range_that_is_not_to_be_had() {
+    run(|| {
+        with_page(|dev, _| unsafe {
+            // What a driver left there.
+            let mut state = dma_iova_state { addr: 1, __size: 1 };
+            assert!(!dma_iova_try_alloc(dev, &raw mut state, 0, SIZE));
+            assert!(!dma_use_iova(&raw mut state));
+        });
     });
 }
 

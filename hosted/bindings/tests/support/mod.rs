@@ -9,7 +9,7 @@ use bindings::{dma_data_direction, sim::run};
 #[cfg(not(newtype_enums))]
 use bindings::{
     dma_data_direction_DMA_BIDIRECTIONAL, dma_data_direction_DMA_FROM_DEVICE,
-    dma_data_direction_DMA_TO_DEVICE,
+    dma_data_direction_DMA_NONE, dma_data_direction_DMA_TO_DEVICE,
 };
 use std::{
     env,
@@ -20,6 +20,10 @@ use std::{
 // 7.3 asks bindgen for a type of their own, 7.2 does not.
 #[cfg(newtype_enums)]
 pub const DMA_BIDIRECTIONAL: dma_data_direction = dma_data_direction::DMA_BIDIRECTIONAL;
+#[cfg(newtype_enums)]
+pub const DMA_NONE: dma_data_direction = dma_data_direction::DMA_NONE;
+#[cfg(not(newtype_enums))]
+pub const DMA_NONE: dma_data_direction = dma_data_direction_DMA_NONE;
 #[cfg(newtype_enums)]
 pub const DMA_TO_DEVICE: dma_data_direction = dma_data_direction::DMA_TO_DEVICE;
 #[cfg(newtype_enums)]
