@@ -45,7 +45,7 @@ impl Accel {
 
     /// The best one that works for `machine`.
     pub(super) fn choose(cache: &Cache, tools: &Tools, machine: &Machine) -> Result<Self> {
-        if Arch::host()? != machine.arch() {
+        if !machine.may_be_real(Arch::host()?) {
             return Ok(Self::Tcg);
         }
         let usable = fs::File::options()

@@ -99,9 +99,9 @@ impl Machine {
         self.cpus = 1;
     }
 
-    /// Its architecture.
-    pub(super) fn arch(&self) -> Arch {
-        self.arch
+    /// Whether it may be run by a processor of `host`: QEMU itself counts instructions.
+    pub(super) fn may_be_real(&self, host: Arch) -> bool {
+        self.arch == host && !self.counting
     }
 
     /// With this accelerator.
@@ -209,5 +209,22 @@ impl Machine {
             command.args(["-device", device]);
         }
         Ok(command)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// That one which counts was tried with KVM had it seem that KVM works here: it was QEMU.
+    #[test]
+    fn instructions_are_counted_by_qemu() {
+        let options = MachineOptions::default();
+        let paths = (PathBuf::new(), PathBuf::new());
+        let mut machine = Machine::new(Arch::X86_64, Profile::Plain, paths.0, paths.1, &options);
+        assert!(machine.may_be_real(Arch::X86_64));
+        assert!(!machine.may_be_real(Arch::Arm64));
+        machine.count_instructions();
+        assert!(!machine.may_be_real(Arch::X86_64));
     }
 }
