@@ -209,6 +209,18 @@ impl Backend {
         dispatch!(self, backend => unsafe { backend.offset_of(page) })
     }
 
+    /// As [`Backend::offset_of`], for a page that is known to be one of the pagemap.
+    ///
+    /// # Safety
+    ///
+    /// `page` must be one of the pagemap, and the caller must hold a reference to it, or be the one
+    /// who gives up the last.
+    #[inline]
+    pub(crate) unsafe fn own_offset(&self, page: NonNull<bindings::page>) -> PageOffset {
+        // SAFETY: The caller promises it.
+        dispatch!(self, backend => unsafe { backend.own_offset(page) })
+    }
+
     /// Locks the pages that are in service among the `nr` from `offset` on, takes them out of the
     /// page tables of all processes, and writes them to `src`; idle and busy pages become empty
     /// entries. Sleeps.

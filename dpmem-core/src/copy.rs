@@ -18,6 +18,7 @@ use kernel::{
 };
 
 use crate::{
+    backend::Backend,
     data::{
         self,
         FolioData, //
@@ -252,6 +253,35 @@ pub struct DevicePages<'a, D: FolioData = ()> {
 }
 
 impl<'a, D: FolioData> DevicePages<'a, D> {
+    /// The `nr` pages from `first` on, which begin at `offset`, and which CPUs can address if they
+    /// are `coherent`.
+    ///
+    /// # Safety
+    ///
+    /// `first` must be the first page of a folio of so many pages, of a pagemap whose data is `D`,
+    /// and the folio must not be freed during `'a`. If it is `coherent`, CPUs must be able to
+    /// address it.
+    #[inline]
+    unsafe fn from_raw(
+        first: NonNull<bindings::page>,
+        nr: NrPages,
+        offset: PageOffset,
+        coherent: bool,
+    ) -> Self {
+        let mapped = coherent.then(|| {
+            // SAFETY: The caller promises it.
+            unsafe { RamPages::from_raw(first, nr) }
+        });
+        // INVARIANT: As above.
+        Self {
+            offset,
+            nr,
+            mapped,
+            first,
+            _data: PhantomData,
+        }
+    }
+
     /// Where the run begins.
     #[inline]
     pub fn offset(&self) -> PageOffset {
@@ -345,6 +375,7 @@ pub enum Transfer<'a, E: CopyEngine> {
 ///
 /// There is a `DevPagemap<T>`, of a `T` whose engine is `E`, such that
 ///
+/// - `backend` is that of this pagemap, and `coherent` says whether CPUs can address its memory;
 /// - `find` is for this `T`;
 /// - each destination of `flight` is a folio as large as its source;
 /// - on the way to the device, the destinations are folios of this pagemap, and the sources that
@@ -355,6 +386,8 @@ pub struct Batch<'a, E> {
     flight: &'a Flight<'a>,
     way: Way,
     device: Option<DmaDevice<'a>>,
+    backend: &'a Backend,
+    coherent: bool,
     find: FindPages<'a, E>,
     next: usize,
 }
@@ -412,6 +445,8 @@ impl<'a, E: CopyEngine> Batch<'a, E> {
             flight,
             way,
             device: pagemap.device(),
+            backend: pagemap.backend(),
+            coherent: pagemap.is_coherent(),
             find: find_pages::<T>,
             next: 0,
         }
@@ -460,7 +495,7 @@ impl<'a, E: CopyEngine> Batch<'a, E> {
             return Some(Transfer::ToRam {
                 // SAFETY: The flight holds a reference to its source, which has a destination, and
                 // so is a folio of so many pages of the pagemap, by the type invariants.
-                src: unsafe { self.device_pages(src?, nr) }?.2,
+                src: unsafe { self.own_pages(src?, nr) },
                 // INVARIANT: Nobody has the pages yet. SAFETY: The flight holds a reference to its
                 // destination, which is system memory, and a folio of so many pages, by the type
                 // invariants.
@@ -469,14 +504,14 @@ impl<'a, E: CopyEngine> Batch<'a, E> {
         }
         // SAFETY: The flight holds a reference to its destination, a folio of so many pages of the
         // pagemap, by the type invariants.
-        let dst = DevicePagesMut(unsafe { self.device_pages(dst, nr) }?.2);
+        let dst = DevicePagesMut(unsafe { self.own_pages(dst, nr) });
         let Some(src) = src else {
             return Some(Transfer::Zero { dst });
         };
         // SAFETY: The flight holds a reference to its source.
         if unsafe { bindings::is_device_private_page(src.as_ptr()) } {
             // SAFETY: As above. Its owner is that of the destination, by the type invariants.
-            let (peer, peer_device, src) = unsafe { self.device_pages(src, nr) }?;
+            let (peer, peer_device, src) = unsafe { self.peer_pages(src, nr) }?;
             return Some(Transfer::FromPeer {
                 peer,
                 peer_device,
@@ -492,13 +527,32 @@ impl<'a, E: CopyEngine> Batch<'a, E> {
         })
     }
 
+    /// The `nr` pages of the pagemap from `first` on.
+    ///
+    /// # Safety
+    ///
+    /// They must be pages of the pagemap that this batch is for, and of one folio, to which there
+    /// is a reference for as long as the flight lasts.
+    #[inline]
+    unsafe fn own_pages(
+        &self,
+        first: NonNull<bindings::page>,
+        nr: NrPages,
+    ) -> DevicePages<'a, E::Data> {
+        // SAFETY: The caller promises it. The backend is that of the pagemap, by the type
+        // invariants.
+        let offset = unsafe { self.backend.own_offset(first) };
+        // SAFETY: As above, and so is what is said of CPUs.
+        unsafe { DevicePages::from_raw(first, nr, offset, self.coherent) }
+    }
+
     /// The `nr` pages of device memory from `first` on, and the engine of their device.
     ///
     /// # Safety
     ///
     /// They must be pages of one folio, to which there is a reference for as long as the flight
     /// lasts, and whose owner is that of the pagemap that this batch is for.
-    unsafe fn device_pages(
+    unsafe fn peer_pages(
         &self,
         first: NonNull<bindings::page>,
         nr: NrPages,
@@ -506,19 +560,9 @@ impl<'a, E: CopyEngine> Batch<'a, E> {
         // SAFETY: The caller promises a reference, and an owner whose pagemaps are of the `T` that
         // `find` is for, by the type invariants.
         let (engine, device, offset, coherent) = unsafe { (self.find)(first) }?;
-        let mapped = coherent.then(|| {
-            // SAFETY: As above, and a CPU can address them.
-            unsafe { RamPages::from_raw(first, nr) }
-        });
-        // INVARIANT: As above. The data of the pagemap is that of its engine, for which `find` is,
-        // by the type invariants.
-        let pages = DevicePages {
-            offset,
-            nr,
-            mapped,
-            first,
-            _data: PhantomData,
-        };
+        // SAFETY: As above. The data of the pagemap is that of its engine, for which `find` is, by
+        // the type invariants.
+        let pages = unsafe { DevicePages::from_raw(first, nr, offset, coherent) };
         Some((engine, device, pages))
     }
 }

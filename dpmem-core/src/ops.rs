@@ -118,8 +118,8 @@ impl<T: DevPagemapOps> PagemapVTable<T> {
 
         // SAFETY: The caller is the one who gave up the last reference.
         let order = NonNull::new(folio).map_or(Order::ZERO, |folio| unsafe { order_of(folio) });
-        // SAFETY: As above.
-        let offset = NonNull::new(page).and_then(|page| unsafe { pagemap.offset_of(page) });
+        // SAFETY: As above, and the pagemap is that of the page.
+        let offset = NonNull::new(page).map(|page| unsafe { pagemap.own_offset(page) });
         // Before the page is idle, which somebody may then request.
         //
         // SAFETY: A folio begins with its first page. Every folio of the pagemap was initialised,

@@ -507,6 +507,18 @@ impl<T: DevPagemapOps> DevPagemap<T> {
         unsafe { self.backend.offset_of(page) }
     }
 
+    /// As [`DevPagemap::offset_of`], for a page that is known to be one of the pagemap.
+    ///
+    /// # Safety
+    ///
+    /// `page` must be one of the pagemap, and the caller must hold a reference to it, or be the one
+    /// who gives up the last.
+    #[inline]
+    pub(crate) unsafe fn own_offset(&self, page: NonNull<bindings::page>) -> PageOffset {
+        // SAFETY: The caller promises it.
+        unsafe { self.backend.own_offset(page) }
+    }
+
     /// The first page at `from` or above that is out.
     #[inline]
     pub(crate) fn next_out(&self, from: PageOffset) -> Option<PageOffset> {

@@ -68,12 +68,18 @@ impl Pieces {
         page_of(&pages, next)
     }
 
-    /// Says that `pages` are out, none of which is, and which have their bits in one piece.
-    fn claim(&mut self, pages: Range<usize>) {
-        if let Some(bits) = self.of_mut(pages.start) {
-            bits.set(bits_of(&pages));
-            self.nr = self.nr.saturating_add(pages.len());
+    /// Says that `pages` are out, which have their bits in one piece; false if one of them is out
+    /// already.
+    fn claim(&mut self, pages: Range<usize>) -> bool {
+        let Some(bits) = self.of_mut(pages.start) else {
+            return false;
+        };
+        if bits.next_set(bits_of(&pages)).is_some() {
+            return false;
         }
+        bits.set(bits_of(&pages));
+        self.nr = self.nr.saturating_add(pages.len());
+        true
     }
 
     /// Says that `pages`, which have their bits in one piece, are idle.
@@ -105,6 +111,11 @@ fn by_piece(pages: Range<usize>) -> impl Iterator<Item = Range<usize>> {
         start = end;
         (!part.is_empty()).then_some(part)
     })
+}
+
+/// Whether `pages` have their bits in one piece.
+fn in_one_piece(pages: &Range<usize>) -> bool {
+    pages.start / PIECE == pages.end.saturating_sub(1) / PIECE
 }
 
 /// Where the piece behind the one with `page` begins.
@@ -139,29 +150,28 @@ impl Claims {
         })
     }
 
-    /// Claims `pages`. May sleep.
+    /// Claims `pages`, which are to be a folio. May sleep.
     ///
     /// # Errors
     ///
-    /// [`EINVAL`] if there are no such pages; [`EBUSY`] if one of them is out already; [`ENOMEM`].
+    /// [`EINVAL`] if there are no such pages, or if no folio can be where they are; [`EBUSY`] if one
+    /// of them is out already; [`ENOMEM`].
     pub(super) fn claim(&self, pages: Range<usize>) -> Result {
-        if pages.is_empty() || pages.end > self.len {
+        if pages.is_empty() || pages.end > self.len || !in_one_piece(&pages) {
             return Err(EINVAL);
         }
         let mut pieces = loop {
             let pieces = self.pieces.lock();
-            let missing = by_piece(pages.clone()).find(|part| pieces.of(part.start).is_none());
-            let Some(missing) = missing else {
+            if pieces.of(pages.start).is_some() {
                 break pieces;
-            };
+            }
             drop(pieces);
-            self.make_piece(missing.start)?;
+            self.make_piece(pages.start)?;
         };
-        if by_piece(pages.clone()).any(|part| pieces.next_out(part).is_some()) {
-            return Err(EBUSY);
+        match pieces.claim(pages) {
+            true => Ok(()),
+            false => Err(EBUSY),
         }
-        by_piece(pages).for_each(|part| pieces.claim(part));
-        Ok(())
     }
 
     /// Sees to it that `page` has its bit. May sleep.
@@ -179,8 +189,7 @@ impl Claims {
 
     /// Takes back what [`Claims::claim`] gave, or a part of that. Does not sleep.
     pub(super) fn unclaim(&self, pages: Range<usize>) {
-        let mut pieces = self.pieces.lock();
-        by_piece(pages).for_each(|part| pieces.unclaim(part));
+        self.pieces.lock().unclaim(pages);
     }
 
     /// How many pages are out.
@@ -245,7 +254,10 @@ mod tests {
         let claims = claims(nr - 1)?;
         assert!(claims.next_out(0).is_none());
         claims.claim(nr - 2..nr - 1)?;
-        claims.claim(PIECE - 1..PIECE + 1)?;
+        // No folio lies there.
+        assert!(claims.claim(PIECE - 1..PIECE + 1) == Err(EINVAL));
+        claims.claim(PIECE - 1..PIECE)?;
+        claims.claim(PIECE..PIECE + 1)?;
         assert!(claims.next_out(0) == Some(PIECE - 1));
         assert!(claims.next_run(0..nr) == Some(PIECE - 1..PIECE));
         assert!(claims.next_run(PIECE..nr) == Some(PIECE..PIECE + 1));

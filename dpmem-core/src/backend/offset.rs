@@ -209,9 +209,21 @@ impl Backend {
         if unsafe { bindings::page_pgmap(page.as_ptr()) } != self.pgmap.as_ptr() {
             return None;
         }
-        // SAFETY: As above. The page is in use, so its pagemap is registered.
+        // SAFETY: As above, and it is one of the pagemap.
+        Some(unsafe { self.own_offset(page) })
+    }
+
+    /// As [`Backend::offset_of`], for a page that is known to be one of the pagemap.
+    ///
+    /// # Safety
+    ///
+    /// `page` must be one of the pagemap, and the caller must hold a reference to it, or be the one
+    /// who gives up the last.
+    pub(crate) unsafe fn own_offset(&self, page: NonNull<bindings::page>) -> PageOffset {
+        // SAFETY: The page is one of device-private memory, and in use, as the caller promises, so
+        // that its pagemap is registered.
         let offset = unsafe { bindings::device_private_page_to_offset(page.as_ptr()) };
-        Some(PageOffset::new(offset))
+        PageOffset::new(offset)
     }
 
     /// Locks the pages that are in service among the `nr` from `offset` on, takes them out of the

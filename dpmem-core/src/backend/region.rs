@@ -378,6 +378,19 @@ impl Backend {
         (offset < self.nr.get()).then_some(PageOffset::new(offset))
     }
 
+    /// As [`Backend::offset_of`], for a page that is known to be one of the pagemap.
+    ///
+    /// # Safety
+    ///
+    /// `page` must be one of the pagemap, and the caller must hold a reference to it, or be the one
+    /// who gives up the last.
+    pub(crate) unsafe fn own_offset(&self, page: NonNull<bindings::page>) -> PageOffset {
+        // SAFETY: Arithmetic on a pointer.
+        let pfn = unsafe { bindings::page_to_pfn(page.as_ptr()) };
+        // OVERFLOW: It is one of the pagemap's pages, whose first has this number.
+        PageOffset::new(pfn.wrapping_sub(self.first_pfn()))
+    }
+
     /// Locks the pages that are in service among the `nr` from `offset` on, takes them out of the
     /// page tables of all processes, and writes them to `src`; idle and busy pages become empty
     /// entries. Sleeps.

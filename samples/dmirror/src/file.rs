@@ -63,11 +63,11 @@ use crate::{
     DEVICES, //
 };
 
-/// How many pages are worked on at a time.
+/// How many pages are worked on at a time, at most.
 const WINDOW: NrPages = NrPages::new(512);
 
 /// How many pages are handed to the process at a time, or taken from it.
-const BOUNCE: NrPages = NrPages::new(16);
+const BOUNCE: NrPages = NrPages::new(8);
 
 /// An open file of device `N`.
 #[pin_data]
@@ -197,14 +197,14 @@ impl<const N: usize> DmirrorFile<N> {
     /// process.
     fn migrate_to_device(&self, command: &mut Command) -> Result {
         let pagemap = self.device.memory()?.into_result()?;
-        let mut buffer = MigrateBuffer::new(WINDOW)?;
+        let mut buffer = MigrateBuffer::new(window_of(command.range))?;
         self.for_each_vma(command.range, |mmap, window| {
             let pages = MigrateVma::to_device(&pagemap, mmap, window, &mut buffer)?;
             self.fill(pages).copy()?.commit();
             Ok(())
         })?;
 
-        let mut hmm = HmmBuffer::new(WINDOW)?;
+        let mut hmm = HmmBuffer::new(window_of(command.range))?;
         for window in command.range.windows(WINDOW) {
             self.mirror.snapshot(window, Some(&*pagemap), &mut hmm)?;
         }
@@ -246,7 +246,7 @@ impl<const N: usize> DmirrorFile<N> {
         let Some(pagemap) = self.device.pagemap() else {
             return Ok(());
         };
-        let mut buffer = MigrateBuffer::new(WINDOW)?;
+        let mut buffer = MigrateBuffer::new(window_of(command.range))?;
         let cpages = &mut command.cpages;
         self.for_each_vma(command.range, |mmap, window| {
             let pages = MigrateVma::to_ram(&pagemap, mmap, window, &mut buffer)?;
@@ -267,8 +267,8 @@ impl<const N: usize> DmirrorFile<N> {
     fn inspect(&self, command: &mut Command) -> Result {
         let pagemap = self.device.pagemap();
         let coherent = self.device.is_coherent();
-        let mut hmm = HmmBuffer::new(WINDOW)?;
-        let mut seen = KVVec::with_capacity(WINDOW.get(), GFP_KERNEL)?;
+        let mut hmm = HmmBuffer::new(window_of(command.range))?;
+        let mut seen = KVVec::with_capacity(window_of(command.range).get(), GFP_KERNEL)?;
         let mut writer = command.bytes()?.writer();
         for window in command.range.windows(WINDOW) {
             seen.clear();
@@ -322,7 +322,7 @@ impl<const N: usize> DmirrorFile<N> {
                 Visited::All => break,
                 Visited::Missing(addr) => {
                     let range = command.range.starting_at(addr).ok_or(EINVAL)?;
-                    let mut hmm = HmmBuffer::new(WINDOW)?;
+                    let mut hmm = HmmBuffer::new(window_of(range))?;
                     self.mirror.fault(range, access, pagemap, &mut hmm)?;
                     command.faults += 1;
                     rest = window.starting_at(addr);
@@ -332,6 +332,11 @@ impl<const N: usize> DmirrorFile<N> {
         command.cpages += window.nr_pages().get();
         Ok(())
     }
+}
+
+/// How many pages of `range` are worked on at a time.
+fn window_of(range: UserRange) -> NrPages {
+    WINDOW.min(range.nr_pages())
 }
 
 /// Room for what is handed to the process.
