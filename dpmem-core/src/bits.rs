@@ -32,8 +32,8 @@ impl Bits {
         range.start.min(end)..end
     }
 
-    /// Whether `bit`, which must be there, is set. Most runs are as long as that: no function of C's
-    /// is as fast.
+    /// Whether `bit` is set. Most runs are one bit, for which the search that C has for us would take
+    /// much longer.
     #[inline]
     fn is_set(&self, bit: usize) -> bool {
         const BITS: usize = c_ulong::BITS as usize;
@@ -130,6 +130,28 @@ mod tests {
         assert!(bits.next_set(0..200) == Some(100));
         assert_eq!(bits.clear(0..200), 30);
         assert!(bits.next_set(0..200).is_none());
+        Ok(())
+    }
+
+    #[test]
+    fn one_by_one() -> Result {
+        let mut bits = Bits::new(130)?;
+        // At the ends of words, and at the last.
+        for bit in [0, 63, 64, 127, 128, 129] {
+            assert!(bits.next_set(bit..bit + 1).is_none());
+            assert!(bits.next_clear(bit..bit + 1) == Some(bit));
+            bits.set(bit..bit + 1);
+            assert!(bits.next_set(bit..bit + 1) == Some(bit));
+            assert!(bits.next_clear(bit..bit + 1).is_none());
+            // It, and no other.
+            assert!(bits.next_set(0..130) == Some(bit));
+            assert!(bits.next_set(bit + 1..130).is_none());
+            assert_eq!(bits.clear(bit..bit + 1), 1);
+            assert_eq!(bits.clear(bit..bit + 1), 0);
+            assert!(bits.next_set(0..130).is_none());
+        }
+        assert!(bits.next_set(130..131).is_none());
+        assert_eq!(bits.clear(130..131), 0);
         Ok(())
     }
 

@@ -440,7 +440,8 @@ impl<'a, E: CopyEngine> Batch<'a, E> {
         pagemap: &'a DevPagemap<T>,
         way: Way,
     ) -> Self {
-        // INVARIANT: The caller promises it.
+        // INVARIANT: What is said of the flight, the caller promises; all else is asked of
+        // `pagemap`, which is one of a `T` whose engine is `E`.
         Self {
             flight,
             way,
@@ -527,12 +528,12 @@ impl<'a, E: CopyEngine> Batch<'a, E> {
         })
     }
 
-    /// The `nr` pages of the pagemap from `first` on.
+    /// The folio of the pagemap that begins with `first`, and has `nr` pages.
     ///
     /// # Safety
     ///
-    /// They must be pages of the pagemap that this batch is for, and of one folio, to which there
-    /// is a reference for as long as the flight lasts.
+    /// `first` must be the first page of a folio of so many pages of the pagemap that this batch is
+    /// for, and there must be a reference to it for as long as the flight lasts.
     #[inline]
     unsafe fn own_pages(
         &self,
@@ -542,16 +543,18 @@ impl<'a, E: CopyEngine> Batch<'a, E> {
         // SAFETY: The caller promises it. The backend is that of the pagemap, by the type
         // invariants.
         let offset = unsafe { self.backend.own_offset(first) };
-        // SAFETY: As above, and so is what is said of CPUs.
+        // SAFETY: As above. The data of the pagemap is that of its engine, which is an `E`, and
+        // `coherent` says whether CPUs can address it, by the type invariants.
         unsafe { DevicePages::from_raw(first, nr, offset, self.coherent) }
     }
 
-    /// The `nr` pages of device memory from `first` on, and the engine of their device.
+    /// The folio of device memory that begins with `first`, and has `nr` pages, and the engine of
+    /// its device.
     ///
     /// # Safety
     ///
-    /// They must be pages of one folio, to which there is a reference for as long as the flight
-    /// lasts, and whose owner is that of the pagemap that this batch is for.
+    /// `first` must be the first page of a folio of so many pages, to which there is a reference for
+    /// as long as the flight lasts, and whose owner is that of the pagemap that this batch is for.
     unsafe fn peer_pages(
         &self,
         first: NonNull<bindings::page>,
@@ -560,8 +563,8 @@ impl<'a, E: CopyEngine> Batch<'a, E> {
         // SAFETY: The caller promises a reference, and an owner whose pagemaps are of the `T` that
         // `find` is for, by the type invariants.
         let (engine, device, offset, coherent) = unsafe { (self.find)(first) }?;
-        // SAFETY: As above. The data of the pagemap is that of its engine, for which `find` is, by
-        // the type invariants.
+        // SAFETY: As above. The data of that pagemap is that of its engine, which is an `E` as
+        // well, and what `find` says of CPUs is true, by the type invariants.
         let pages = unsafe { DevicePages::from_raw(first, nr, offset, coherent) };
         Some((engine, device, pages))
     }

@@ -209,7 +209,7 @@ pub(crate) unsafe fn drop_destination(entry: MigratePfn) {
     }
 }
 
-/// A folio of device memory that was requested, and is not in service yet.
+/// A folio of device memory that was requested, and that no process has yet.
 ///
 /// Dropping it gives it back to the allocator of its pagemap.
 ///

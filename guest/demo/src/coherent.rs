@@ -9,6 +9,7 @@ use anyhow::{
     Context as _,
     Result, //
 };
+use nix::errno::Errno;
 
 use crate::{
     device::{
@@ -144,8 +145,13 @@ fn looked_at_by_another(path: &Path) -> Result<()> {
         .ask(Request::Read, &memory, PAGES, &mut buffer)
         .context("reading by the other device")?;
     check(&buffer, |page| pattern(page, 18))?;
-    let taken = other.ask(Request::MigrateToDevice, &memory, PAGES, &mut buffer);
-    ensure!(taken.is_err(), "the other device has taken it");
+    let taken = other
+        .ask(Request::MigrateToDevice, &memory, PAGES, &mut buffer)
+        .err();
+    ensure!(
+        taken == Some(Errno::ENOENT),
+        "that the other device takes it gave {taken:?}"
+    );
     expect(&device, &memory, PAGES)?;
     check(memory.bytes(), |page| pattern(page, 18))
 }

@@ -107,27 +107,35 @@ pub(crate) enum Failure {
 }
 
 /// An open device.
-pub(crate) struct Device(File);
+pub(crate) struct Device {
+    file: File,
+    /// Whether CPUs can address its memory.
+    coherent: bool,
+}
 
 impl Device {
     /// Opens the device at `path`, for this process.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let file = File::options().read(true).write(true).open(path);
-        Ok(Self(file.with_context(|| {
-            format!("cannot open {}", path.display())
-        })?))
+        Ok(Self {
+            file: file.with_context(|| format!("cannot open {}", path.display()))?,
+            coherent: number_of(path)?.1 >= FIRST_COHERENT,
+        })
+    }
+
+    /// Whether CPUs can address its memory.
+    pub(crate) fn is_coherent(&self) -> bool {
+        self.coherent
     }
 
     /// Opens the other device of the pair that the one at `path` belongs to.
     pub(crate) fn open_other(path: &Path) -> Result<Self> {
-        let name = path.to_str().context("the path of the device is no text")?;
-        let stem = name.trim_end_matches(|digit: char| digit.is_ascii_digit());
-        let number: usize = name[stem.len()..].parse().context("not one of a pair")?;
+        let (stem, number) = number_of(path)?;
         Self::open(Path::new(&format!("{stem}{}", number ^ 1)))
     }
 
-    /// How many pages of `memory` are on a device, as this one sees it: also those that CPUs can
-    /// address.
+    /// How many pages of `memory` are on this device, as it says itself: also those that CPUs can
+    /// address, of which nobody else tells.
     pub(crate) fn count(&self, memory: &Mapping) -> Result<usize> {
         /// What a byte of a snapshot says of where its page is.
         const PLACE: u8 = 0xf0;
@@ -161,7 +169,7 @@ impl Device {
         loop {
             // SAFETY: The file is open, and the command is as the device expects it. What the
             // addresses in it mean is checked by the kernel; the callers own the memory there.
-            match unsafe { call(self.0.as_raw_fd(), command) } {
+            match unsafe { call(self.file.as_raw_fd(), command) } {
                 Ok(_) => return Ok(()),
                 Err(Errno::EINTR) => {}
                 Err(errno) => return Err(errno),
@@ -230,4 +238,15 @@ impl Device {
         };
         self.raw(Request::Release, &mut command)
     }
+}
+
+/// The first device whose memory CPUs can address.
+const FIRST_COHERENT: usize = 2;
+
+/// The number of the device at `path`, and what is before it.
+fn number_of(path: &Path) -> Result<(&str, usize)> {
+    let name = path.to_str().context("the path of the device is no text")?;
+    let stem = name.trim_end_matches(|digit: char| digit.is_ascii_digit());
+    let number = name.strip_prefix(stem).unwrap_or_default().parse();
+    Ok((stem, number.context("the device has no number")?))
 }

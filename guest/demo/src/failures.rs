@@ -19,8 +19,14 @@ use anyhow::{
     Context as _,
     Result, //
 };
-use dpmem_ops::Setup;
-use nix::errno::Errno;
+use dpmem_ops::{
+    Setup,
+    WINDOW, //
+};
+use nix::{
+    errno::Errno,
+    sys::mman::MmapAdvise, //
+};
 
 use crate::{
     device::{
@@ -31,6 +37,7 @@ use crate::{
         page_size,
         Mapping, //
     },
+    pagemap::count,
     scenarios::{
         check,
         fill,
@@ -69,18 +76,19 @@ pub(crate) fn of(setup: Setup) -> &'static [(&'static str, Scenario)] {
             ("failing_to_reach_a_peer", failing_to_reach_a_peer),
             ("failing_to_reach_a_peer_huge", failing_to_reach_a_peer_huge),
         ],
-        Setup::Windows => &[("failing_to_fault_around", failing_to_fault)],
+        Setup::Windows => &[("failing_to_fault_around", failing_to_fault_around)],
+        Setup::PeerWindows => &[],
     }
 }
 
-/// Those that apply to memory which CPUs can address, with their names.
+/// Those that apply to memory which CPUs can address, with their names. Not its registration: the
+/// kernel does not undo what it has done of that when it runs out of memory (`kernel-bugs.rst`).
 pub(crate) const COHERENT: &[(&str, Scenario)] = &[
     ("coherent_failing_to_migrate", failing_to_migrate),
     ("coherent_failing_to_migrate_huge", failing_to_migrate_huge),
     ("coherent_failing_to_come_home", failing_to_come_home),
     ("coherent_failing_to_evict", failing_to_evict),
     ("coherent_failing_to_release", failing_to_release),
-    ("coherent_failing_to_register", failing_to_register),
 ];
 
 /// Where a task says which of its allocations is to fail, counted from the next one. To open it
@@ -276,30 +284,68 @@ fn failing_to_fault(path: &Path) -> Result<()> {
     fault(path, 1, small)
 }
 
+/// Whoever is around the page that was touched comes with it, if nothing fails.
+fn failing_to_fault_around(path: &Path) -> Result<()> {
+    let device = Device::open(path)?;
+    for_each_failure(2, |injector| {
+        // Two windows, which begin where such may begin.
+        let mut memory = Mapping::huge()?;
+        memory.advise(MmapAdvise::MADV_NOHUGEPAGE)?;
+        memory.truncate(2 * WINDOW)?;
+        let memory = filled(memory, 3);
+        migrate(&device, &memory)?;
+        let byte = injector.run(|| memory.bytes().get(WINDOW * page_size()).copied())?;
+        ensure!(byte == Some(pattern(WINDOW, 3)), "{byte:?} was read");
+        let home = count(&memory)?.ram;
+        ensure!(
+            home == WINDOW || injector.failed == Some(true),
+            "{home} pages came home, and nothing had failed"
+        );
+        check(memory.bytes(), |page| pattern(page, 3))
+    })
+}
+
 fn failing_to_fault_huge(path: &Path) -> Result<()> {
     fault(path, 1, Mapping::huge)
 }
 
-/// What is asked with `request` tells where the pages are, or takes them, and changes nothing.
-fn ask_twice(path: &Path, least: usize, request: Request) -> Result<()> {
+/// What is asked with `request` tells where the pages are, or takes them, and changes nothing;
+/// `right` looks at what the device has said of pages with pattern 9.
+fn ask_twice(
+    path: &Path,
+    least: usize,
+    request: Request,
+    right: fn(&[u8]) -> Result<()>,
+) -> Result<()> {
     let device = Device::open(path)?;
     for_each_failure(least, |injector| {
         let memory = filled(small()?, 9);
         migrate(&device, &memory)?;
-        let mut buffer = buffer(&memory);
-        injector.ask(|| ask(&device, request, &memory, &mut buffer))?;
-        ask(&device, request, &memory, &mut buffer).context("again")?;
+        let mut said = buffer(&memory);
+        injector.ask(|| ask(&device, request, &memory, &mut said))?;
+        said.fill(0);
+        ask(&device, request, &memory, &mut said).context("again")?;
+        right(&said)?;
         check(memory.bytes(), |page| pattern(page, 9))
     })
 }
 
 fn failing_to_look(path: &Path) -> Result<()> {
-    ask_twice(path, 1, Request::Snapshot)
+    /// A page that the process may write to, on this device.
+    const THERE: u8 = 0x22;
+
+    ask_twice(path, 1, Request::Snapshot, |said| {
+        let seen = said.get(..PAGES);
+        ensure!(seen == Some(&[THERE; PAGES]), "{seen:?} was seen");
+        Ok(())
+    })
 }
 
 fn failing_to_be_exclusive(path: &Path) -> Result<()> {
     // Pages that are on the device come home for it.
-    ask_twice(path, PAGES, Request::Exclusive)
+    ask_twice(path, PAGES, Request::Exclusive, |said| {
+        check(said, |page| pattern(page, 9))
+    })
 }
 
 /// All memory of the device, which is that of `make`, goes home, and the device keeps its place.
@@ -363,7 +409,7 @@ fn failing_to_register(path: &Path) -> Result<()> {
     })
 }
 
-/// The module is loaded, as far as it comes.
+/// The module is loaded, as far as it comes: without its parameters, so that this is the last.
 fn failing_to_load(path: &Path) -> Result<()> {
     for_each_failure(4, |injector| {
         unload::unload().context("unloading it")?;

@@ -55,7 +55,7 @@ struct Options {
     #[arg(long, requires = "ktap")]
     stock: bool,
     /// With `--ktap` or `--walk`, how the driver is loaded, for which there are things to do.
-    #[arg(long, default_value_t = Setup::Usual)]
+    #[arg(long, default_value_t = Setup::Usual, conflicts_with = "stock")]
     setup: Setup,
     /// With `--ktap`, run what is there for the device of QEMU instead.
     #[arg(long, requires = "ktap", conflicts_with_all = ["stock", "setup"])]
@@ -114,7 +114,7 @@ fn main() -> ExitCode {
         all(coherent::ALL, &options)
     } else if options.ktap && options.setup == Setup::Peers {
         scripts_and(peers::ALL, &options)
-    } else if options.ktap && options.setup == Setup::Windows {
+    } else if options.ktap && options.setup != Setup::Usual {
         scripts_and(&[], &options)
     } else if options.ktap {
         let mut scenarios = [

@@ -6,21 +6,29 @@
 
 use std::{
     fs,
-    io::Read as _,
+    io::{
+        Read as _,
+        Write as _, //
+    },
     ops::Range,
     path::Path, //
 };
 
 use anyhow::{
     bail,
+    ensure,
     Context as _,
     Result, //
 };
 use nix::{
     errno::Errno,
-    sys::mman::{
-        MmapAdvise,
-        ProtFlags, //
+    sys::{
+        mman::{
+            MmapAdvise,
+            ProtFlags, //
+        },
+        signal::Signal,
+        wait::WaitStatus,
     },
 };
 
@@ -230,12 +238,30 @@ pub(crate) fn storm(path: &Path) -> Result<()> {
     }
     // The other end is closed when all are done.
     end.take();
-    let releases = Child::run(|| loop {
-        device.evict()?;
-        device.release()?;
+    // A byte, once something was evicted.
+    let (mut evicted, tell) = os_pipe::pipe()?;
+    let mut tell = Some(tell);
+    let releases = Child::run(|| {
+        let mut told = tell.take();
+        loop {
+            if device.evict()? > 0 {
+                if let Some(mut tell) = told.take() {
+                    tell.write_all(&[1])?;
+                }
+            }
+            device.release()?;
+        }
     })?;
+    tell.take();
     done.read_to_end(&mut Vec::new())?;
     releases.kill()?;
-    releases.status()?;
+    let status = releases.status()?;
+    ensure!(
+        matches!(status, WaitStatus::Signaled(_, Signal::SIGKILL, _)),
+        "who evicts ended with {status:?}"
+    );
+    let mut bytes = Vec::new();
+    evicted.read_to_end(&mut bytes)?;
+    ensure!(!bytes.is_empty(), "nothing was evicted");
     children.into_iter().try_for_each(Child::wait)
 }

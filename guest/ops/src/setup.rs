@@ -16,11 +16,13 @@ pub enum Setup {
     Peers,
     /// A touch brings a window of pages home.
     Windows,
+    /// Both.
+    PeerWindows,
 }
 
 impl Setup {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Usual, Self::Peers, Self::Windows];
+    pub const ALL: [Self; 4] = [Self::Usual, Self::Peers, Self::Windows, Self::PeerWindows];
 
     /// What it is called.
     #[must_use]
@@ -29,17 +31,18 @@ impl Setup {
             Self::Usual => "usual",
             Self::Peers => "peers",
             Self::Windows => "windows",
+            Self::PeerWindows => "peer_windows",
         }
     }
 
-    /// What the driver is told: the name of a parameter, and its value.
-    #[must_use]
-    pub fn parameter(self) -> Option<(&'static str, usize)> {
-        match self {
-            Self::Usual => None,
-            Self::Peers => Some(("peers", 1)),
-            Self::Windows => Some(("fault_pages", WINDOW)),
-        }
+    /// What the driver is told: names of parameters, and their values.
+    pub fn parameters(self) -> impl Iterator<Item = (&'static str, usize)> {
+        let peers = matches!(self, Self::Peers | Self::PeerWindows);
+        let windows = matches!(self, Self::Windows | Self::PeerWindows);
+        let peers = peers.then_some(("peers", 1));
+        peers
+            .into_iter()
+            .chain(windows.then_some(("fault_pages", WINDOW)))
     }
 }
 

@@ -64,10 +64,6 @@ pub struct dma_iova_state {
 }
 
 #[cfg(newtype_enums)]
-const DMA_NONE: dma_data_direction = dma_data_direction::DMA_NONE;
-#[cfg(not(newtype_enums))]
-const DMA_NONE: dma_data_direction = dma_data_direction_DMA_NONE;
-#[cfg(newtype_enums)]
 const DMA_BIDIRECTIONAL: dma_data_direction = dma_data_direction::DMA_BIDIRECTIONAL;
 #[cfg(newtype_enums)]
 const DMA_TO_DEVICE: dma_data_direction = dma_data_direction::DMA_TO_DEVICE;
@@ -94,6 +90,8 @@ struct Mapping {
 struct Iova {
     device: usize,
     size: usize,
+    /// How far into a page the first link begins.
+    pad: usize,
     links: BTreeMap<usize, Mapping>,
     /// Up to where the device sees what is linked.
     synced: usize,
@@ -265,14 +263,15 @@ unsafe fn mask_of(dev: *mut device) -> Option<u64> {
     }
 }
 
-/// Reports a direction that is none.
+/// Reports what is no direction.
 fn check(direction: dma_data_direction, what: &str) {
-    if direction == DMA_NONE {
+    if ![DMA_BIDIRECTIONAL, DMA_TO_DEVICE, DMA_FROM_DEVICE].contains(&direction) {
         report(format!("`{what}()` in no direction"));
     }
 }
 
-/// What is behind the `size` bytes at `offset` of `page`, which must be one folio's.
+/// What is behind the `size` bytes at `offset` of `page`, which must be one folio's. A kernel knows
+/// physical addresses only, and maps whatever follows; here, what follows is somebody else's.
 unsafe fn memory(
     m: &mut Locked<'_>,
     page: *mut page,
@@ -539,13 +538,17 @@ const FIRST_IOVA: u64 = 1 << 56;
 pub unsafe extern "C" fn dma_iova_try_alloc(
     dev: *mut device,
     state: *mut dma_iova_state,
-    _phys: phys_addr_t,
+    phys: phys_addr_t,
     size: usize,
 ) -> bool {
+    if size == 0 {
+        report("a range of no addresses");
+    }
+    let pad = phys as usize % PAGE_SIZE;
     // What is there counts for nothing, also where there is no range to be had.
     unsafe { *state = dma_iova_state::default() };
     with(|m| {
-        if !m.dma.iommu || m.fails("dma_iova_try_alloc") {
+        if size == 0 || !m.dma.iommu || m.fails("dma_iova_try_alloc") {
             return false;
         }
         let addr = match unsafe { (*dev).dma_mask } {
@@ -555,14 +558,15 @@ pub unsafe extern "C" fn dma_iova_try_alloc(
                 let after = last.map(|(start, range)| start + 2 * range.size as u64);
                 Some(after.unwrap_or(0).max(FIRST_IOVA))
             }
-            mask => m.dma.low_addresses(size, mask),
+            mask => m.dma.low_addresses(pad + size, mask),
         };
-        let Some(addr) = addr else {
+        let Some(addr) = addr.map(|addr| addr + pad as u64) else {
             return false;
         };
         let range = Iova {
             device: dev as usize,
             size,
+            pad,
             links: BTreeMap::new(),
             synced: 0,
         };
@@ -613,6 +617,10 @@ pub unsafe extern "C" fn dma_iova_link(
         report("memory that begins inside a page is linked behind other memory");
         return -(EIO as c_int);
     }
+    if size == 0 {
+        report("no memory is linked");
+        return -(EINVAL as c_int);
+    }
     with(|m| {
         if m.fails("dma_iova_link") {
             return -(ENOMEM as c_int);
@@ -628,9 +636,23 @@ pub unsafe extern "C" fn dma_iova_link(
             direction,
             data,
         };
-        if offset + size > range.size || range.links.insert(offset, mapping).is_some() {
-            report("memory is linked beyond a range, or where something is linked");
+        // What follows the first link begins a page of the device's, and so does the first, but for
+        // how far into its own page the range was made to begin.
+        let begins = match offset {
+            0 => inside == range.pad,
+            _ => (range.pad + offset) % PAGE_SIZE == 0,
+        };
+        if !begins {
+            report("memory is linked where it does not lie in its page as in that of the device");
+            return -(EINVAL as c_int);
         }
+        let before = range.links.range(..offset + size).next_back();
+        let is_free = before.is_none_or(|(other, link)| other + link.size <= offset);
+        if !is_free || offset + size > range.size {
+            report("memory is linked beyond a range, or where something is linked");
+            return -(EINVAL as c_int);
+        }
+        range.links.insert(offset, mapping);
         0
     })
 }
@@ -661,9 +683,13 @@ pub unsafe extern "C" fn dma_iova_destroy(
 ) {
     with(|m| {
         if let Some(range) = unsafe { range(m, dev, state, "dma_iova_destroy") } {
-            let linked: usize = range.links.values().map(|link| link.size).sum();
+            // One behind the other, from the beginning.
+            let follows = |end: usize, (start, link): (&usize, &Mapping)| {
+                (*start == end).then_some(end + link.size)
+            };
+            let linked = range.links.iter().try_fold(0, follows);
             let same = range.links.values().all(|link| link.direction == direction);
-            if linked != mapped_len || !same {
+            if linked != Some(mapped_len) || !same {
                 report("what is unlinked was not linked so");
             }
         }

@@ -5,7 +5,9 @@
 //! Real: `init` and `exit`, once each; references to the driver's module, which nobody gets any more
 //! once it is being unloaded. Not simulated: `struct module`. What is built in has none, so that a
 //! null pointer is the module of the one driver that there is. A kernel refuses to unload a driver
-//! that is in use; here that is a report, and a driver whose files are open is in use.
+//! that is in use; here that is a report, and a driver whose files are open is in use, also with 7.2,
+//! whose misc devices do not know their module. What is mapped of a file does not keep it, as it
+//! does in a kernel.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -45,7 +47,15 @@ impl Module {
                 exit,
                 _loaded: loaded,
             }),
-            err => Err(Errno(err.unsigned_abs())),
+            err => {
+                let left = with(|m| m.module.references);
+                if left > 0 {
+                    report(format!(
+                        "a driver that cannot be loaded has left {left} references to its module"
+                    ));
+                }
+                Err(Errno(err.unsigned_abs()))
+            }
         }
     }
 }
@@ -75,9 +85,23 @@ pub(crate) struct Users {
     /// How many references there are to it.
     references: usize,
     /// How many files are open.
-    pub(crate) files: usize,
+    files: usize,
     /// It is being unloaded.
     going: bool,
+}
+
+/// A file of the driver is opened, by whom that keeps the module; false if the module is going.
+pub(crate) fn file_get() -> bool {
+    with(|m| {
+        let live = !m.module.going;
+        m.module.files += usize::from(live);
+        live
+    })
+}
+
+/// It has been closed.
+pub(crate) fn file_put() {
+    with(|m| m.module.files = m.module.files.saturating_sub(1));
 }
 
 pub unsafe extern "C" fn try_module_get(module: *mut module) -> bool {

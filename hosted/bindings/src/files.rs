@@ -14,6 +14,7 @@ use crate::{
     consts::*,
     debugfs::seq_file,
     devices::device,
+    driver::{file_get, file_put},
     errno::*,
     lockdep,
     locks::{acquire, release},
@@ -161,6 +162,9 @@ impl<P: Deref<Target = Process>> OpenFile<P> {
     fn open(process: P, name: &str) -> Result<Self, Errno> {
         let misc = with(|m| m.devices.get(name).map(|misc| **misc)).ok_or(Errno(ENOENT))?;
         let ops = unsafe { (*misc).fops };
+        if !file_get() {
+            return Err(Errno(ENODEV));
+        }
         let mut file = Box::new(file {
             private_data: misc.cast(),
             f_cred: std::ptr::null(),
@@ -169,10 +173,10 @@ impl<P: Deref<Target = Process>> OpenFile<P> {
         if let Some(open) = unsafe { (*ops).open } {
             let result = process.run(|| unsafe { open(std::ptr::null_mut(), &raw mut *file) });
             if result != 0 {
+                file_put();
                 return Err(Errno(result.unsigned_abs()));
             }
         }
-        with(|m| m.module.files += 1);
         Ok(Self { process, file, ops })
     }
 
@@ -212,7 +216,7 @@ impl<P: Deref<Target = Process>> Drop for OpenFile<P> {
             self.process
                 .run(|| unsafe { release(std::ptr::null_mut(), self.raw()) });
         }
-        with(|m| m.module.files = m.module.files.saturating_sub(1));
+        file_put();
     }
 }
 

@@ -3,8 +3,8 @@
 //! What the crate `kernel` mentions, and hardly anybody here uses: types that nothing is known of,
 //! functions that end the test, and a few that do not.
 //!
-//! Real: `ERR_PTR()`, `IS_ERR()`, `PTR_ERR()`, `memchr()`. Not simulated: `errname()`, which knows no name; `add_taint()`, which does nothing; `cpu_relax()`, which only
-//! lets another thread run.
+//! Real: `ERR_PTR()`, `IS_ERR()`, `PTR_ERR()`, `memchr()`. Not simulated: `errname()`, which knows no
+//! name; `add_taint()`, which does nothing; `cpu_relax()`, which only lets another thread run.
 
 use ffi::*;
 use pin_init::Zeroable;

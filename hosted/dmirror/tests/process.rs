@@ -464,19 +464,3 @@ fn what_is_freed_lazily_goes_if_nobody_writes_to_it() {
         );
     });
 }
-
-#[test]
-fn unloaded_with_a_file_open() {
-    let reported = std::panic::catch_unwind(|| {
-        run(|| {
-            let driver = load().unwrap();
-            let process = Process::new();
-            let device = Device::open(&process).unwrap();
-            drop(driver);
-            drop(device);
-        });
-    });
-    let said = reported.unwrap_err();
-    let said = said.downcast_ref::<String>().unwrap();
-    assert!(said.contains("while it is in use"), "{said}");
-}

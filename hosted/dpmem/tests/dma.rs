@@ -359,6 +359,32 @@ fn no_pages_are_evicted_if_none_are_named() {
     });
 }
 
+/// Each of many blocks goes home, also one that is named twice, and nothing else.
+#[test]
+fn a_list_of_blocks_is_evicted() {
+    run(|| {
+        let gpu = Gpu::new(false).unwrap();
+        let process = Process::new();
+        let (memory, bytes) = memory(&process);
+        process.run(|| assert_eq!(gpu.migrate(memory, 1024, true).unwrap(), 1024));
+        let page = |i| memory + HUGE_PAGE_SIZE + i * PAGE_SIZE;
+        let is_there = |i: &usize| matches!(process.mapped(page(*i)), Mapped::Device(..));
+        // Every other page, more than are looked at together, and a run of three.
+        let offset_of = |i| PageOffset::new(offset(&process, page(i)));
+        let singles = (0..512).step_by(2).map(|i| (offset_of(i), NrPages::new(1)));
+        let run = (offset_of(100), NrPages::new(3));
+        assert_eq!(offset_of(102).get(), offset_of(100).get() + 2);
+        let list: Vec<_> = Iterator::chain(singles, [run]).collect();
+        let pagemap = gpu.memory.access().unwrap();
+        assert_eq!(pagemap.evict_list(list).unwrap().get(), 256 + 1);
+        let left: Vec<_> = (0..512).filter(is_there).collect();
+        let expected: Vec<_> = (1..512).step_by(2).filter(|i| *i != 101).collect();
+        assert_eq!(left, expected);
+        assert!(process.is_huge(memory));
+        assert!(contents(&process, memory) == bytes);
+    });
+}
+
 #[test]
 fn each_step_fails() {
     let failures = for_each_failure(|| {

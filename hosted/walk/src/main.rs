@@ -128,7 +128,7 @@ impl Subject {
 /// Sets the parameters of the driver, which can be done once.
 fn set_parameters(setup: Setup) {
     let memory = ("memory_mib", DEVICE_MIB);
-    for (name, value) in [Some(memory), setup.parameter()].into_iter().flatten() {
+    for (name, value) in setup.parameters().chain([memory]) {
         let value = CString::new(value.to_string()).expect("a number has no zero byte");
         // Another test may have done it.
         let _ = dmirror::set_parameter(name, &value);

@@ -42,7 +42,12 @@ fn windows() {
     scripts_find_what_they_expect(Setup::Windows);
 }
 
-/// Where pages come home in windows, nothing else is different.
+#[test]
+fn windows_of_peers() {
+    scripts_find_what_they_expect(Setup::PeerWindows);
+}
+
+/// What is read is what was written, also where pages come home in windows.
 #[test]
 fn walks_with_windows() {
     play(Setup::Windows, SEEDS.map(|seed| seed.to_string()));

@@ -76,7 +76,7 @@ module! {
         },
         fault_pages: usize {
             default: 1,
-            description: "How many pages come home if a CPU touches one of them",
+            description: "How many pages come home if a CPU touches one of them (1 to 512)",
         },
         spm_addr_dev0: u64 {
             default: 0,
@@ -185,13 +185,23 @@ fn is_set(value: impl Borrow<u8>) -> bool {
 fn policy() -> Result<Policy> {
     Ok(Policy {
         allocator: allocator(module_parameters::allocator.value())?,
-        fault_pages: pages(module_parameters::fault_pages.value()),
+        fault_pages: window(module_parameters::fault_pages.value())?,
     })
 }
 
-/// A parameter that is a number of pages, and is given as in `Node::coherent()`.
-fn pages(parameter: impl Borrow<usize>) -> NrPages {
-    NrPages::new(*parameter.borrow())
+/// How many pages come home at once, as the parameter says, which is given as in
+/// `Node::coherent()`. As many as a huge page has, at most: a fault makes room for them.
+fn window(parameter: impl Borrow<usize>) -> Result<NrPages> {
+    match *parameter.borrow() {
+        nr @ 1..=512 => Ok(NrPages::new(nr)),
+        nr => {
+            pr_err!(
+                "fault_pages={}: it is one page at least, and 512 at most\n",
+                nr
+            );
+            Err(EINVAL)
+        }
+    }
 }
 
 /// The allocator that the parameter names, which is given as in `Node::coherent()`.

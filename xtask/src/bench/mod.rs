@@ -25,9 +25,6 @@ pub(crate) fn run(command: &BenchCommand) -> Result<bool> {
     }
 }
 
-/// Kernels are measured as distributions build them: for speed. Those of the tests are small.
-const FOR_SPEED: &str = "CONFIG_CC_OPTIMIZE_FOR_PERFORMANCE=y";
-
 /// The kernel to measure on.
 fn boot_options(options: &BenchOptions, kernel: KernelChoice, driver: Driver) -> KernelOptions {
     KernelOptions {
@@ -38,7 +35,7 @@ fn boot_options(options: &BenchOptions, kernel: KernelChoice, driver: Driver) ->
         profile: Profile::Plain,
         purpose: Purpose::Lab,
         prefix: None,
-        config: [vec![FOR_SPEED.to_owned()], options.config.clone()].concat(),
+        config: options.config.clone(),
     }
 }
 

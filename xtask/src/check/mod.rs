@@ -288,39 +288,75 @@ mod tests {
     use std::collections::BTreeSet;
     use std::fs;
 
+    use dpmem_ops::{Script, Setup};
     use regex::Regex;
 
     use crate::repo;
 
-    #[test]
-    fn what_shows_it_exists() {
-        let words = Regex::new(r"\w+").unwrap();
-        let mut known = BTreeSet::new();
-        for folder in ["dpmem-core", "dpmem-drm", "guest", "hosted"] {
+    /// The tests that there are: scripts, scenarios by their names, functions that are tests, and
+    /// what such functions are collected in.
+    fn known() -> BTreeSet<String> {
+        let test = Regex::new(r"#\[test\](?:\s*#\[[^\]]*\])*\s*fn (\w+)\(").unwrap();
+        let suite = Regex::new(r"#\[kunit_tests\((\w+)\)\]").unwrap();
+        let scenario = Regex::new(r#"\(\s*"(\w+)",\s*\w+,?\s*\)"#).unwrap();
+        let scripts = Setup::ALL.into_iter().flat_map(Script::of);
+        let mut known: BTreeSet<_> = scripts.map(|script| script.name.to_owned()).collect();
+        for folder in ["dpmem-core", "dpmem-drm", "guest/demo", "hosted"] {
             let sources = walkdir::WalkDir::new(repo::top().join(folder)).into_iter();
             for entry in sources.filter_entry(|entry| entry.file_name() != "target") {
                 let entry = entry.unwrap();
-                if entry.path().extension().is_some_and(|ext| ext == "rs") {
-                    let source = fs::read_to_string(entry.path()).unwrap();
-                    known.extend(
-                        words
-                            .find_iter(&source)
-                            .map(|word| word.as_str().to_owned()),
-                    );
+                let path = entry.path();
+                if path.extension().is_none_or(|ext| ext != "rs") {
+                    continue;
+                }
+                let source = fs::read_to_string(path).unwrap();
+                let patterns: &[&Regex] = match folder {
+                    "guest/demo" => &[&scenario],
+                    _ => &[&test, &suite],
+                };
+                for pattern in patterns {
+                    let found = pattern.captures_iter(&source);
+                    known.extend(found.map(|found| found[1].to_owned()));
+                }
+                let is_program = path
+                    .parent()
+                    .is_some_and(|folder| folder.ends_with("tests"));
+                if folder == "hosted" && is_program {
+                    let name = path.file_stem().unwrap().to_string_lossy();
+                    known.insert(name.into_owned());
                 }
             }
         }
+        known
+    }
+
+    #[test]
+    fn what_shows_it_exists() {
+        let known = known();
         let table = repo::top().join("Documentation/capabilities.rst");
         let table = fs::read_to_string(table).unwrap();
-        let names = Regex::new(r"``([a-z0-9]+(?:_[a-z0-9]+)+)``").unwrap();
-        let names: Vec<_> = names
-            .captures_iter(&table)
-            .map(|found| found[1].to_owned())
-            .collect();
-        assert!(names.len() > 50, "the table names {} tests", names.len());
-        for name in names {
-            assert!(known.contains(&name), "there is no {name}");
+        let name = Regex::new(r"``([a-z0-9_]+)``").unwrap();
+        let mut rows = 0;
+        for row in table.split("\n   * - ").skip(1) {
+            let Some((_, shown_by)) = row
+                .split_once("\n     - ")
+                .unwrap()
+                .1
+                .split_once("\n     - ")
+            else {
+                panic!("a row without a third column: {row}");
+            };
+            let shown_by = shown_by.split("\n\n").next().unwrap();
+            if shown_by == "what shows it" {
+                continue;
+            }
+            rows += 1;
+            assert!(shown_by.contains("``"), "nothing is named in: {row}");
+            for found in name.captures_iter(shown_by) {
+                assert!(known.contains(&found[1]), "there is no test {}", &found[1]);
+            }
         }
+        assert!(rows > 30, "the table has {rows} rows");
     }
 
     #[test]

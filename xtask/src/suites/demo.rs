@@ -25,10 +25,8 @@ const NO_PLACE: &str = "no place for";
 /// The device that the program talks to.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum On {
-    /// Of the driver under test.
-    Hmm,
-    /// Of it as well, with memory that CPUs can address.
-    Coherent,
+    /// This one, of the driver under test.
+    Hmm(&'static str),
     /// QEMU's.
     Edu,
 }
@@ -86,11 +84,7 @@ pub(super) fn boot(
             let mut command = vec![format!("/tests/{}", programs::DEMO)];
             command.extend(run.options.iter().map(|option| (*option).to_owned()));
             match run.on {
-                On::Hmm | On::Coherent => {
-                    let device = match run.on {
-                        On::Coherent => driver::COHERENT,
-                        _ => driver::DEVICE,
-                    };
+                On::Hmm(device) => {
                     command.push(device.to_owned());
                     driver::load_with(&mut plan, machine, context.driver, run.parameters);
                     plan.program(run.name, bound, &command);
@@ -116,7 +110,7 @@ pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
         &suite,
         &[Run {
             name: programs::DEMO,
-            on: On::Hmm,
+            on: On::Hmm(driver::DEVICE),
             options: &[],
             parameters: &[memory()],
         }],
@@ -149,7 +143,7 @@ pub(crate) fn refused(context: &Context<'_>, report: &mut Report) -> Result<()> 
     let suite = context.suite("demo-stock");
     let run = Run {
         name: programs::DEMO,
-        on: On::Hmm,
+        on: On::Hmm(driver::DEVICE),
         options: &["--try-it"],
         parameters: &[memory()],
     };

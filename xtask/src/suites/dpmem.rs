@@ -6,7 +6,7 @@ use anyhow::Result;
 use dpmem_ops::Setup;
 
 use super::demo::{self, On};
-use super::{walk, Context};
+use super::{driver, walk, Context};
 use crate::cli::{KernelChoice, Profile};
 use crate::guest::programs;
 use crate::ktap::Status;
@@ -19,6 +19,9 @@ const PEERS: &str = "peers";
 /// And again, for a driver that brings windows of pages home.
 const WINDOWS: &str = "windows";
 
+/// And for one that does both.
+const PEER_WINDOWS: &str = "peer_windows";
+
 /// And for memory that CPUs can address.
 const COHERENT: &str = "coherent";
 
@@ -30,22 +33,27 @@ const EDU: &str = "edu";
 
 /// How the program is called, with each allocation failing in turn.
 const FAILURES: [(&str, On, &[&str], Setup); 4] = [
-    ("failures", On::Hmm, &["--ktap", "--failures"], Setup::Usual),
+    (
+        "failures",
+        On::Hmm(driver::DEVICE),
+        &["--ktap", "--failures"],
+        Setup::Usual,
+    ),
     (
         "failures_peers",
-        On::Hmm,
+        On::Hmm(driver::DEVICE),
         &["--ktap", "--failures", "--setup", "peers"],
         Setup::Peers,
     ),
     (
         "failures_windows",
-        On::Hmm,
+        On::Hmm(driver::DEVICE),
         &["--ktap", "--failures", "--setup", "windows"],
         Setup::Windows,
     ),
     (
         "failures_coherent",
-        On::Coherent,
+        On::Hmm(driver::COHERENT),
         &["--ktap", "--failures", "--coherent"],
         Setup::Usual,
     ),
@@ -53,18 +61,18 @@ const FAILURES: [(&str, On, &[&str], Setup); 4] = [
 
 /// And it takes the steps that are made from numbers or written down, which the hosted build takes
 /// as well.
-const WALKS: [(&str, Setup); 3] = [
+const WALKS: [(&str, Setup); 4] = [
     ("walk", Setup::Usual),
     ("walk_peers", Setup::Peers),
     ("walk_windows", Setup::Windows),
+    ("walk_peer_windows", Setup::PeerWindows),
 ];
 
 /// What the driver is told to be loaded so.
 fn parameters(setup: Setup) -> Vec<String> {
-    let parameter = setup.parameter();
-    parameter
+    setup
+        .parameters()
         .map(|(name, value)| format!("{name}={value}"))
-        .into_iter()
         .collect()
 }
 
@@ -80,30 +88,36 @@ pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
     if context.kernel.profile == Profile::Debug {
         options.push("--trace");
     }
-    let [peers, windows] = [Setup::Peers, Setup::Windows].map(parameters);
+    let [peers, windows, both] = [Setup::Peers, Setup::Windows, Setup::PeerWindows].map(parameters);
     let buddy = ["allocator=1".to_owned()];
     let mut runs = vec![
         demo::Run {
             name: programs::DEMO,
-            on: On::Hmm,
+            on: On::Hmm(driver::DEVICE),
             options: &options,
             parameters: &[],
         },
         demo::Run {
             name: PEERS,
-            on: On::Hmm,
+            on: On::Hmm(driver::DEVICE),
             options: &["--ktap", "--setup", "peers"],
             parameters: &peers,
         },
         demo::Run {
             name: WINDOWS,
-            on: On::Hmm,
+            on: On::Hmm(driver::DEVICE),
             options: &["--ktap", "--setup", "windows"],
             parameters: &windows,
         },
         demo::Run {
+            name: PEER_WINDOWS,
+            on: On::Hmm(driver::DEVICE),
+            options: &["--ktap", "--setup", "peer_windows"],
+            parameters: &both,
+        },
+        demo::Run {
             name: COHERENT,
-            on: On::Coherent,
+            on: On::Hmm(driver::COHERENT),
             options: &["--ktap", "--coherent"],
             parameters: &[],
         },
@@ -112,7 +126,7 @@ pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
     if context.thorough && context.options.kernel == KernelChoice::Dpmem {
         runs.push(demo::Run {
             name: BUDDY,
-            on: On::Hmm,
+            on: On::Hmm(driver::DEVICE),
             options: &untraced,
             parameters: &buddy,
         });
@@ -129,7 +143,7 @@ pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
         .collect();
     runs.extend(walks.iter().map(|(name, options, parameters)| demo::Run {
         name,
-        on: On::Hmm,
+        on: On::Hmm(driver::DEVICE),
         options,
         parameters,
     }));

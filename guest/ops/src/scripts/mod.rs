@@ -7,6 +7,7 @@ mod counters;
 mod data;
 mod huge;
 mod pages;
+mod peer_windows;
 mod peers;
 mod poison;
 mod windows;
@@ -35,6 +36,7 @@ impl Script {
             ],
             Setup::Peers => &[peers::ALL],
             Setup::Windows => &[windows::ALL],
+            Setup::PeerWindows => &[peer_windows::ALL],
         };
         lists.iter().copied().flatten().copied()
     }

@@ -19,7 +19,7 @@ scripts![
 const NR: usize = 256;
 
 /// Registers the memory of both devices: one that has none is nobody's peer.
-fn open(play: &mut Play) {
+pub(super) fn open(play: &mut Play) {
     for file in [File::One, File::Other] {
         let page = play.pages(1);
         play.parent(Op::Write(page, 1));

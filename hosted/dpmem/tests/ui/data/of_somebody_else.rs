@@ -1,22 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A page may be there longer than the process that moved it, and what is kept with it as well.
+//! A page may be there longer than the process that moved it, and so may what is kept with it.
 
-use dpmem::{Batch, CopyEngine};
-use kernel::prelude::*;
+use dpmem::{Collected, DevPagemapOps};
+use kernel::{prelude::*, sync::Arc};
 
 struct Process;
 
-struct Ring;
+struct Svmm<'p> {
+    _of: &'p Process,
+}
 
-impl CopyEngine for Ring {
-    type Fence<'a> = ();
-    type Data = &'static Process;
-
-    fn submit<'a>(&'a self, batch: &mut Batch<'a, Self>) -> Result {
-        batch.for_each(drop);
-        Ok(())
-    }
+fn wrong<T>(pages: Collected<'_, T>, process: &Process) -> Result
+where
+    T: DevPagemapOps<Data = Arc<Svmm<'static>>>,
+{
+    let svmm = Arc::new(Svmm { _of: process }, GFP_KERNEL)?;
+    pages.fill_with(|_| svmm.clone()).copy()?.commit();
+    Ok(())
 }
 
 fn main() {}
