@@ -13,9 +13,10 @@ scripts![
 
 const NR: usize = 2 * WINDOW;
 
-/// Every other page is on the other device.
+/// Every other page is on the other device. They come first, so that windows begin with them.
 fn scattered(play: &mut Play, value: u8) -> Pages {
     let memory = play.pages(NR);
+    open(play);
     play.migrated(memory, value);
     for page in (1..NR).step_by(2) {
         play.parent(Op::ToDevice(memory.one(page))).by(File::Other);
@@ -34,7 +35,6 @@ fn home(play: &mut Play, memory: Pages, nr: usize, of: usize) {
 }
 
 fn a_window_of_two_devices(play: &mut Play) {
-    open(play);
     let memory = scattered(play, 1);
     play.parent(Op::Read(memory.one(4)));
     home(play, memory, WINDOW / 2, 6);
@@ -45,7 +45,6 @@ fn a_window_of_two_devices(play: &mut Play) {
 }
 
 fn a_window_of_two_devices_that_breaks_down(play: &mut Play) {
-    open(play);
     let memory = scattered(play, 2);
     play.parent(Op::Break(Defect::TimeOut)).by(File::Other);
     // That is the other one's trouble.
