@@ -174,6 +174,8 @@ pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
     // The others have no test of such a name, and take their time.
     if context.filter.needs("walk") {
         runs.retain(|run| walk_of(run).is_some());
+    } else if context.filter.needs("failing_") {
+        runs.retain(|run| FAILURES.iter().any(|(name, ..)| *name == run.name));
     }
     let booted = demo::boot(context, &suite, &runs, report)?;
     let mut tests = Vec::new();
