@@ -5,6 +5,8 @@
 //! Real: what is told of each page, faults, the sequence number, huge pages. Not simulated: P2PDMA,
 //! the `pfn_flags_mask` of single pages, userfaultfd, faults that give up the mmap lock.
 
+use std::time::Duration;
+
 use ffi::*;
 use pin_init::Zeroable;
 
@@ -20,7 +22,7 @@ use crate::{
     },
     pgtable::{self, Found, Pte},
     process::{err_ptr, Errno},
-    time::{ktime_get, ktime_to_ms},
+    time::{ktime_get, ktime_to_ms, pass},
 };
 
 pub type hmm_pfn_flags = c_ulong;
@@ -156,7 +158,27 @@ pub unsafe extern "C" fn hmm_range_fault(range: *mut hmm_range) -> c_int {
         };
         unsafe { *range.hmm_pfns.add(vpn - first) = told };
     }
+    if with(|m| m.restless) {
+        pass(CHANGE);
+        let (all, owner) = ((range.start, range.end), std::ptr::null_mut());
+        invalidate(
+            space,
+            all,
+            mmu_notifier_event_MMU_NOTIFY_CLEAR,
+            owner,
+            || (),
+        );
+    }
     0
+}
+
+/// How much time there is between two changes.
+const CHANGE: Duration = Duration::from_millis(100);
+
+/// Has somebody change something each time that a driver has been told what is in a range, before
+/// it can look whether anything has changed; or not any more. A tenth of a second passes each time.
+pub fn restless(on: bool) {
+    with(|m| m.restless = on);
 }
 
 pub unsafe extern "C" fn hmm_range_fault_unlocked_timeout(

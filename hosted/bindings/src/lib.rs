@@ -78,6 +78,7 @@ pub mod sim {
         },
         edu::{Edu, Held},
         files::OpenFile,
+        hmm::restless,
         host::explore,
         machine::{changes, for_each_failure, for_each_failure_of, run, spawn, Change, Thread},
         mm::PAGE_SIZE,
@@ -85,7 +86,7 @@ pub mod sim {
         pci::{Hardware, PciDevice, PciId, Register, Slot},
         printk::has_printed,
         process::{Errno, Mapped, Process, HUGE_PAGE_SIZE},
-        time::pass,
+        time::{now, pass},
         trace::{events, Event},
         workqueue::Workqueue,
     };

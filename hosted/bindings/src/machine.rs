@@ -68,6 +68,8 @@ pub(crate) struct State {
     pub(crate) devices: HashMap<String, Traced<*mut miscdevice>>,
     /// Who has the lock of misc devices.
     pub(crate) misc_owner: usize,
+    /// Whether what was told of an address space is never true any more.
+    pub(crate) restless: bool,
     /// Who uses the driver that is loaded.
     pub(crate) module: Users,
     /// What is in debugfs.

@@ -55,6 +55,11 @@ pub fn pass(duration: Duration) {
     with(|m| m.slept = m.slept.saturating_add(nanoseconds));
 }
 
+/// What a clock of the machine says.
+pub fn now() -> Duration {
+    Duration::from_nanos(unsafe { ktime_get() }.unsigned_abs())
+}
+
 /// What a clock says that counts jiffies.
 pub(crate) fn jiffies() -> u64 {
     unsafe { ktime_get() as u64 / u64::from(NSEC_PER_MSEC) }

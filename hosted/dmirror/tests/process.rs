@@ -4,7 +4,9 @@
 
 mod support;
 
-use bindings::sim::{for_each_failure_of, run, spawn, Errno, Mapped, Process, PAGE_SIZE};
+use bindings::sim::{
+    for_each_failure_of, now, restless, run, spawn, Errno, Mapped, Process, PAGE_SIZE,
+};
 use std::sync::Arc;
 use support::{defect, load, pattern, state, Command, Device};
 
@@ -331,6 +333,28 @@ fn threads_use_what_moves() {
                 ROUNDS
             );
         }
+    });
+}
+
+/// A process that never lets go: the device gives up after a while, and can have it later.
+#[test]
+fn a_process_that_never_rests() {
+    run(|| {
+        let _driver = load().unwrap();
+        let process = Process::new();
+        let device = Device::open(&process).unwrap();
+        let memory = process.mmap(2 * PAGE_SIZE);
+        let bytes = pattern(2, 6);
+        process.write(memory, &bytes).unwrap();
+        restless(true);
+        let begun = now();
+        assert_eq!(device.read(memory, 2).map(drop), Err(EBUSY));
+        // Not before, and not much later.
+        let seconds = (now() - begun).as_secs_f64();
+        assert!((5.0..6.0).contains(&seconds), "{seconds} s");
+        assert_eq!(device.snapshot(memory, 2).map(drop), Err(EBUSY));
+        restless(false);
+        assert!(device.read(memory, 2) == Ok(bytes));
     });
 }
 
