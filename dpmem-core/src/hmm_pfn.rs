@@ -8,10 +8,15 @@ use core::ptr::NonNull;
 
 use kernel::{
     bindings,
+    page::PAGE_SHIFT,
     prelude::*, //
 };
 
-use crate::number::Order;
+use crate::number::{
+    NrPages,
+    Order,
+    UserAddr, //
+};
 
 /// What the kernel is to do for each page before it tells of it: `hmm_range::default_flags`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,6 +117,42 @@ impl HmmPfn {
     }
 }
 
+/// Where runs end that could go on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cut {
+    /// Nowhere.
+    Nowhere,
+    /// Where what the kernel maps as one ends, as what is mapped for a device has to be one folio's.
+    AsMapped,
+}
+
+/// The runs among the entries `pfns` of a range that begins at `start`: the index of the first and
+/// how many there are, of entries that have a page, and that differ in nothing but their numbers,
+/// which follow each other.
+pub(crate) fn runs(
+    pfns: &[HmmPfn],
+    start: UserAddr,
+    cut: Cut,
+) -> impl Iterator<Item = (usize, NrPages)> + '_ {
+    let page_nr = start.get() >> PAGE_SHIFT;
+    let mut next = 0usize;
+    core::iter::from_fn(move || {
+        let skip = pfns.get(next..)?.iter().position(|pfn| pfn.is_valid())?;
+        let first = next.checked_add(skip)?;
+        let rest = pfns.get(first..)?;
+        let follows = rest.iter().zip(rest.get(1..)?);
+        let more = follows.take_while(|(a, b)| a.is_followed_by(**b));
+        let mut nr = more.count().checked_add(1)?;
+        if cut == Cut::AsMapped {
+            let block = rest.first()?.order().nr_pages().get();
+            let done = page_nr.checked_add(first)?.checked_rem(block)?;
+            nr = nr.min(block.checked_sub(done)?);
+        }
+        next = first.checked_add(nr)?;
+        Some((first, NrPages::new(nr)))
+    })
+}
+
 #[cfg(CONFIG_RUST_DPMEM_KUNIT_TEST)]
 #[kunit_tests(rust_dpmem_hmm_pfn)]
 mod tests {
@@ -147,5 +188,44 @@ mod tests {
         assert!(writable.order() == Order::ZERO);
         assert!(HmmRequest::Snapshot.into_raw() == 0);
         assert!(HmmRequest::FaultWrite.into_raw() & !HmmRequest::Fault.into_raw() == WRITE);
+    }
+
+    /// An entry that is mapped as one of so many pages.
+    fn mapped(number: c_ulong, order: c_ulong) -> HmmPfn {
+        let shift = bindings::hmm_pfn_flags_HMM_PFN_ORDER_SHIFT;
+        HmmPfn(VALID | WRITE | order << shift | number)
+    }
+
+    fn sizes(pfns: &[HmmPfn], start: usize, cut: Cut) -> Result<KVec<(usize, usize)>> {
+        let mut sizes = KVec::new();
+        let start = UserAddr::new(start << PAGE_SHIFT)?;
+        for (first, nr) in runs(pfns, start, cut) {
+            sizes.push((first, nr.get()), GFP_KERNEL)?;
+        }
+        Ok(sizes)
+    }
+
+    #[test]
+    fn runs_end_where_what_is_mapped_as_one_does() -> Result {
+        // A block of four pages, from its second on, a hole, and three pages by themselves.
+        let pfns = [
+            mapped(9, 2),
+            mapped(10, 2),
+            mapped(11, 2),
+            HmmPfn::NONE,
+            mapped(21, 0),
+            mapped(22, 0),
+            mapped(24, 0),
+        ];
+        let whole = sizes(&pfns, 5, Cut::Nowhere)?;
+        assert!(*whole == [(0, 3), (4, 2), (6, 1)]);
+        let mapped_ones = sizes(&pfns, 5, Cut::AsMapped)?;
+        assert!(*mapped_ones == [(0, 3), (4, 1), (5, 1), (6, 1)]);
+
+        // Two blocks that follow each other in memory.
+        let pfns: [_; 6] = core::array::from_fn(|i| mapped(10 + i as c_ulong, 2));
+        assert!(*sizes(&pfns, 2, Cut::Nowhere)? == [(0, 6)]);
+        assert!(*sizes(&pfns, 2, Cut::AsMapped)? == [(0, 2), (2, 4)]);
+        Ok(())
     }
 }

@@ -108,10 +108,12 @@ pub use migrate::{
 };
 pub use mirror::{
     Access,
+    BoundMirrors,
     HmmBuffer,
     Location,
     Mirror,
     PageState,
+    PageTable,
     Place,
     Visited, //
 };

@@ -5,6 +5,8 @@
 //! A device that shares a process's addresses keeps translations of them: a page table of its own.
 //! They must be gone before the kernel lets go of a page, and so the kernel calls a notifier
 //! first. [`Mirror`] is such a page table, kept in software, with the notifier that keeps it true.
+//! A device that has one of its own makes it from this one ([`Mirror::map`]), and is told what is
+//! no longer true ([`PageTable::invalidate`]).
 //!
 //! Lock order: mmap lock, then locks of folios, then the lock of the mirror. The kernel takes the
 //! last one in the notifier, also while it reclaims memory: under it, nothing may allocate in a
@@ -13,6 +15,9 @@
 //! C headers: [`include/linux/hmm.h`](srctree/include/linux/hmm.h),
 //! [`include/linux/mmu_notifier.h`](srctree/include/linux/mmu_notifier.h)
 
+mod bound;
+mod bus;
+mod page_table;
 mod table;
 
 use core::{
@@ -25,6 +30,7 @@ use core::{
 
 use kernel::{
     bindings,
+    dma::DmaAddress,
     error::{
         from_err_ptr,
         to_result, //
@@ -35,12 +41,8 @@ use kernel::{
     },
     page::PAGE_SIZE,
     prelude::*,
-    static_lock_class,
     str::CStr,
-    sync::{
-        aref::ARef,
-        Mutex, //
-    },
+    sync::aref::ARef,
     time::{
         Delta,
         Instant,
@@ -62,6 +64,8 @@ use crate::{
         LockedFolio, //
     },
     hmm_pfn::{
+        runs,
+        Cut,
         HmmPfn,
         HmmRequest, //
     },
@@ -78,12 +82,17 @@ use crate::{
     peers::pagemap_of, //
 };
 
+use bound::Shared;
+use bus::Bus;
 use table::{
     Room,
     Table,
     Target,
     Translation, //
 };
+
+pub use bound::BoundMirrors;
+pub use page_table::PageTable;
 
 /// How long a fault is tried again because the process changes its mappings meanwhile.
 const FAULT_BUDGET: Delta = Delta::from_millis(bindings::HMM_RANGE_DEFAULT_TIMEOUT as i64);
@@ -97,8 +106,8 @@ pub enum Access {
     Write,
 }
 
-/// Where a page of a process is. `P` is what may be done with a page of system memory, and `T` what
-/// the driver has supplied for its pagemaps.
+/// Where a page of a process is. `P` is what may be done with a page of system memory, or where the
+/// device finds it, and `T` what the driver has supplied for its pagemaps.
 pub enum Location<'v, P, T> {
     /// In system memory.
     Ram(P),
@@ -181,9 +190,10 @@ impl HmmBuffer {
         NrPages::new(self.pfns.len())
     }
 
-    /// Makes sure that there is room for as many runs as the kernel has told of. Sleeps.
-    fn reserve(&mut self) -> Result {
-        let wanted = runs(&self.pfns).count();
+    /// Makes sure that there is room for as many runs as the kernel has told of, of a range that
+    /// begins at `start`. Sleeps.
+    fn reserve(&mut self, start: UserAddr, cut: Cut) -> Result {
+        let wanted = runs(&self.pfns, start, cut).count();
         while self.rooms.len() < wanted {
             self.rooms.push(Room::new(GFP_KERNEL)?, GFP_KERNEL)?;
         }
@@ -222,14 +232,84 @@ impl<'q> Question<'q> {
 }
 
 /// What the lock of a mirror protects.
-struct Locked {
+struct Locked<P> {
     table: Table,
     /// How often the notifier was called, but for a page that the mirror itself takes from all
     /// CPUs.
     changes: usize,
+    /// What the device knows.
+    page_table: P,
+    /// The device for which the system memory in `table` is mapped.
+    bus: Bus,
 }
 
-/// The address space of a process as a device sees it: a page table, kept in software.
+impl<P: PageTable> Locked<P> {
+    fn new(page_table: P, bus: Bus) -> Self {
+        Self {
+            table: Table::new(),
+            changes: 0,
+            page_table,
+            bus,
+        }
+    }
+
+    /// Forgets the translations of the addresses from `start` up to `end`, here and on the device.
+    fn forget(&mut self, start: usize, end: usize) {
+        if let Some(range) = self.table.told(start, end) {
+            self.page_table.invalidate(range);
+        }
+        let Self { table, bus, .. } = self;
+        // SAFETY: What a run has an address for was mapped so, by `Locked::insert()`. Only what the
+        // device was told of does it use, and that it has just forgotten.
+        table.forget(start, end, |run| unsafe { bus.unmap(run) });
+    }
+
+    /// Adds the translations of the `nr` pages from `addr` on, of which `first` is that of the
+    /// first. There must be none of them yet. System memory is mapped for the device, if there is
+    /// one.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Bus::map`]. Nothing is there then.
+    ///
+    /// # Safety
+    ///
+    /// The pages must follow each other, and not be freed while the lock is held, nor later before
+    /// the notifier has been called. If there is a device, they must be of one folio.
+    unsafe fn insert(
+        &mut self,
+        room: Room,
+        addr: UserAddr,
+        nr: NrPages,
+        mut first: Translation,
+    ) -> Result {
+        if let Target::Ram { page, dma } = &mut first.target {
+            // SAFETY: The caller promises it. What the notifier is called for is unmapped there.
+            *dma = unsafe { self.bus.map(*page, nr, first.writable) }?;
+        }
+        self.table.insert(room, addr, nr, first);
+        Ok(())
+    }
+
+    /// Forgets everything, and lets nothing be mapped any more: the device loses its driver.
+    fn close(&mut self) {
+        self.forget(0, usize::MAX);
+        self.bus = Bus::Gone;
+    }
+
+    /// Into what runs are cut.
+    fn cut(&self) -> Cut {
+        match self.bus.is_bound() {
+            true => Cut::AsMapped,
+            false => Cut::Nowhere,
+        }
+    }
+}
+
+/// The address space of a process as a device sees it: a page table, kept in software, and, where
+/// the device has a page table `P` of its own, what that is made of.
+///
+/// [`Mirror::new`] makes one without a device, and [`BoundMirrors::mirror`] one that has a device.
 ///
 /// # Context
 ///
@@ -243,20 +323,19 @@ struct Locked {
 ///   been invalidated since, and is removed by the notifier. Hence the page it leads to is not
 ///   freed while the table is locked.
 #[pin_data(PinnedDrop)]
-pub struct Mirror {
+pub struct Mirror<P: PageTable = ()> {
     #[pin]
     notifier: Opaque<bindings::mmu_interval_notifier>,
-    #[pin]
-    locked: Mutex<Locked>,
+    locked: Shared<P>,
     mm: ARef<Mm>,
     // The driver's module may have no other reference while its file is open: see `ModuleRef`.
     _module: ModuleRef,
 }
 
 // SAFETY: A notifier is not bound to a thread; the rest is `Send` itself.
-unsafe impl Send for Mirror {}
+unsafe impl<P: PageTable> Send for Mirror<P> {}
 // SAFETY: C's functions on a notifier lock what they change; the rest is `Sync` itself.
-unsafe impl Sync for Mirror {}
+unsafe impl<P: PageTable> Sync for Mirror<P> {}
 
 impl Mirror {
     /// Mirrors all of `mm`, for a driver in `module`. The mirror is empty at first.
@@ -272,24 +351,31 @@ impl Mirror {
         mm: &'a MmWithUser,
         module: &'static ThisModule,
     ) -> impl PinInit<Self, Error> + use<'a> {
+        Self::with(mm, module, Shared::alone)
+    }
+}
+
+impl<P: PageTable> Mirror<P> {
+    /// Mirrors all of `mm`, for a driver in `module`, in the table that `shared` gives.
+    fn with<'a, F>(
+        mm: &'a MmWithUser,
+        module: &'static ThisModule,
+        shared: F,
+    ) -> impl PinInit<Self, Error> + use<'a, P, F>
+    where
+        F: FnOnce() -> Result<Shared<P>>,
+    {
         try_pin_init!(Self {
             _module: ModuleRef::new(module)?,
             mm: ARef::from(&**mm),
-            locked <- Mutex::new(
-                Locked {
-                    table: Table::new(),
-                    changes: 0,
-                },
-                LOCK_NAME,
-                static_lock_class!()
-            ),
+            locked: shared()?,
             // INVARIANT: The notifier is inserted when everything that it uses is initialised.
             notifier <- Opaque::try_ffi_init(|slot| {
                 let all = c_ulong::MAX & !(kernel::page::PAGE_SIZE - 1);
                 // SAFETY: The notifier is pinned, and is removed before it goes away. The address
                 // space has users, as the type says.
                 to_result(unsafe {
-                    bindings::mmu_interval_notifier_insert(slot, mm.as_raw(), 0, all, &OPS)
+                    bindings::mmu_interval_notifier_insert(slot, mm.as_raw(), 0, all, &Self::OPS)
                 })
             }),
         })
@@ -313,7 +399,8 @@ impl Mirror {
     ///
     /// [`EFAULT`] if the process may not read a page, or its address space is gone; [`EPERM`] if
     /// it may not write to it; [`EBUSY`] if it kept changing a part of the range for a second;
-    /// [`ENOMEM`]; [`EINTR`].
+    /// [`ENOMEM`]; [`EINTR`]. Where system memory is mapped for a device: [`ENODEV`] if its driver
+    /// has been unbound, and [`EOPNOTSUPP`] if it turns out to need bounce buffers.
     pub fn fault<T: DevPagemapOps>(
         &self,
         range: UserRange,
@@ -427,17 +514,17 @@ impl Mirror {
 
             let mut locked = self.locked.lock();
             if locked.changes == changes {
-                let table = &mut locked.table;
                 // INVARIANT: Nothing but the mirror itself has invalidated the page since, and
                 // whoever does so from now on waits for the lock of the table. Not for that of the
                 // folio: an exclusive entry is zapped without it.
-                table.forget(addr.get(), addr.get().saturating_add(PAGE_SIZE));
+                locked.forget(addr.get(), addr.get().saturating_add(PAGE_SIZE));
                 let translation = Translation {
-                    target: Target::Ram(page),
+                    target: Target::Ram { page, dma: None },
                     writable: true,
                     exclusive: true,
                 };
-                table.insert(room, addr, NrPages::new(1), translation);
+                // SAFETY: As just said, the page is not freed before the notifier is called.
+                unsafe { locked.insert(room, addr, NrPages::new(1), translation) }?;
                 return Ok(());
             }
             drop(locked);
@@ -497,13 +584,13 @@ impl Mirror {
             let location = match target {
                 // SAFETY: The page is not freed while the table is locked, by the type invariants,
                 // and `visit` cannot keep it.
-                Target::Ram(page) => Location::Ram(unsafe { RamPage::from_raw(page) }),
+                Target::Ram { page, .. } => Location::Ram(unsafe { RamPage::from_raw(page) }),
                 Target::Device {
                     pgmap,
                     offset,
                     mapped,
                 } => match mapped {
-                    // SAFETY: The pagemap has the owner of `device`: see `visit()`. It is there for
+                    // SAFETY: The pagemap has the owner of `device`: see `allows()`. It is there for
                     // as long as the page is not freed.
                     None => Location::Device(
                         unsafe { DevPagemap::from_raw(pgmap.as_ptr()) }.ops(),
@@ -530,7 +617,7 @@ impl Mirror {
     ) -> Result<Visited> {
         self.visit(range, Access::Write, device, |addr, target| {
             let location = match target {
-                Target::Ram(page) => {
+                Target::Ram { page, .. } => {
                     // That the process may write to the page does not say that it is dirty, and a
                     // clean one may be thrown away.
                     //
@@ -545,7 +632,7 @@ impl Mirror {
                     offset,
                     mapped,
                 } => match mapped {
-                    // SAFETY: The pagemap has the owner of `device`: see `visit()`. It is there for
+                    // SAFETY: The pagemap has the owner of `device`: see `allows()`. It is there for
                     // as long as the page is not freed.
                     None => Location::Device(
                         unsafe { DevPagemap::from_raw(pgmap.as_ptr()) }.ops(),
@@ -561,6 +648,88 @@ impl Mirror {
         })
     }
 
+    /// Puts the translations of `range` into the page table of the device: calls `map` for pieces of
+    /// it, in order, up to a page that has no translation. A piece follows itself in memory, and all
+    /// of it allows the access: in system memory it is what the device is to find from the given
+    /// address of its bus on, and on a device what begins at the given offset. Of pages on a device,
+    /// only those on `device` and its peers have a translation, also where CPUs can address them.
+    ///
+    /// The mirror has to have the translations: see [`Mirror::fault`] and [`Mirror::snapshot`]. A
+    /// device that misses one has them brought in, and calls this; if the process has changed its
+    /// memory in between, a page is [`Visited::Missing`], and it begins again.
+    ///
+    /// Pages that the device may write to are marked dirty.
+    ///
+    /// # Context
+    ///
+    /// May sleep. `map` is called with the lock of the mirror held; see [`Mirror::read`].
+    ///
+    /// # Errors
+    ///
+    /// [`ENODEV`] if the mirror has no device, or its driver has been unbound; those of `map`, which
+    /// may have put a part of that piece there: [`PageTable::invalidate`] will be told of all of it.
+    pub fn map<T: DevPagemapOps>(
+        &self,
+        range: UserRange,
+        access: Access,
+        device: Option<&DevPagemap<T>>,
+        mut map: impl FnMut(&mut P, UserRange, Location<'_, DmaAddress, T>) -> Result,
+    ) -> Result<Visited> {
+        let mut locked = self.locked.lock();
+        if !locked.bus.is_bound() {
+            return Err(ENODEV);
+        }
+        let Locked {
+            table, page_table, ..
+        } = &mut *locked;
+        let mut rest = Some(range);
+        while let Some(todo) = rest {
+            let addr = todo.start();
+            let found = table.get(addr);
+            // SAFETY: The table is locked.
+            let found = found.filter(|found| unsafe { allows(found, access, device) });
+            let Some(translation) = found else {
+                return Ok(Visited::Missing(addr));
+            };
+            let nr = table.tell(addr).ok_or(EINVAL)?;
+            let piece = todo.first(nr).ok_or(EINVAL)?;
+            let location = match translation.target {
+                Target::Ram { page, dma } => {
+                    let dma = dma.ok_or(ENODEV)?;
+                    if access == Access::Write {
+                        for n in 0..piece.nr_pages().get() {
+                            // SAFETY: The pages of a run follow each other.
+                            let page = unsafe { nth_page(page, n) };
+                            // SAFETY: The page is not freed, nor taken from its mapping, while the
+                            // table is locked, by the type invariants.
+                            unsafe { bindings::set_page_dirty(page) };
+                        }
+                    }
+                    Location::Ram(dma)
+                }
+                // SAFETY: The pagemap has the owner of `device`: see `allows()`. It is there for as
+                // long as the page is not freed.
+                Target::Device { pgmap, offset, .. } => Location::Device(
+                    unsafe { DevPagemap::from_raw(pgmap.as_ptr()) }.ops(),
+                    offset,
+                ),
+            };
+            map(page_table, piece, location)?;
+            rest = todo.starting_at(piece.end());
+        }
+        Ok(Visited::All)
+    }
+
+    /// Lends the page table of the device, with the lock of the mirror held: see [`Mirror::read`]
+    /// for what must not be done there.
+    ///
+    /// # Context
+    ///
+    /// May sleep.
+    pub fn with_page_table<R>(&self, f: impl FnOnce(&mut P) -> R) -> R {
+        f(&mut self.locked.lock().page_table)
+    }
+
     fn visit<T: DevPagemapOps>(
         &self,
         range: UserRange,
@@ -573,22 +742,8 @@ impl Mirror {
             let found = locked
                 .table
                 .get(addr)
-                .filter(|t| t.writable || access == Access::Read)
-                .filter(|t| match t.target {
-                    Target::Ram(_) => true,
-                    // Where CPUs can address a peer's memory, it is to be asked for as what they
-                    // see.
-                    Target::Device {
-                        pgmap,
-                        mapped: Some(_),
-                        ..
-                    } => device.is_some_and(|d| d.as_raw() == pgmap.as_ptr()),
-                    Target::Device { pgmap, .. } => device.is_some_and(|d| {
-                        // SAFETY: The page is not freed while the table is locked, by the type
-                        // invariants, and so its pagemap is there.
-                        unsafe { d.reaches(pgmap) }
-                    }),
-                });
+                // SAFETY: The table is locked.
+                .filter(|found| unsafe { allows(found, access, device) });
             match found {
                 Some(translation) => visit(addr, translation.target)?,
                 None => return Ok(Visited::Missing(addr)),
@@ -638,10 +793,10 @@ impl Mirror {
         device: Option<&DevPagemap<T>>,
         buffer: &mut HmmBuffer,
     ) -> Result {
-        self.ask(question, window, buffer, |table, buffer| {
+        self.ask(question, window, buffer, |locked, buffer| {
             // INVARIANT: Nothing was invalidated since the kernel was asked, and the table is
             // locked.
-            update(table, window, device, buffer)
+            locked.update(window, device, buffer)
         })
     }
 
@@ -652,7 +807,7 @@ impl Mirror {
         question: &Question<'_>,
         window: UserRange,
         buffer: &mut HmmBuffer,
-        then: impl FnOnce(&mut Table, &mut HmmBuffer) -> Result,
+        then: impl FnOnce(&mut Locked<P>, &mut HmmBuffer) -> Result,
     ) -> Result {
         loop {
             if current!().signal_pending() {
@@ -676,7 +831,8 @@ impl Mirror {
                 Ok(()) => {
                     if question.translate {
                         // The lock of the table is one that is taken while memory is reclaimed.
-                        buffer.reserve()?;
+                        let cut = self.locked.lock().cut();
+                        buffer.reserve(window.start(), cut)?;
                     }
                     let mut locked = self.locked.lock();
                     // SAFETY: The notifier is registered, and this is its sequence number. The
@@ -685,7 +841,7 @@ impl Mirror {
                         bindings::mmu_interval_read_retry(self.notifier.get(), hmm.notifier_seq)
                     };
                     if !stale {
-                        return then(&mut locked.table, buffer);
+                        return then(&mut locked, buffer);
                     }
                 }
                 Err(EBUSY) => {}
@@ -710,12 +866,16 @@ impl Mirror {
         let this = unsafe { &*notifier.byte_sub(offset_of!(Self, notifier)).cast::<Self>() };
         // SAFETY: The caller promises a valid range.
         let blockable = unsafe { bindings::mmu_notifier_range_blockable(range) };
+        // SAFETY: The caller promises a valid range.
+        let (start, end) = unsafe { ((*range).start, (*range).end) };
         let mut locked = if blockable {
             this.locked.lock()
-        } else if let Some(locked) = this.locked.try_lock() {
-            locked
         } else {
-            return false;
+            match this.locked.try_lock() {
+                // The device may have to be waited for.
+                Some(locked) if locked.table.told(start, end).is_none() => locked,
+                _ => return false,
+            }
         };
         // SAFETY: We are in the callback of this notifier, and hold the lock under which
         // `mmu_interval_read_retry()` is called.
@@ -728,18 +888,16 @@ impl Mirror {
         if !ours {
             locked.changes = locked.changes.wrapping_add(1);
         }
-        // SAFETY: The caller promises a valid range.
-        let (start, end) = unsafe { ((*range).start, (*range).end) };
-        locked.table.forget(start, end);
+        locked.forget(start, end);
         true
     }
-}
 
-/// What the kernel calls before it changes the address space.
-static OPS: bindings::mmu_interval_notifier_ops = bindings::mmu_interval_notifier_ops {
-    invalidate: Some(Mirror::invalidate),
-    ..pin_init::zeroed()
-};
+    /// What the kernel calls before it changes the address space.
+    const OPS: bindings::mmu_interval_notifier_ops = bindings::mmu_interval_notifier_ops {
+        invalidate: Some(Self::invalidate),
+        ..pin_init::zeroed()
+    };
+}
 
 /// Asks the kernel for the range `hmm`, once. The lock of the address space is given up while a
 /// page comes from user space.
@@ -809,20 +967,33 @@ unsafe fn state_of<T: DevPagemapOps>(pfn: HmmPfn, device: Option<&DevPagemap<T>>
     }
 }
 
-/// The runs among the entries `pfns`: the index of the first and how many there are, of entries
-/// that have a page, and that differ in nothing but their numbers, which follow each other.
-fn runs(pfns: &[HmmPfn]) -> impl Iterator<Item = (usize, NrPages)> + '_ {
-    let mut next = 0usize;
-    core::iter::from_fn(move || {
-        let skip = pfns.get(next..)?.iter().position(|pfn| pfn.is_valid())?;
-        let first = next.checked_add(skip)?;
-        let rest = pfns.get(first..)?;
-        let follows = rest.iter().zip(rest.get(1..)?);
-        let more = follows.take_while(|(a, b)| a.is_followed_by(**b));
-        let nr = more.count().checked_add(1)?;
-        next = first.checked_add(nr)?;
-        Some((first, NrPages::new(nr)))
-    })
+/// Whether `translation` allows `access` to who has asked about `device`.
+///
+/// # Safety
+///
+/// It must be one of a table that is locked.
+unsafe fn allows<T: DevPagemapOps>(
+    translation: &Translation,
+    access: Access,
+    device: Option<&DevPagemap<T>>,
+) -> bool {
+    if !translation.writable && access == Access::Write {
+        return false;
+    }
+    match translation.target {
+        Target::Ram { .. } => true,
+        // Where CPUs can address a peer's memory, it is to be asked for as what they see.
+        Target::Device {
+            pgmap,
+            mapped: Some(_),
+            ..
+        } => device.is_some_and(|device| device.as_raw() == pgmap.as_ptr()),
+        Target::Device { pgmap, .. } => device.is_some_and(|device| {
+            // SAFETY: The page is not freed while the table is locked, by the invariants of
+            // `Mirror`, and so its pagemap is there.
+            unsafe { device.reaches(pgmap) }
+        }),
+    }
 }
 
 /// Whose memory `page` is: that of a pagemap, or the system's, for which it is null.
@@ -840,73 +1011,80 @@ unsafe fn memory_of(page: *mut bindings::page) -> *mut bindings::dev_pagemap {
     }
 }
 
-/// Makes the translations of `window` what the kernel says in `pfns`.
-fn update<T: DevPagemapOps>(
-    table: &mut Table,
-    window: UserRange,
-    device: Option<&DevPagemap<T>>,
-    buffer: &mut HmmBuffer,
-) -> Result {
-    table.forget(window.start().get(), window.end().get());
-    let HmmBuffer { pfns, rooms } = buffer;
-    for (i, nr) in runs(pfns) {
-        let (Some(addr), Some(pfn)) = (window.page(i), pfns.get(i).copied()) else {
-            break;
-        };
-        // SAFETY: The kernel filled in the entry, and we hold the lock, after a successful check of
-        // the sequence number.
-        let Some(page) = (unsafe { pfn.page() }) else {
-            continue;
-        };
-        // SAFETY: The page is not freed while we hold the lock.
-        let private = unsafe { bindings::is_device_private_page(page.as_ptr()) };
-        let on_device = match device {
-            // SAFETY: As above. The kernel tells of such a page only if its owner is that of
-            // `device`.
-            Some(_) if private => unsafe { pagemap_of::<T>(page) },
-            // SAFETY: As above.
-            Some(device) => unsafe { device.offset_of(page) }.map(|offset| (device, offset)),
-            None => None,
-        };
-        let (target, nr) = match on_device {
-            Some((pagemap, offset)) => {
-                let target = Target::Device {
-                    pgmap: NonNull::new(pagemap.as_raw()).ok_or(EINVAL)?,
-                    offset,
-                    mapped: (!private).then_some(page),
-                };
-                // What comes behind the end belongs to somebody else.
-                let left = pagemap.nr_pages().get().saturating_sub(offset.get());
-                (target, nr.min(NrPages::new(left)))
-            }
-            None if private => continue,
-            None => {
-                // SAFETY: The kernel has told of all pages of the run, whose numbers follow each
-                // other.
-                let last = unsafe { nth_page(page, nr.get().saturating_sub(1)) };
-                // SAFETY: As above, they are not freed while we hold the lock.
-                let one = unsafe { memory_of(page.as_ptr()) == memory_of(last) };
-                // Where it goes on in other memory, it is another run.
-                let nr = if one { nr } else { NrPages::new(1) };
-                (Target::Ram(page), nr)
-            }
-        };
-        let translation = Translation {
-            target,
-            writable: pfn.is_writable(),
-            exclusive: false,
-        };
-        let room = rooms.pop().ok_or(ENOMEM)?;
-        table.insert(room, addr, nr, translation);
+impl<P: PageTable> Locked<P> {
+    /// Makes the translations of `window` what the kernel says in `buffer`, which it has been asked
+    /// for under this lock.
+    fn update<T: DevPagemapOps>(
+        &mut self,
+        window: UserRange,
+        device: Option<&DevPagemap<T>>,
+        buffer: &mut HmmBuffer,
+    ) -> Result {
+        self.forget(window.start().get(), window.end().get());
+        let HmmBuffer { pfns, rooms } = buffer;
+        for (i, nr) in runs(pfns, window.start(), self.cut()) {
+            let (Some(addr), Some(pfn)) = (window.page(i), pfns.get(i).copied()) else {
+                break;
+            };
+            // SAFETY: The kernel filled in the entry, and we hold the lock, after a successful check of
+            // the sequence number.
+            let Some(page) = (unsafe { pfn.page() }) else {
+                continue;
+            };
+            // SAFETY: The page is not freed while we hold the lock.
+            let private = unsafe { bindings::is_device_private_page(page.as_ptr()) };
+            let on_device = match device {
+                // SAFETY: As above. The kernel tells of such a page only if its owner is that of
+                // `device`.
+                Some(_) if private => unsafe { pagemap_of::<T>(page) },
+                // SAFETY: As above.
+                Some(device) => unsafe { device.offset_of(page) }.map(|offset| (device, offset)),
+                None => None,
+            };
+            let (target, nr) = match on_device {
+                Some((pagemap, offset)) => {
+                    let target = Target::Device {
+                        pgmap: NonNull::new(pagemap.as_raw()).ok_or(EINVAL)?,
+                        offset,
+                        mapped: (!private).then_some(page),
+                    };
+                    // What comes behind the end belongs to somebody else.
+                    let left = pagemap.nr_pages().get().saturating_sub(offset.get());
+                    (target, nr.min(NrPages::new(left)))
+                }
+                None if private => continue,
+                None => {
+                    // SAFETY: The kernel has told of all pages of the run, whose numbers follow each
+                    // other.
+                    let last = unsafe { nth_page(page, nr.get().saturating_sub(1)) };
+                    // SAFETY: As above, they are not freed while we hold the lock.
+                    let one = unsafe { memory_of(page.as_ptr()) == memory_of(last) };
+                    // Where it goes on in other memory, it is another run.
+                    let nr = if one { nr } else { NrPages::new(1) };
+                    (Target::Ram { page, dma: None }, nr)
+                }
+            };
+            let translation = Translation {
+                target,
+                writable: pfn.is_writable(),
+                exclusive: false,
+            };
+            let room = rooms.pop().ok_or(ENOMEM)?;
+            // SAFETY: The kernel has told of these pages, whose numbers follow each other, and nothing
+            // has been invalidated since. What is mapped as one is of one folio.
+            unsafe { self.insert(room, addr, nr, translation) }?;
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 #[pinned_drop]
-impl PinnedDrop for Mirror {
+impl<P: PageTable> PinnedDrop for Mirror<P> {
     fn drop(self: Pin<&mut Self>) {
         // SAFETY: The notifier is registered, by the type invariants, and nothing uses it any
         // more. The function waits for callbacks that are running.
         unsafe { bindings::mmu_interval_notifier_remove(self.notifier.get()) };
+        // What the device was told of is not true any more.
+        self.locked.lock().forget(0, usize::MAX);
     }
 }

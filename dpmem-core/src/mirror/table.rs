@@ -8,6 +8,7 @@ use core::ptr::NonNull;
 
 use kernel::{
     bindings,
+    dma::DmaAddress,
     page::{
         PAGE_SHIFT,
         PAGE_SIZE, //
@@ -35,7 +36,11 @@ use crate::{
 #[derive(Clone, Copy)]
 pub(super) enum Target {
     /// To system memory.
-    Ram(NonNull<bindings::page>),
+    Ram {
+        page: NonNull<bindings::page>,
+        /// Where the device of the mirror finds the page, if the mirror has one.
+        dma: Option<DmaAddress>,
+    },
     /// To a device.
     Device {
         /// The pagemap that the page belongs to. It is there for as long as the page is not freed.
@@ -52,7 +57,14 @@ impl Target {
         // SAFETY: The pages of a run follow each other.
         let nth = |page| NonNull::new(unsafe { nth_page(page, n) });
         Some(match self {
-            Self::Ram(page) => Self::Ram(nth(page)?),
+            Self::Ram { page, dma } => Self::Ram {
+                page: nth(page)?,
+                dma: match dma {
+                    // CAST: A `usize` is not wider than the address of a device.
+                    Some(dma) => Some(dma.checked_add(n.checked_mul(PAGE_SIZE)? as DmaAddress)?),
+                    None => None,
+                },
+            },
             Self::Device {
                 pgmap,
                 offset,
@@ -87,6 +99,34 @@ pub(super) struct Run {
     start: usize,
     /// The translation of that page.
     first: Translation,
+    /// Whether the page table of the device was told of it, or of a part of it.
+    told: bool,
+}
+
+/// System memory that is mapped for a device: all of a run.
+#[derive(Clone, Copy)]
+pub(super) struct DmaRun {
+    pub(super) address: DmaAddress,
+    pub(super) nr: NrPages,
+    pub(super) writable: bool,
+}
+
+impl Run {
+    /// What is mapped for a device, of a run whose last page is at `last`.
+    fn dma(&self, last: usize) -> Option<DmaRun> {
+        let Target::Ram {
+            dma: Some(address), ..
+        } = self.first.target
+        else {
+            return None;
+        };
+        let more = last.checked_sub(self.start)? >> PAGE_SHIFT;
+        Some(DmaRun {
+            address,
+            nr: NrPages::new(more.checked_add(1)?),
+            writable: self.first.writable,
+        })
+    }
 }
 
 // SAFETY: A page is not bound to a thread, nor is its pagemap. What keeps it from being freed is
@@ -117,6 +157,39 @@ impl Table {
         })
     }
 
+    /// Notes that the page table of the device is being told of the page at `addr`. Returns how many
+    /// pages of its run there are from this one on.
+    pub(super) fn tell(&mut self, addr: UserAddr) -> Option<NrPages> {
+        let mut at = self.0.cursor_lower_bound_mut(&addr.get())?;
+        let (last, run) = at.current_mut();
+        let more = last.checked_sub(addr.get())? >> PAGE_SHIFT;
+        run.told = true;
+        Some(NrPages::new(more.checked_add(1)?))
+    }
+
+    /// The addresses of all runs of which the page table of the device was told, and which have one
+    /// of those from `start` up to `end`.
+    pub(super) fn told(&self, start: usize, end: usize) -> Option<UserRange> {
+        let (mut next, mut told) = (start, None);
+        while let Some(at) = self.0.cursor_lower_bound(&next) {
+            let (last, run) = at.current();
+            if run.start >= end {
+                break;
+            }
+            if run.told {
+                let (first, _) = told.unwrap_or((run.start, *last));
+                told = Some((first, *last));
+            }
+            match last.checked_add(PAGE_SIZE) {
+                Some(behind) => next = behind,
+                None => break,
+            }
+        }
+        let (first, last) = told?;
+        let nr = (last.checked_sub(first)? >> PAGE_SHIFT).checked_add(1)?;
+        UserRange::new(UserAddr::containing(first), NrPages::new(nr)).ok()
+    }
+
     /// Whether a page of `range` is the device's alone.
     pub(super) fn any_exclusive(&self, range: UserRange) -> bool {
         let (mut next, end) = (range.start().get(), range.end().get());
@@ -142,13 +215,21 @@ impl Table {
             .checked_sub(1)
             .and_then(|n| n.checked_mul(PAGE_SIZE));
         if let Some(last) = last.and_then(|bytes| start.checked_add(bytes)) {
-            self.0.insert(room.into_node(last, Run { start, first }));
+            let run = Run {
+                start,
+                first,
+                told: false,
+            };
+            self.0.insert(room.into_node(last, run));
         }
     }
 
     /// Removes the translations of the addresses from `start` up to `end`. Of a run that goes on on
-    /// both sides, what is before goes as well: a device can ask again.
-    pub(super) fn forget(&mut self, start: usize, end: usize) {
+    /// both sides, what is before goes as well: a device can ask again. A run that is mapped for a
+    /// device goes as a whole, as it was mapped, and `unmap` is called for it.
+    ///
+    /// What the page table of the device was told of it, it has to have forgotten.
+    pub(super) fn forget(&mut self, start: usize, end: usize, mut unmap: impl FnMut(DmaRun)) {
         let mut before = None;
         let mut cursor = self.0.cursor_lower_bound_mut(&start);
         while let Some(mut at) = cursor {
@@ -157,7 +238,9 @@ impl Table {
             if run.start >= end || *last < start {
                 break;
             }
-            if *last >= end {
+            let dma = run.dma(*last);
+            run.told = false;
+            if *last >= end && dma.is_none() {
                 if let Some(target) = run.first.target.nth((end - run.start) >> PAGE_SHIFT) {
                     run.start = end;
                     run.first.target = target;
@@ -167,8 +250,10 @@ impl Table {
             let run = *run;
             let node;
             (cursor, node) = at.remove_current();
-            if run.start < start {
-                before = Some((node.into_reservation(), run));
+            match dma {
+                Some(dma) => unmap(dma),
+                None if run.start < start => before = Some((node.into_reservation(), run)),
+                None => {}
             }
         }
         if let Some((room, run)) = before {
@@ -204,7 +289,7 @@ mod tests {
     fn offset_at(table: &Table, page: usize) -> Result<Option<usize>> {
         Ok(match table.get(addr(page)?).map(|t| t.target) {
             Some(Target::Device { offset, .. }) => Some(offset.get()),
-            Some(Target::Ram(_)) => return Err(EINVAL),
+            Some(Target::Ram { .. }) => return Err(EINVAL),
             None => None,
         })
     }
@@ -226,7 +311,7 @@ mod tests {
             let start = random(PAGES);
             let nr = 1 + random(PAGES - start);
             let end = start + nr;
-            table.forget(start * PAGE_SIZE, end * PAGE_SIZE);
+            table.forget(start * PAGE_SIZE, end * PAGE_SIZE, |_| ());
             model.get_mut(start..end).ok_or(EINVAL)?.fill(None);
             if random(2) == 0 {
                 let first = round * PAGES;
@@ -256,15 +341,15 @@ mod tests {
             to_device(100),
         );
         // The end.
-        table.forget(18 * PAGE_SIZE, 30 * PAGE_SIZE);
+        table.forget(18 * PAGE_SIZE, 30 * PAGE_SIZE, |_| ());
         assert!(offset_at(&table, 17)? == Some(107));
         assert!(offset_at(&table, 18)?.is_none());
         // The beginning.
-        table.forget(0, 12 * PAGE_SIZE);
+        table.forget(0, 12 * PAGE_SIZE, |_| ());
         assert!(offset_at(&table, 11)?.is_none());
         assert!(offset_at(&table, 12)? == Some(102));
         // The middle.
-        table.forget(14 * PAGE_SIZE, 15 * PAGE_SIZE);
+        table.forget(14 * PAGE_SIZE, 15 * PAGE_SIZE, |_| ());
         assert!(offset_at(&table, 14)?.is_none());
         assert!(offset_at(&table, 15)? == Some(105));
         Ok(())

@@ -252,6 +252,18 @@ pub unsafe fn reach_memory(dev: *mut device) {
     });
 }
 
+/// Says that a device reaches 32 bits of addresses, which is not where all memory is.
+///
+/// # Safety
+///
+/// There must be such a device.
+pub unsafe fn reach_32_bits(dev: *mut device) {
+    with(|_| unsafe {
+        (*dev).dma_mask = u32::MAX.into();
+        (*dev).coherent_dma_mask = u32::MAX.into();
+    });
+}
+
 /// The mask of a device that is about to do DMA, which must have one.
 unsafe fn mask_of(dev: *mut device) -> Option<u64> {
     match unsafe { (*dev).dma_mask } {
@@ -390,6 +402,17 @@ pub fn dma_read(addr: u64, to: &mut [u8]) {
 /// The device writes to memory of the system.
 pub fn dma_write(addr: u64, from: &[u8]) {
     write_by(None, addr, from);
+}
+
+/// Whether the mask of a device, which has one, lets it reach all memory: there are addresses of
+/// its own for all of it if there is an IOMMU.
+pub unsafe extern "C" fn dma_addressing_limited(dev: *mut device) -> bool {
+    with(|m| !m.dma.iommu && unsafe { mask_of(dev) } != Some(u64::MAX))
+}
+
+/// There are no caches to clean, and who has an IOMMU needs no bounce buffer.
+pub unsafe extern "C" fn dma_dev_never_syncs(dev: *const device) -> bool {
+    with(|m| m.dma.iommu || unsafe { (*dev).dma_mask } == u64::MAX)
 }
 
 pub unsafe extern "C" fn page_to_phys(page: *const page) -> phys_addr_t {

@@ -69,7 +69,7 @@ pub mod sim {
     pub use crate::{
         debugfs::{debugfs, read_debugfs},
         device_private::{coherent_memory, registered},
-        dma::{dma_read, dma_resource, dma_write, iommu, reach_memory},
+        dma::{dma_read, dma_resource, dma_write, iommu, reach_32_bits, reach_memory},
         driver::Module,
         drm::{
             fence::{fence, fence_of, signal_fence},

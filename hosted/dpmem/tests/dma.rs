@@ -3,6 +3,8 @@
 //! A device that copies by itself: system memory is mapped for it until it is done, and its memory
 //! belongs to a driver that may be unbound.
 
+mod support;
+
 use bindings::sim::{
     self, dma_read, dma_write, for_each_failure, run, Mapped, Process, HUGE_PAGE_SIZE, PAGE_SIZE,
 };
@@ -11,7 +13,7 @@ use dpmem::{
     Fence, MigrateBuffer, MigrateVma, NrPages, NumaNode, PageOffset, RamPages, RamPagesMut,
     Transfer, UserAddr, UserRange,
 };
-use kernel::{device, faux, prelude::*};
+use kernel::{faux, prelude::*};
 use std::{
     sync::{
         atomic::{AtomicUsize, Ordering},
@@ -19,6 +21,8 @@ use std::{
     },
     vec::Vec,
 };
+
+use support::bound;
 
 /// How many pages the device has.
 const SIZE: usize = 2048;
@@ -190,22 +194,6 @@ impl Vram {
     fn ring_bad(&self) -> Arc<Bad> {
         self.ring.bad.clone()
     }
-}
-
-/// The device of `faux`, which has its driver from the beginning to the end.
-#[cfg(dpmem_faux_bound)]
-fn bound(faux: &faux::Registration) -> &device::Device<device::Bound> {
-    let device: &faux::Device<device::Bound> = faux.as_ref();
-    device.as_ref()
-}
-
-/// The device of `faux`, which has its driver from the beginning to the end.
-#[cfg(not(dpmem_faux_bound))]
-fn bound(faux: &faux::Registration) -> &device::Device<device::Bound> {
-    let device: &device::Device = faux.as_ref();
-    // SAFETY: A faux device is bound when it is created, and unbound when the registration is
-    // dropped.
-    unsafe { device.as_bound() }
 }
 
 /// A device, and its memory.

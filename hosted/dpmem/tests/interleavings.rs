@@ -3,13 +3,21 @@
 //! What becomes of a mirror, and of what is published, while others use it, in any order: with
 //! `--features shuttle`, in hundreds of orders, which are the same each time.
 
-use bindings::sim::{explore, run, spawn, Mapped, Process, PAGE_SIZE};
+mod support;
+
+use bindings::sim::{dma_write, explore, reach_memory, run, spawn, Mapped, Process, PAGE_SIZE};
 use dpmem::{
-    Access, Batch, BitmapOffsets, CopyEngine, DevPagemap, DevPagemapOps, HmmBuffer, Location,
-    Mirror, ModuleSlot, NrPages, UserAddr, UserRange, Visited,
+    Access, Batch, BitmapOffsets, BoundMirrors, CopyEngine, DevPagemap, DevPagemapOps, HmmBuffer,
+    Location, Mirror, ModuleSlot, NrPages, PageTable, UserAddr, UserRange, Visited,
 };
-use kernel::prelude::*;
+use kernel::{
+    dma::DmaAddress,
+    faux, new_spinlock,
+    prelude::*,
+    sync::{Arc as KernelArc, SpinLock},
+};
 use std::sync::Arc;
+use support::bound;
 
 /// How many orders are tried.
 const TIMES: usize = 400;
@@ -127,6 +135,139 @@ fn a_page_is_taken_while_it_is_unmapped() {
             assert!(matches!(taken, Ok(()) | Err(EBUSY)));
             thread.join();
             this.check();
+        });
+    });
+}
+
+/// The page table of a device that looks at one page: where it is. What the device does under this
+/// lock is what hardware does with a translation at hand, and who takes it away waits for.
+#[derive(Clone)]
+struct Tlb(KernelArc<SpinLock<Option<DmaAddress>>>);
+
+impl PageTable for Tlb {
+    fn invalidate(&mut self, _range: UserRange) {
+        *self.0.lock() = None;
+    }
+}
+
+/// A process with a page, and a device that reaches it by itself.
+struct Reached {
+    mirror: Pin<KBox<Mirror<Tlb>>>,
+    tlb: Tlb,
+    process: Process,
+    page: UserRange,
+}
+
+impl Reached {
+    fn new(mirrors: &BoundMirrors<Tlb>) -> Arc<Self> {
+        let process = Process::new();
+        let memory = process.mmap(PAGE_SIZE);
+        process.write(memory, &[1]).unwrap();
+        let tlb = Tlb(KernelArc::pin_init(new_spinlock!(None), GFP_KERNEL).unwrap());
+        let mirror = process.run(|| {
+            let current = current!();
+            let mm = current.mm().unwrap();
+            let mirror = mirrors.mirror(mm, &THIS_MODULE, tlb.clone());
+            KBox::pin_init(mirror, GFP_KERNEL)
+        });
+        let start = UserAddr::new(memory).unwrap();
+        Arc::new(Self {
+            mirror: mirror.unwrap(),
+            tlb,
+            process,
+            page: UserRange::new(start, NrPages::new(1)).unwrap(),
+        })
+    }
+
+    /// The device writes to the page, after a fault of its own if it has to.
+    fn write(&self) -> Result {
+        let mut buffer = HmmBuffer::new(NrPages::new(1))?;
+        loop {
+            let at = self.tlb.0.lock();
+            if let Some(address) = *at {
+                dma_write(address, &[2]);
+                return Ok(());
+            }
+            drop(at);
+            self.process.run(|| {
+                let (page, access) = (self.page, Access::Write);
+                self.mirror.fault(page, access, DEVICE, &mut buffer)?;
+                self.mirror.map(page, access, DEVICE, |tlb, _, location| {
+                    let Location::Ram(address) = location else {
+                        return Err(EIO);
+                    };
+                    *tlb.0.lock() = Some(address);
+                    Ok(())
+                })
+            })?;
+        }
+    }
+
+    fn byte(&self) -> u8 {
+        let mut byte = [0];
+        self.process
+            .read(self.page.start().get(), &mut byte)
+            .unwrap();
+        byte[0]
+    }
+}
+
+/// A device, and its mirrors.
+fn device() -> (faux::Registration, BoundMirrors<Tlb>) {
+    let faux = faux::Registration::new(c"gpu", None).unwrap();
+    // SAFETY: It was just made.
+    unsafe { reach_memory(std::ptr::from_ref(bound(&faux)).cast_mut().cast()) };
+    let mirrors = BoundMirrors::new(bound(&faux)).unwrap();
+    (faux, mirrors)
+}
+
+#[test]
+fn the_device_writes_to_a_page_that_goes() {
+    explore(TIMES, || {
+        run(|| {
+            let (faux, mirrors) = device();
+            let this = Reached::new(&mirrors);
+            let other = this.clone();
+            let thread = spawn(move || other.write());
+            this.process
+                .madvise_dontneed(this.page.start().get(), PAGE_SIZE);
+            assert!(thread.join().is_ok());
+            // It was written to before it went, or is a new one, which was written to, or not.
+            assert!(matches!(this.byte(), 0 | 2));
+            drop(this);
+            drop(faux);
+        });
+    });
+}
+
+#[test]
+fn the_device_goes_while_it_writes() {
+    explore(TIMES, || {
+        run(|| {
+            let (faux, mirrors) = device();
+            let this = Reached::new(&mirrors);
+            let other = this.clone();
+            let thread = spawn(move || other.write());
+            drop(faux);
+            let written = thread.join();
+            assert!(matches!(written, Ok(()) | Err(ENODEV)));
+            let expected = if written.is_ok() { 2 } else { 1 };
+            assert_eq!(this.byte(), expected);
+            assert!(this.tlb.0.lock().is_none());
+        });
+    });
+}
+
+#[test]
+fn a_file_is_closed_while_the_device_goes() {
+    explore(TIMES, || {
+        run(|| {
+            let (faux, mirrors) = device();
+            let this = Reached::new(&mirrors);
+            assert_eq!(this.write(), Ok(()));
+            let thread = spawn(move || drop(this));
+            drop(faux);
+            thread.join();
         });
     });
 }
