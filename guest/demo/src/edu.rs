@@ -13,7 +13,8 @@ use std::{
         Write as _, //
     },
     os::fd::AsRawFd,
-    path::Path, //
+    path::Path,
+    thread, //
 };
 
 use anyhow::{
@@ -22,7 +23,13 @@ use anyhow::{
     Context as _,
     Result, //
 };
-use nix::errno::Errno;
+use nix::{
+    errno::Errno,
+    sys::mman::{
+        MmapAdvise,
+        ProtFlags, //
+    }, //
+};
 
 use crate::{
     debugfs::Counters,
@@ -56,6 +63,25 @@ pub(crate) const ALL: &[(&str, Scenario)] = &[
     ("edu_unbound_by_a_dozen", edu_unbound_by_a_dozen),
 ];
 
+/// On a machine with so much memory that the device does not reach all of it.
+pub(crate) const NOT_REACHING: &[(&str, Scenario)] = &[("edu_copies_nothing", edu_copies_nothing)];
+
+/// Behind an IOMMU, where it does.
+pub(crate) const REACHING: &[(&str, Scenario)] = &[
+    (
+        "edu_copies_memory_where_it_is",
+        edu_copies_memory_where_it_is,
+    ),
+    ("edu_copies_what_comes_home", edu_copies_what_comes_home),
+    ("edu_copies_for_a_parent", edu_copies_for_a_parent),
+    ("edu_copies_what_it_may", edu_copies_what_it_may),
+    (
+        "edu_copies_while_memory_changes",
+        edu_copies_while_memory_changes,
+    ),
+    ("edu_copied_and_unbound", edu_copied_and_unbound),
+];
+
 /// Where a driver of PCI is told to let a device go, or to take it.
 const DRIVER: &str = "/sys/bus/pci/drivers/edu";
 
@@ -65,6 +91,7 @@ mod ioctl {
 
     ioctl_write_ptr!(to_device, b'e', 0, [u64; 2]);
     ioctl_write_ptr!(to_ram, b'e', 1, [u64; 2]);
+    ioctl_write_ptr!(copy, b'e', 2, [u64; 2]);
     ioctl_write_ptr!(unknown, b'e', 9, [u64; 2]);
 }
 
@@ -90,6 +117,12 @@ impl Edu {
 
     fn ask(&self, request: Request, memory: &Mapping) -> Result<usize, Errno> {
         self.raw(request, [memory.addr() as u64, memory.pages() as u64])
+    }
+
+    /// The device copies the page at one address to that at another.
+    fn copy(&self, from: &Mapping, to: &Mapping) -> Result<(), Errno> {
+        self.raw(ioctl::copy, [from.addr() as u64, to.addr() as u64])
+            .map(drop)
     }
 
     /// Moves `memory`, which is one page, to the device.
@@ -290,5 +323,157 @@ fn use_until_gone(path: &Path, user: usize, mut tell: os_pipe::PipeWriter) -> Re
         }
     }
     ensure!(moved == Err(Errno::ENODEV), "it ended with {moved:?}");
+    Ok(())
+}
+
+fn edu_copies_nothing(path: &Path) -> Result<()> {
+    let edu = Edu::open(path)?;
+    let memory = page(20)?;
+    let found = edu.copy(&memory, &memory);
+    ensure!(found == Err(Errno::EOPNOTSUPP), "it copied: {found:?}");
+    check(memory.bytes(), |page| pattern(page, 20))
+}
+
+fn edu_copies_memory_where_it_is(path: &Path) -> Result<()> {
+    let edu = Edu::open(path)?;
+    let (mut from, to) = (page(21)?, page(22)?);
+    edu.copy(&from, &to)?;
+    check(to.bytes(), |page| pattern(page, 21))?;
+    // What it knows already, with something else in it.
+    fill(from.bytes_mut(), 23);
+    edu.copy(&from, &to)?;
+    check(to.bytes(), |page| pattern(page, 23))?;
+    // Another page at the same address.
+    from.advise(MmapAdvise::MADV_DONTNEED)?;
+    edu.copy(&from, &to)?;
+    check(to.bytes(), |_| 0)?;
+    // What nobody has written to yet, more pages than it keeps, and one to itself.
+    fill(from.bytes_mut(), 24);
+    for _ in 0..6 {
+        let fresh = Mapping::private(1)?;
+        edu.copy(&from, &fresh)?;
+        edu.copy(&fresh, &fresh)?;
+        check(fresh.bytes(), |page| pattern(page, 24))?;
+    }
+    Ok(())
+}
+
+fn edu_copies_what_comes_home(path: &Path) -> Result<()> {
+    let edu = Edu::open(path)?;
+    let (mut from, to) = (page(25)?, page(26)?);
+    edu.copy(&to, &from)?;
+    fill(from.bytes_mut(), 27);
+    edu.migrate(&from)?;
+    edu.copy(&from, &to)?;
+    expect(&from, in_ram(1))?;
+    check(to.bytes(), |page| pattern(page, 27))?;
+    edu.migrate(&to)?;
+    edu.copy(&from, &to)?;
+    expect(&to, in_ram(1))?;
+    // Its only page is somebody's.
+    let other = page(28)?;
+    edu.migrate(&other)?;
+    let found = edu.copy(&from, &to);
+    ensure!(found == Err(Errno::EBUSY), "it copied: {found:?}");
+    check(other.bytes(), |page| pattern(page, 28))
+}
+
+fn edu_copies_for_a_parent(path: &Path) -> Result<()> {
+    let edu = Edu::open(path)?;
+    let (from, to) = (page(29)?, page(30)?);
+    edu.copy(&to, &to)?;
+    let (mut ready, mut tell) = os_pipe::pipe()?;
+    let child = Child::run(|| {
+        // Until the parent has had its copy.
+        ready.read_exact(&mut [0])?;
+        check(to.bytes(), |page| pattern(page, 30))
+    })?;
+    let copied = edu.copy(&from, &to);
+    tell.write_all(&[0])?;
+    child.wait().context("the parent's copy is in the child")?;
+    copied?;
+    check(to.bytes(), |page| pattern(page, 29))
+}
+
+fn edu_copies_what_it_may(path: &Path) -> Result<()> {
+    let edu = Edu::open(path)?;
+    let (from, to) = (page(31)?, page(32)?);
+    edu.copy(&from, &to)?;
+    to.protect(ProtFlags::PROT_READ)?;
+    let found = edu.copy(&from, &to);
+    ensure!(
+        found == Err(Errno::EPERM),
+        "to what is read-only: {found:?}"
+    );
+    edu.copy(&to, &from)?;
+    to.protect(ProtFlags::PROT_NONE)?;
+    let found = edu.copy(&to, &from);
+    ensure!(
+        found == Err(Errno::EFAULT),
+        "what nobody may read: {found:?}"
+    );
+    let (start, gone) = (from.addr() as u64, Mapping::private(1)?.addr() as u64);
+    for (pages, errno) in [
+        ([gone, start], Errno::EFAULT),
+        ([start, gone], Errno::EFAULT),
+        ([start + 1, start], Errno::EINVAL),
+        ([start, start + 8], Errno::EINVAL),
+    ] {
+        let found = edu.raw(ioctl::copy, pages);
+        ensure!(found == Err(errno), "{pages:x?}: {found:?}, not {errno}");
+    }
+    check(from.bytes(), |page| pattern(page, 31))
+}
+
+/// How often something is copied while it changes.
+const COPIES: usize = 10;
+
+fn edu_copies_while_memory_changes(path: &Path) -> Result<()> {
+    let edu = Edu::open(path)?;
+    let (mut from, to) = (page(33)?, page(34)?);
+    let pages = [from.addr() as u64, to.addr() as u64];
+    thread::scope(|scope| {
+        let copies = scope.spawn(|| {
+            let mut copied = 0;
+            while copied < COPIES {
+                match edu.raw(ioctl::copy, pages) {
+                    Ok(_) => copied += 1,
+                    // It has gone to the device again.
+                    Err(Errno::EBUSY) => {}
+                    Err(err) => bail!("after {copied} copies: {err}"),
+                }
+            }
+            Ok(())
+        });
+        while !copies.is_finished() {
+            from.protect(ProtFlags::PROT_READ)?;
+            check(from.bytes(), |page| pattern(page, 33))?;
+            from.protect(ProtFlags::PROT_READ | ProtFlags::PROT_WRITE)?;
+            edu.ask(ioctl::to_device, &from)?;
+        }
+        copies
+            .join()
+            .unwrap_or_else(|_| bail!("the other thread panicked"))
+    })?;
+    check(to.bytes(), |page| pattern(page, 33))?;
+    // It is the process's own page still.
+    fill(from.bytes_mut(), 35);
+    edu.copy(&from, &to)?;
+    check(to.bytes(), |page| pattern(page, 35))
+}
+
+fn edu_copied_and_unbound(path: &Path) -> Result<()> {
+    let name = name()?;
+    let edu = Edu::open(path)?;
+    let (from, to) = (page(36)?, page(37)?);
+    edu.copy(&from, &to)?;
+    unbind(&name)?;
+    let found = edu.copy(&from, &to);
+    ensure!(found == Err(Errno::ENODEV), "without a driver: {found:?}");
+    check(to.bytes(), |page| pattern(page, 36))?;
+    bind(&name)?;
+    let found = edu.copy(&from, &to);
+    ensure!(found == Err(Errno::ENODEV), "bound again: {found:?}");
+    Edu::open(path)?.copy(&to, &from)?;
     Ok(())
 }

@@ -60,6 +60,9 @@ struct Options {
     /// With `--ktap`, run what is there for the device of QEMU instead.
     #[arg(long, requires = "ktap", conflicts_with_all = ["stock", "setup"])]
     edu: bool,
+    /// With `--edu`, the device is behind an IOMMU.
+    #[arg(long, requires = "edu")]
+    iommu: bool,
     /// With `--ktap`, let each allocation fail in turn instead; the kernel must be able to.
     #[arg(long, requires = "ktap", conflicts_with_all = ["stock", "edu"])]
     failures: bool,
@@ -109,7 +112,11 @@ fn main() -> ExitCode {
     } else if options.xe {
         all(xe::ALL, &options)
     } else if options.edu {
-        all(edu::ALL, &options)
+        let more = match options.iommu {
+            true => edu::REACHING,
+            false => edu::NOT_REACHING,
+        };
+        all(&[edu::ALL, more].concat(), &options)
     } else if options.coherent {
         all(coherent::ALL, &options)
     } else if options.ktap && options.setup == Setup::Peers {

@@ -12,7 +12,7 @@ use bindings::{
         events, has_printed, iommu, pass, run, spawn, Edu, Errno, Event, Mapped, Module, PciDevice,
         PciId, Process, Register, Slot, PAGE_SIZE,
     },
-    EBUSY, EINVAL, EIO, ENODEV, ENOENT, ENOTTY,
+    EBUSY, EFAULT, EINVAL, EIO, ENODEV, ENOENT, ENOTTY, EOPNOTSUPP, EPERM,
 };
 use std::{
     panic::catch_unwind,
@@ -69,6 +69,130 @@ fn behind_an_iommu() {
         iommu();
         let (_edu, _driver) = bound();
         round_trips(3);
+    });
+}
+
+/// The driver, a device that reaches all memory, and a process.
+fn reaching() -> (Edu, Module, Process) {
+    iommu();
+    let (edu, driver) = bound();
+    (edu, driver, Process::new())
+}
+
+#[test]
+fn it_copies_memory_where_it_is() {
+    run(|| {
+        let (edu, _driver, process) = reaching();
+        let device = Device::open(&process).unwrap();
+        let (from, to) = (filled(&process, 1, 21), filled(&process, 1, 22));
+        assert_eq!(device.copy(from, to), Ok(0));
+        check(&process, to, 1, 21);
+        assert_eq!(edu.copies(), 2);
+        // The same pages, with something else in them.
+        process.write(from, &pattern(1, 23)).unwrap();
+        assert_eq!(device.copy(from, to), Ok(0));
+        check(&process, to, 1, 23);
+        // Others: a new one, where there was one that the device knew, one that is written to for
+        // the first time, and itself.
+        process.madvise_dontneed(from, PAGE_SIZE);
+        assert_eq!(device.copy(from, to), Ok(0));
+        assert!(contents(&process, to, 1) == [0; PAGE_SIZE]);
+        let fresh = process.mmap(PAGE_SIZE);
+        process.write(from, &pattern(1, 24)).unwrap();
+        assert_eq!(device.copy(from, fresh), Ok(0));
+        assert_eq!(device.copy(fresh, fresh), Ok(0));
+        check(&process, fresh, 1, 24);
+        for seed in 30..40 {
+            let other = filled(&process, 1, seed);
+            assert_eq!(device.copy(other, to), Ok(0));
+            check(&process, to, 1, seed);
+        }
+    });
+}
+
+#[test]
+fn what_it_copies_from_its_memory_comes_home() {
+    run(|| {
+        let (_edu, _driver, process) = reaching();
+        let device = Device::open(&process).unwrap();
+        let (from, to) = (filled(&process, 1, 25), filled(&process, 1, 26));
+        // It knows both where they were.
+        assert_eq!(device.copy(to, from), Ok(0));
+        process.write(from, &pattern(1, 25)).unwrap();
+        assert_eq!(device.to_device(from, 1), Ok(1));
+        assert_eq!(device.copy(from, to), Ok(0));
+        assert!(!is_there(&process, from));
+        check(&process, to, 1, 25);
+        assert_eq!(device.to_device(to, 1), Ok(1));
+        assert_eq!(device.copy(from, to), Ok(0));
+        assert!(!is_there(&process, to));
+        check(&process, to, 1, 25);
+        // Its only page is somebody's.
+        let other = filled(&process, 1, 27);
+        assert_eq!(device.to_device(other, 1), Ok(1));
+        assert_eq!(device.copy(from, to), Err(Errno(EBUSY)));
+        check(&process, other, 1, 27);
+    });
+}
+
+#[test]
+fn a_child_sees_nothing_of_what_is_copied() {
+    run(|| {
+        let (_edu, _driver, process) = reaching();
+        let device = Device::open(&process).unwrap();
+        let (from, to) = (filled(&process, 1, 28), filled(&process, 1, 29));
+        assert_eq!(device.copy(to, to), Ok(0));
+        let child = process.fork();
+        assert_eq!(device.copy(from, to), Ok(0));
+        check(&process, to, 1, 28);
+        check(&child, to, 1, 29);
+    });
+}
+
+#[test]
+fn what_it_may_not_copy() {
+    run(|| {
+        let (_edu, _driver, process) = reaching();
+        let device = Device::open(&process).unwrap();
+        let (page, closed) = (filled(&process, 1, 30), filled(&process, 1, 31));
+        assert_eq!(device.copy(page, closed), Ok(0));
+        process.mprotect(closed, PAGE_SIZE, false);
+        assert_eq!(device.copy(page, closed), Err(Errno(EPERM)));
+        assert_eq!(device.copy(closed, page), Ok(0));
+        process.munmap(closed, PAGE_SIZE);
+        assert_eq!(device.copy(closed, page), Err(Errno(EFAULT)));
+        assert_eq!(device.copy(page + 1, page), Err(Errno(EINVAL)));
+        check(&process, page, 1, 30);
+    });
+}
+
+#[test]
+fn it_copies_nothing_where_it_does_not_reach() {
+    run(|| {
+        let (_edu, _driver) = bound();
+        let process = Process::new();
+        let device = Device::open(&process).unwrap();
+        let page = filled(&process, 1, 32);
+        assert_eq!(device.copy(page, page), Err(Errno(EOPNOTSUPP)));
+        // All else works.
+        migrate(&process, page);
+        check(&process, page, 1, 32);
+    });
+}
+
+#[test]
+fn unbound_after_it_copied() {
+    run(|| {
+        let (edu, _driver, process) = reaching();
+        let device = Device::open(&process).unwrap();
+        let page = filled(&process, 1, 33);
+        assert_eq!(device.copy(page, page), Ok(0));
+        edu.unbind().unwrap();
+        assert_eq!(device.copy(page, page), Err(Errno(ENODEV)));
+        check(&process, page, 1, 33);
+        edu.bind().unwrap();
+        assert_eq!(device.copy(page, page), Err(Errno(ENODEV)));
+        assert_eq!(Device::open(&process).unwrap().copy(page, page), Ok(0));
     });
 }
 

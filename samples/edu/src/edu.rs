@@ -6,12 +6,14 @@
 //! A small driver for hardware, from `probe` to what unbinding it leaves behind. QEMU needs
 //! `-device edu,dma_mask=0xffffffff`: by default the device reaches 28 bits of addresses, and a PCI
 //! device is expected to reach 32. What to read, in this order: `engine.rs`, how the device copies;
-//! here, where its memory is registered; `file.rs`, how a process uses it.
+//! here, where its memory is registered; `file.rs`, how a process uses it; `tlb.rs`, how the device
+//! finds memory of a process where it is.
 //!
 //! For 7.3: an older kernel has other ways to tell a driver about its device.
 
 use kernel::{
     device::Core,
+    dma::DmaAddress,
     miscdevice::{
         MiscDeviceOptions,
         MiscDeviceRegistration, //
@@ -23,22 +25,27 @@ use kernel::{
 
 use dpmem::{
     BitmapOffsets,
+    BoundMirrors,
     BoundPagemap,
     DevPagemap,
     DevPagemapOps,
     ModuleSlot,
     NumaNode,
+    OffsetAllocator,
+    Order,
     Published, //
 };
 
 mod engine;
 mod file;
+mod tlb;
 
 use engine::{
     Engine,
     VRAM, //
 };
 use file::EduFile;
+use tlb::Tlb;
 
 kernel::module_pci_driver! {
     type: EduDriver,
@@ -68,17 +75,35 @@ impl Vram {
             engine <- engine,
         }))
     }
+
+    /// The device copies a page of system memory to another one, by way of its own memory. Sleeps.
+    ///
+    /// # Errors
+    ///
+    /// [`EBUSY`] if a process has a page there; those of [`Engine::copy_through`].
+    pub(crate) fn copy(&self, src: DmaAddress, dst: DmaAddress) -> Result {
+        let offset = self.offsets.allocate(Order::ZERO).ok_or(EBUSY)?;
+        let copied = self.engine.copy_through(src, offset, dst);
+        self.offsets.free(offset, Order::ZERO);
+        copied
+    }
 }
 
 /// The device, as open files know it. They may outlive its driver.
 pub(crate) struct Edu {
     memory: BoundPagemap<Vram>,
+    mirrors: Option<BoundMirrors<Tlb>>,
 }
 
 impl Edu {
     /// The memory of the device.
     pub(crate) fn memory(&self) -> &BoundPagemap<Vram> {
         &self.memory
+    }
+
+    /// The memory of processes that the device reaches, or `None` if it reaches too little for that.
+    pub(crate) fn mirrors(&self) -> Option<&BoundMirrors<Tlb>> {
+        self.mirrors.as_ref()
     }
 }
 
@@ -135,7 +160,18 @@ impl pci::Driver for EduDriver {
             let pagemap = DevPagemap::new(c"edu", VRAM, node, vram);
             let memory = BoundPagemap::new(pdev.as_ref(), pagemap)
                 .inspect_err(|err| dev_err!(pdev, "no device memory: {:?}\n", err))?;
-            let edu = Arc::new(Edu { memory }, GFP_KERNEL)?;
+            let mirrors = match BoundMirrors::new(pdev.as_ref()) {
+                Ok(mirrors) => Some(mirrors),
+                Err(EOPNOTSUPP) => {
+                    dev_info!(
+                        pdev,
+                        "it does not reach all memory, and so copies no pages in it\n"
+                    );
+                    None
+                }
+                Err(err) => return Err(err),
+            };
+            let edu = Arc::new(Edu { memory, mirrors }, GFP_KERNEL)?;
             let published = DEVICE
                 .publish(edu.clone())
                 .inspect_err(|_| dev_err!(pdev, "there is one such device already\n"))?;
@@ -162,5 +198,8 @@ impl pci::Driver for EduDriver {
         }
         // Otherwise the device can still copy.
         memory.close();
+        if let Some(mirrors) = this.edu.mirrors() {
+            mirrors.close();
+        }
     }
 }

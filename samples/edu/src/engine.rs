@@ -153,6 +153,44 @@ impl Engine {
     }
 }
 
+impl Engine {
+    /// Copies a page from `src` to `dst`, which are addresses of the bus, through the device's own
+    /// memory at `offset`. Sleeps, until it is done.
+    ///
+    /// # Errors
+    ///
+    /// [`EOVERFLOW`] if one of the addresses has more than 32 bits; [`ENODEV`] if the device was
+    /// pulled out, or has no driver any more.
+    pub(crate) fn copy_through(
+        &self,
+        src: DmaAddress,
+        offset: PageOffset,
+        dst: DmaAddress,
+    ) -> Result {
+        let (inside, count) = (address(offset)?, count(VRAM)?);
+        let copies = [
+            Descriptor {
+                command: RUN,
+                source: bus(src)?,
+                destination: inside,
+                count,
+            },
+            Descriptor {
+                command: RUN | TO_BUS,
+                source: inside,
+                destination: bus(dst)?,
+                count,
+            },
+        ];
+        let _idle = self.idle.lock();
+        for copy in &copies {
+            self.wait_until_idle(self.bar.device())?;
+            self.with_bar(|bar| copy.start(bar))?;
+        }
+        self.wait_until_idle(self.bar.device())
+    }
+}
+
 /// A copy that is to be made.
 struct Descriptor {
     command: u32,

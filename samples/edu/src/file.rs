@@ -9,6 +9,7 @@ use kernel::{
         MiscDevice,
         MiscDeviceRegistration, //
     },
+    module::this_module,
     prelude::*,
     sync::Arc,
     uaccess::{
@@ -18,15 +19,23 @@ use kernel::{
 };
 
 use dpmem::{
+    Access,
+    DevPagemap,
+    HmmBuffer,
+    Location,
     MigrateBuffer,
     MigrateVma,
+    Mirror,
     NrPages,
     UserAddr,
     UserRange, //
 };
 
 use crate::{
+    tlb::Tlb,
     Edu,
+    LocalModule,
+    Vram,
     DEVICE, //
 };
 
@@ -39,11 +48,19 @@ const MIGRATE_TO_DEV: u32 = _IOW::<RawRange>(b'e' as u32, 0);
 /// Memory of the process migrates from the device. Returns the number of pages that have moved.
 const MIGRATE_TO_SYS: u32 = _IOW::<RawRange>(b'e' as u32, 1);
 
+/// The device copies a page of the process to another one, where they are: at the first address, and
+/// at the second. What is on the device comes home before.
+const COPY: u32 = _IOW::<[u64; 2]>(b'e' as u32, 2);
+
 /// How many pages are worked on at a time.
 const WINDOW: NrPages = NrPages::new(64);
 
 /// An open file.
-pub(crate) struct EduFile(Arc<Edu>);
+pub(crate) struct EduFile {
+    // What the device reaches of the process, if it reaches all memory.
+    mirror: Option<Pin<KBox<Mirror<Tlb>>>>,
+    edu: Arc<Edu>,
+}
 
 #[vtable]
 impl MiscDevice for EduFile {
@@ -51,33 +68,83 @@ impl MiscDevice for EduFile {
 
     fn open(_file: &File, _misc: &MiscDeviceRegistration<Self>) -> Result<Self::Ptr> {
         let edu = DEVICE.get().ok_or(ENODEV)?;
-        Ok(KBox::new(Self(edu), GFP_KERNEL)?)
+        let current = current!();
+        let mm = current.mm().ok_or(EINVAL)?;
+        let mirror = match edu.mirrors() {
+            Some(mirrors) => {
+                let mirror = mirrors.mirror(mm, this_module::<LocalModule>(), Tlb::new());
+                Some(KBox::pin_init(mirror, GFP_KERNEL)?)
+            }
+            None => None,
+        };
+        Ok(KBox::new(Self { mirror, edu }, GFP_KERNEL)?)
     }
 
     fn ioctl(this: &Self, _file: &File, cmd: u32, arg: usize) -> Result<isize> {
+        match cmd {
+            MIGRATE_TO_DEV => this.migrate(arg, true),
+            MIGRATE_TO_SYS => this.migrate(arg, false),
+            COPY => this.copy(arg),
+            _ => Err(ENOTTY),
+        }
+    }
+}
+
+impl EduFile {
+    /// Memory of the process migrates.
+    fn migrate(&self, arg: usize, to_device: bool) -> Result<isize> {
         let current = current!();
         let mm = current.mm().ok_or(EINVAL)?;
         let mut buffer = MigrateBuffer::new(WINDOW)?;
         let mut moved = 0usize;
-        let mut migrate = |to_device| {
-            read_range(arg)?.for_each_vma(mm, WINDOW, |mmap, _, window| {
-                // Unbinding waits until this is dropped: for a window, and not for all that a
-                // process asks for.
-                let pagemap = this.0.memory().access().ok_or(ENODEV)?;
-                let pages = match to_device {
-                    true => MigrateVma::to_device(&pagemap, mmap, window, &mut buffer),
-                    false => MigrateVma::to_ram(&pagemap, mmap, window, &mut buffer),
-                }?;
-                moved = moved.saturating_add(pages.migrate()?.get());
-                Ok(())
-            })
-        };
-        match cmd {
-            MIGRATE_TO_DEV => migrate(true),
-            MIGRATE_TO_SYS => migrate(false),
-            _ => Err(ENOTTY),
-        }?;
+        read_range(arg)?.for_each_vma(mm, WINDOW, |mmap, _, window| {
+            // Unbinding waits until this is dropped: for a window, and not for all that a process
+            // asks for.
+            let pagemap = self.edu.memory().access().ok_or(ENODEV)?;
+            let pages = match to_device {
+                true => MigrateVma::to_device(&pagemap, mmap, window, &mut buffer),
+                false => MigrateVma::to_ram(&pagemap, mmap, window, &mut buffer),
+            }?;
+            moved = moved.saturating_add(pages.migrate()?.get());
+            Ok(())
+        })?;
         Ok(isize::try_from(moved)?)
+    }
+
+    /// The device copies a page of the process.
+    fn copy(&self, arg: usize) -> Result<isize> {
+        let mirror = self.mirror.as_deref().ok_or(EOPNOTSUPP)?;
+        let [from, to] = read_words(arg)?;
+        let page = |addr: u64| UserRange::new(UserAddr::new(addr.try_into()?)?, NrPages::new(1));
+        let (from, to) = (page(from)?, page(to)?);
+        let pagemap = self.edu.memory().access().ok_or(ENODEV)?;
+        let mut buffer = HmmBuffer::new(NrPages::new(1))?;
+        loop {
+            // The kernel takes no page away from the process before this is over.
+            let missing = mirror.with_page_table(|tlb| {
+                let Some(src) = tlb.find(from.start(), Access::Read) else {
+                    return Ok(Some((from, Access::Read)));
+                };
+                let Some(dst) = tlb.find(to.start(), Access::Write) else {
+                    return Ok(Some((to, Access::Write)));
+                };
+                pagemap.ops().copy(src, dst).map(|()| None)
+            })?;
+            let Some((page, access)) = missing else {
+                return Ok(0);
+            };
+            // It has one page, which it needs to copy: what is there comes home.
+            let none = None::<&DevPagemap<Vram>>;
+            mirror.fault(page, access, none, &mut buffer)?;
+            // If the process has changed its memory meanwhile, it is still missing.
+            mirror.map(page, access, none, |tlb, page, location| match location {
+                Location::Ram(address) => {
+                    tlb.insert(page.start(), access, address);
+                    Ok(())
+                }
+                _ => Err(EIO),
+            })?;
+        }
     }
 }
 
@@ -88,10 +155,16 @@ impl MiscDevice for EduFile {
 /// [`EFAULT`] if it cannot be read; [`EINVAL`] if it is empty, wraps around, or does not begin at a
 /// page.
 fn read_range(arg: usize) -> Result<UserRange> {
-    let slice = UserSlice::new(UserPtr::from_addr(arg), size_of::<RawRange>());
-    let [addr, nr] = slice.reader().read::<RawRange>()?;
+    let [addr, nr] = read_words(arg)?;
     UserRange::new(
         UserAddr::new(addr.try_into()?)?,
         NrPages::new(nr.try_into()?),
     )
+}
+
+/// What the process has handed over.
+fn read_words(arg: usize) -> Result<RawRange> {
+    UserSlice::new(UserPtr::from_addr(arg), size_of::<RawRange>())
+        .reader()
+        .read()
 }

@@ -43,10 +43,12 @@ pub(super) struct Run<'a> {
     pub(super) parameters: &'a [String],
 }
 
-/// Boots, and runs the program so often, each time with the driver loaded anew.
+/// Boots a machine with these devices as well, and runs the program so often, each time with the
+/// driver loaded anew.
 pub(super) fn boot(
     context: &Context<'_>,
     suite: &str,
+    devices: &[&str],
     runs: &[Run<'_>],
     report: &mut Report,
 ) -> Result<Booted> {
@@ -59,7 +61,7 @@ pub(super) fn boot(
         builder.logs,
     )?;
     let mut modules = driver::modules(context.kernel, context.driver)?;
-    let mut devices = Vec::new();
+    let mut devices: Vec<_> = devices.iter().map(|name| (*name).to_owned()).collect();
     if runs.iter().any(|run| run.on == On::Edu) {
         modules.push(driver::edu_module(context.kernel)?);
         devices.push(driver::edu_device());
@@ -108,6 +110,7 @@ pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
     let booted = boot(
         context,
         &suite,
+        &[],
         &[Run {
             name: programs::DEMO,
             on: On::Hmm(driver::DEVICE),
@@ -147,7 +150,7 @@ pub(crate) fn refused(context: &Context<'_>, report: &mut Report) -> Result<()> 
         options: &["--try-it"],
         parameters: &[memory()],
     };
-    let booted = boot(context, &suite, &[run], report)?;
+    let booted = boot(context, &suite, &[], &[run], report)?;
     let mut refused = false;
     for line in &booted.outcome.console {
         if line.text.contains("device memory") {

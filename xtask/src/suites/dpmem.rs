@@ -7,6 +7,7 @@ use dpmem_ops::Setup;
 
 use super::demo::{self, On};
 use super::{driver, walk, Context};
+use crate::arch::Arch;
 use crate::cli::{KernelChoice, Profile};
 use crate::guest::programs;
 use crate::ktap::Status;
@@ -30,6 +31,17 @@ const BUDDY: &str = "buddy";
 
 /// And its scenarios for a device of QEMU, which copies by DMA.
 const EDU: &str = "edu";
+
+/// And again, with the device behind an IOMMU: without, it does not reach all memory.
+const IOMMU: &str = "iommu";
+
+/// The IOMMU of a machine, for which its kernel has a driver.
+const fn iommu(arch: Arch) -> Option<&'static str> {
+    match arch {
+        Arch::X86_64 => Some("intel-iommu"),
+        Arch::Arm64 => None,
+    }
+}
 
 /// How the program is called, with each allocation failing in turn.
 const FAILURES: [(&str, On, &[&str], Setup); 4] = [
@@ -177,7 +189,7 @@ pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
     } else if context.filter.needs("failing_") {
         runs.retain(|run| FAILURES.iter().any(|(name, ..)| *name == run.name));
     }
-    let booted = demo::boot(context, &suite, &runs, report)?;
+    let booted = demo::boot(context, &suite, &[], &runs, report)?;
     let mut tests = Vec::new();
     for run in &runs {
         if let Some(setup) = walk_of(run) {
@@ -197,6 +209,27 @@ pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
         buddy.reason = Some("the same tests with another allocator: --full has them".to_owned());
         tests.push(buddy);
     }
+    booted.finish(context, &suite, report)?;
+    context.add(tests, &suite, report)?;
+    // The first run has the device without one.
+    let on_machine = runs.iter().any(|run| run.on == On::Edu);
+    match iommu(context.kernel.arch).filter(|_| on_machine) {
+        Some(device) => behind(context, device, report),
+        None => Ok(()),
+    }
+}
+
+/// Runs what is there for the device of QEMU behind an IOMMU.
+fn behind(context: &Context<'_>, iommu: &str, report: &mut Report) -> Result<()> {
+    let suite = format!("{}/{IOMMU}", context.suite("dpmem"));
+    let run = demo::Run {
+        name: EDU,
+        on: On::Edu,
+        options: &["--ktap", "--edu", "--iommu"],
+        parameters: &[],
+    };
+    let booted = demo::boot(context, &suite, &[iommu], &[run], report)?;
+    let tests = booted.tests(&suite, EDU, None, context.filter);
     booted.finish(context, &suite, report)?;
     context.add(tests, &suite, report)
 }

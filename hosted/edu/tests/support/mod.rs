@@ -25,6 +25,8 @@ const fn number(nr: u32) -> u32 {
 pub const TO_DEVICE: u32 = number(0);
 pub const TO_RAM: u32 = number(1);
 #[allow(dead_code, reason = "not every test needs it")]
+pub const COPY: u32 = number(2);
+#[allow(dead_code, reason = "not every test needs it")]
 pub const UNKNOWN: u32 = number(9);
 
 /// A process with an open file of the device, and room for what an ioctl is told.
@@ -60,6 +62,12 @@ impl<'p> Device<'p> {
     #[allow(dead_code, reason = "not every test needs it")]
     pub fn to_ram(&self, addr: usize, nr: usize) -> Result<usize, Errno> {
         self.raw(TO_RAM, [addr as u64, nr as u64])
+    }
+
+    /// The device copies the page at `from` to that at `to`.
+    #[allow(dead_code, reason = "not every test needs it")]
+    pub fn copy(&self, from: usize, to: usize) -> Result<usize, Errno> {
+        self.raw(COPY, [from as u64, to as u64])
     }
 }
 
