@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{bail, Context as _, Result};
 use serde::Serialize;
 
-use super::{boot_options, end};
+use super::{boot_options, end, for_speed};
 use crate::cache;
 use crate::cli::{BenchOptions, Driver, KernelChoice};
 use crate::guest::{programs, Plan};
@@ -61,7 +61,7 @@ pub(crate) fn run(options: &BenchOptions) -> Result<bool> {
 
 /// Boots one kernel, and measures there.
 fn measure(options: &BenchOptions, kernel: KernelChoice, report: &mut Report) -> Result<Costs> {
-    let options_of_kernel = boot_options(options, kernel, Driver::C);
+    let options_of_kernel = for_speed(boot_options(options, kernel, Driver::C));
     let mut costs = Costs::new();
     lab::with_kernel(
         &options_of_kernel,

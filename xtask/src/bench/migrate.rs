@@ -12,7 +12,7 @@ use anyhow::{bail, Context as _, Result};
 use regex::Regex;
 use serde::Serialize;
 
-use super::{boot_options, end, median};
+use super::{boot_options, end, for_speed, median};
 use crate::cache;
 use crate::cli::{Driver, KernelChoice, MigrateOptions};
 use crate::guest::Plan;
@@ -82,17 +82,12 @@ struct Line {
     ratio: f64,
 }
 
-/// As distributions build their kernels. Those of the tests are built for size, where hardly any
-/// function is inlined.
-const FOR_SPEED: &str = "CONFIG_CC_OPTIMIZE_FOR_PERFORMANCE=y";
-
 /// Measures, and prints.
 pub(crate) fn run(options: &MigrateOptions) -> Result<bool> {
     let mut report = Report::quiet("bench")?;
     let (mut c, mut rust) = (Times::new(), Times::new());
-    let mut kernel = boot_options(&options.kernel, KernelChoice::Dpmem, Driver::Rust);
-    // What is asked for comes last, and so it counts.
-    kernel.config.insert(0, FOR_SPEED.to_owned());
+    let kernel = boot_options(&options.kernel, KernelChoice::Dpmem, Driver::Rust);
+    let kernel = for_speed(kernel);
     let runs = options.runs.get();
     lab::with_kernel(
         &kernel,
