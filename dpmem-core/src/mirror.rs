@@ -400,7 +400,7 @@ impl<P: PageTable> Mirror<P> {
     /// [`EFAULT`] if the process may not read a page, or its address space is gone; [`EPERM`] if
     /// it may not write to it; [`EBUSY`] if it kept changing a part of the range for a second;
     /// [`ENOMEM`]; [`EINTR`]. Where system memory is mapped for a device: [`ENODEV`] if its driver
-    /// has been unbound, and [`EOPNOTSUPP`] if it turns out to need bounce buffers.
+    /// has been unbound, and `EOPNOTSUPP` if it turns out to need bounce buffers.
     pub fn fault<T: DevPagemapOps>(
         &self,
         range: UserRange,

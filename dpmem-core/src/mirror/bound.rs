@@ -65,11 +65,11 @@ impl<P: PageTable> BoundMirrors<P> {
     ///
     /// # Errors
     ///
-    /// [`EOPNOTSUPP`] if the device cannot use memory while CPUs do: it is not coherent with them,
+    /// `EOPNOTSUPP` if the device cannot use memory while CPUs do: it is not coherent with them,
     /// or does not reach all memory without bounce buffers. [`ENOMEM`].
     pub fn new(device: &Device<Bound>) -> Result<Self> {
         if !bus::is_shareable(device) {
-            return Err(EOPNOTSUPP);
+            return Err(bus::not_supported());
         }
         let unbound: &Device = device;
         let mirrors = Arc::pin_init(

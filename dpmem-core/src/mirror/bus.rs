@@ -34,6 +34,12 @@ use super::table::DmaRun;
 /// Nobody hands the memory over.
 const ATTRS: c_ulong = bindings::DMA_ATTR_SKIP_CPU_SYNC as c_ulong;
 
+/// `EOPNOTSUPP`, which the kernel crate of 7.2 has no name for.
+pub(super) fn not_supported() -> Error {
+    // CAST: The number of an error.
+    Error::from_errno(-(bindings::EOPNOTSUPP as c_int))
+}
+
 /// Which device reaches the memory of a mirror.
 ///
 /// # Invariants
@@ -92,7 +98,7 @@ impl Bus {
     ///
     /// # Errors
     ///
-    /// [`ENODEV`] if it has no driver any more; [`EOPNOTSUPP`] if it needs bounce buffers;
+    /// [`ENODEV`] if it has no driver any more; `EOPNOTSUPP` if it needs bounce buffers;
     /// [`ENOMEM`].
     ///
     /// # Safety
@@ -134,7 +140,7 @@ impl Bus {
             };
             // SAFETY: It has just been mapped so, and nobody knows the address.
             unsafe { self.unmap(run) };
-            return Err(EOPNOTSUPP);
+            return Err(not_supported());
         }
         Ok(Some(address))
     }

@@ -564,7 +564,8 @@ fn a_driver_may_close_them_first() {
 
 #[test]
 fn a_device_that_needs_bounce_buffers_is_refused() {
-    run(|| assert_eq!(Gpu::reaching(false).err(), Some(EOPNOTSUPP)));
+    let not_supported = kernel::error::Error::from_errno(-(bindings::EOPNOTSUPP as i32));
+    run(move || assert_eq!(Gpu::reaching(false).err(), Some(not_supported)));
     run(|| {
         // With addresses of its own it needs none.
         sim::iommu();
