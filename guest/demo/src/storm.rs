@@ -244,12 +244,13 @@ pub(crate) fn storm(path: &Path) -> Result<()> {
     let releases = Child::run(|| {
         let mut told = tell.take();
         loop {
-            if device.evict()? > 0 {
-                if let Some(mut tell) = told.take() {
-                    tell.write_all(&[1])?;
-                }
+            let evicted = device.evict()?;
+            match told.take() {
+                // Nothing is released before: what it brings home, nobody can evict.
+                Some(tell) if evicted == 0 => told = Some(tell),
+                Some(mut tell) => tell.write_all(&[1])?,
+                None => device.release()?,
             }
-            device.release()?;
         }
     })?;
     tell.take();
