@@ -60,7 +60,6 @@ functions! {
     fn copy_highpage(*mut bindings::page, *mut bindings::page);
     fn dev_to_node(*mut bindings::device) -> c_int;
     fn dma_addressing_limited(*mut bindings::device) -> bool;
-    fn dma_dev_never_syncs(*const bindings::device) -> bool;
     fn dma_iova_destroy(
         *mut bindings::device,
         *mut bindings::dma_iova_state,

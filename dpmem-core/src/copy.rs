@@ -609,7 +609,9 @@ pub trait CopyEngine: Sized + Send + Sync + 'static {
     /// Process context. May sleep. The mmap lock of a process and the locks of folios are held, so
     /// no memory of a process may be touched, and no lock be taken under which somebody else does
     /// that. In an eviction, the pagemap's lock for it is held as well. So no pages of any pagemap
-    /// may be brought home, requested or migrated here.
+    /// may be brought home, requested or migrated here. Under a lock that
+    /// [`PageTable::invalidate`](crate::PageTable::invalidate) takes as well, nothing is allocated in a
+    /// way that waits.
     ///
     /// # Errors
     ///

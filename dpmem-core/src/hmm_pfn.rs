@@ -92,6 +92,14 @@ impl HmmPfn {
         Order::new(order).unwrap_or(Order::ZERO)
     }
 
+    /// How many pages there are from this one on, which has the number `page_nr` in the address
+    /// space, of what is mapped as one here.
+    #[inline]
+    pub(crate) fn left_of_block(self, page_nr: usize) -> Option<usize> {
+        let block = self.order().nr_pages().get();
+        block.checked_sub(page_nr.checked_rem(block)?)
+    }
+
     /// Whether `next` names the page behind this one, and is the same besides.
     #[inline]
     pub(crate) fn is_followed_by(self, next: Self) -> bool {
@@ -140,14 +148,14 @@ pub(crate) fn runs(
         let skip = pfns.get(next..)?.iter().position(|pfn| pfn.is_valid())?;
         let first = next.checked_add(skip)?;
         let rest = pfns.get(first..)?;
+        let most = match cut {
+            Cut::Nowhere => rest.len(),
+            Cut::AsMapped => rest.first()?.left_of_block(page_nr.checked_add(first)?)?,
+        };
         let follows = rest.iter().zip(rest.get(1..)?);
+        let follows = follows.take(most.checked_sub(1)?);
         let more = follows.take_while(|(a, b)| a.is_followed_by(**b));
-        let mut nr = more.count().checked_add(1)?;
-        if cut == Cut::AsMapped {
-            let block = rest.first()?.order().nr_pages().get();
-            let done = page_nr.checked_add(first)?.checked_rem(block)?;
-            nr = nr.min(block.checked_sub(done)?);
-        }
+        let nr = more.count().checked_add(1)?;
         next = first.checked_add(nr)?;
         Some((first, NrPages::new(nr)))
     })

@@ -109,6 +109,7 @@ pub use migrate::{
 pub use mirror::{
     Access,
     BoundMirrors,
+    DevicePlace,
     HmmBuffer,
     Location,
     Mirror,

@@ -39,7 +39,10 @@ use kernel::{
         Mm,
         MmWithUser, //
     },
-    page::PAGE_SIZE,
+    page::{
+        PAGE_SHIFT,
+        PAGE_SIZE, //
+    },
     prelude::*,
     str::CStr,
     sync::aref::ARef,
@@ -106,8 +109,8 @@ pub enum Access {
     Write,
 }
 
-/// Where a page of a process is. `P` is what may be done with a page of system memory, or where the
-/// device finds it, and `T` what the driver has supplied for its pagemaps.
+/// Where a page of a process is. `P` is what may be done with a page of system memory, and `T` what
+/// the driver has supplied for its pagemaps.
 pub enum Location<'v, P, T> {
     /// In system memory.
     Ram(P),
@@ -116,6 +119,16 @@ pub enum Location<'v, P, T> {
     Device(&'v T, PageOffset),
     /// On the device, at this offset of its pagemap, where CPUs can address it as well.
     Coherent(PageOffset, P),
+}
+
+/// Where a device finds pages of a process by itself. `T` is what the driver has supplied for its
+/// pagemaps.
+pub enum DevicePlace<'v, T> {
+    /// In system memory: from this address of its bus on.
+    Bus(DmaAddress),
+    /// In its own memory, or in that of another one of its [`PeerGroup`](crate::PeerGroup): from
+    /// this offset of its pagemap on, whether CPUs can address it or not.
+    Device(&'v T, PageOffset),
 }
 
 /// How far a visit came.
@@ -255,12 +268,17 @@ impl<P: PageTable> Locked<P> {
 
     /// Forgets the translations of the addresses from `start` up to `end`, here and on the device.
     fn forget(&mut self, start: usize, end: usize) {
-        if let Some(range) = self.table.told(start, end) {
-            self.page_table.invalidate(range);
-        }
-        let Self { table, bus, .. } = self;
-        // SAFETY: What a run has an address for was mapped so, by `Locked::insert()`. Only what the
-        // device was told of does it use, and that it has just forgotten.
+        let Self {
+            table,
+            bus,
+            page_table,
+            ..
+        } = self;
+        table.each_told(start, end, |range| page_table.invalidate(range));
+        // SAFETY: What a run has an address for was mapped so, by `Locked::insert()`. The device has
+        // just forgotten what it was told of: that is what a driver promises with `PageTable`. As
+        // with any address of a bus, a driver that has its device use one for longer breaks more
+        // than what a type can keep.
         table.forget(start, end, |run| unsafe { bus.unmap(run) });
     }
 
@@ -270,7 +288,7 @@ impl<P: PageTable> Locked<P> {
     ///
     /// # Errors
     ///
-    /// Those of [`Bus::map`]. Nothing is there then.
+    /// Those of [`Bus::map`]; `EOPNOTSUPP` if it is memory of another device. Nothing is there then.
     ///
     /// # Safety
     ///
@@ -284,6 +302,11 @@ impl<P: PageTable> Locked<P> {
         mut first: Translation,
     ) -> Result {
         if let Target::Ram { page, dma } = &mut first.target {
+            // SAFETY: The caller promises that the page is there.
+            if self.bus.is_bound() && unsafe { bindings::is_zone_device_page(page.as_ptr()) } {
+                // Whether the device reaches another one's memory is nothing that its bus knows.
+                return Err(bus::not_supported());
+            }
             // SAFETY: The caller promises it. What the notifier is called for is unmapped there.
             *dma = unsafe { self.bus.map(*page, nr, first.writable) }?;
         }
@@ -388,19 +411,21 @@ impl<P: PageTable> Mirror<P> {
 
     /// Brings `range` into the mirror, as if the device had missed a translation: pages are
     /// faulted in where that is needed, those of other devices are brought home, and those on
-    /// `device` stay there.
+    /// `device` stay there. What is in the mirror already, and allows the access, is not asked for.
     ///
     /// # Context
     ///
-    /// May sleep. Takes the mmap lock for reading and the lock of the mirror; no lock may be held
-    /// that a notifier takes.
+    /// May sleep, for as long as user space takes to supply a page (userfaultfd), until a signal
+    /// comes. Takes the mmap lock for reading and the lock of the mirror; no lock may be held that a
+    /// notifier takes.
     ///
     /// # Errors
     ///
     /// [`EFAULT`] if the process may not read a page, or its address space is gone; [`EPERM`] if
     /// it may not write to it; [`EBUSY`] if it kept changing a part of the range for a second;
     /// [`ENOMEM`]; [`EINTR`]. Where system memory is mapped for a device: [`ENODEV`] if its driver
-    /// has been unbound, and `EOPNOTSUPP` if it turns out to need bounce buffers.
+    /// has been unbound; [`ENOMEM`] if a page would need a bounce buffer; `EOPNOTSUPP` if a page is
+    /// in memory of another device that CPUs can address.
     pub fn fault<T: DevPagemapOps>(
         &self,
         range: UserRange,
@@ -569,7 +594,8 @@ impl<P: PageTable> Mirror<P> {
     /// # Context
     ///
     /// May sleep. `visit` is called with the lock of the mirror held: it must not touch memory of
-    /// a process, nor allocate in a way that waits, nor take a lock under which somebody does.
+    /// a process, nor allocate in a way that waits, nor take a lock under which somebody does, nor
+    /// use this mirror.
     ///
     /// # Errors
     ///
@@ -650,13 +676,12 @@ impl<P: PageTable> Mirror<P> {
 
     /// Puts the translations of `range` into the page table of the device: calls `map` for pieces of
     /// it, in order, up to a page that has no translation. A piece follows itself in memory, and all
-    /// of it allows the access: in system memory it is what the device is to find from the given
-    /// address of its bus on, and on a device what begins at the given offset. Of pages on a device,
-    /// only those on `device` and its peers have a translation, also where CPUs can address them.
+    /// of it allows the access. Of pages on a device, only those on `device` and its peers have a
+    /// translation.
     ///
-    /// The mirror has to have the translations: see [`Mirror::fault`] and [`Mirror::snapshot`]. A
-    /// device that misses one has them brought in, and calls this; if the process has changed its
-    /// memory in between, a page is [`Visited::Missing`], and it begins again.
+    /// The mirror has to have the translations. A driver whose device misses one calls this, and
+    /// [`Mirror::fault`] for what is [`Visited::Missing`], and begins again: the process may have
+    /// changed its memory in between.
     ///
     /// Pages that the device may write to are marked dirty.
     ///
@@ -673,7 +698,7 @@ impl<P: PageTable> Mirror<P> {
         range: UserRange,
         access: Access,
         device: Option<&DevPagemap<T>>,
-        mut map: impl FnMut(&mut P, UserRange, Location<'_, DmaAddress, T>) -> Result,
+        mut map: impl FnMut(&mut P, UserRange, DevicePlace<'_, T>) -> Result,
     ) -> Result<Visited> {
         let mut locked = self.locked.lock();
         if !locked.bus.is_bound() {
@@ -685,31 +710,29 @@ impl<P: PageTable> Mirror<P> {
         let mut rest = Some(range);
         while let Some(todo) = rest {
             let addr = todo.start();
-            let found = table.get(addr);
+            let found = table.get_run(addr);
             // SAFETY: The table is locked.
-            let found = found.filter(|found| unsafe { allows(found, access, device) });
-            let Some(translation) = found else {
+            let found = found.filter(|(found, _)| unsafe { allows(found, access, device) });
+            let Some((translation, nr)) = found else {
                 return Ok(Visited::Missing(addr));
             };
-            let nr = table.tell(addr).ok_or(EINVAL)?;
+            table.tell(addr);
             let piece = todo.first(nr).ok_or(EINVAL)?;
             let location = match translation.target {
                 Target::Ram { page, dma } => {
                     let dma = dma.ok_or(ENODEV)?;
                     if access == Access::Write {
-                        for n in 0..piece.nr_pages().get() {
-                            // SAFETY: The pages of a run follow each other.
-                            let page = unsafe { nth_page(page, n) };
-                            // SAFETY: The page is not freed, nor taken from its mapping, while the
-                            // table is locked, by the type invariants.
-                            unsafe { bindings::set_page_dirty(page) };
-                        }
+                        // All of the piece is one folio's.
+                        //
+                        // SAFETY: The page is not freed, nor taken from its mapping, while the table
+                        // is locked, by the type invariants.
+                        unsafe { bindings::set_page_dirty(page.as_ptr()) };
                     }
-                    Location::Ram(dma)
+                    DevicePlace::Bus(dma)
                 }
                 // SAFETY: The pagemap has the owner of `device`: see `allows()`. It is there for as
                 // long as the page is not freed.
-                Target::Device { pgmap, offset, .. } => Location::Device(
+                Target::Device { pgmap, offset, .. } => DevicePlace::Device(
                     unsafe { DevPagemap::from_raw(pgmap.as_ptr()) }.ops(),
                     offset,
                 ),
@@ -761,6 +784,9 @@ impl<P: PageTable> Mirror<P> {
     ) -> Result {
         let mm = self.mm.mmget_not_zero().ok_or(EFAULT)?;
         for window in range.windows(buffer.capacity()) {
+            if self.has(window, request, device) {
+                continue;
+            }
             let question = Question::new(&mm, request, device);
             self.populate_window(&question, window, device, buffer)?;
             // The kernel leaves pages of the owner as they are, even read-only ones that are to be
@@ -783,6 +809,33 @@ impl<P: PageTable> Mirror<P> {
             }
         }
         Ok(())
+    }
+
+    /// Whether all that `request` asks for is in the mirror.
+    fn has<T: DevPagemapOps>(
+        &self,
+        window: UserRange,
+        request: HmmRequest,
+        device: Option<&DevPagemap<T>>,
+    ) -> bool {
+        let access = match request {
+            // It asks for what is there.
+            HmmRequest::Snapshot => return false,
+            HmmRequest::Fault => Access::Read,
+            HmmRequest::FaultWrite => Access::Write,
+        };
+        let locked = self.locked.lock();
+        let mut rest = Some(window);
+        while let Some(todo) = rest {
+            let found = locked.table.get_run(todo.start());
+            // SAFETY: The table is locked.
+            let found = found.filter(|(found, _)| unsafe { allows(found, access, device) });
+            let Some(piece) = found.and_then(|(_, nr)| todo.first(nr)) else {
+                return false;
+            };
+            rest = todo.starting_at(piece.end());
+        }
+        true
     }
 
     /// Brings `window`, which the buffer has room for, into the mirror.
@@ -872,8 +925,8 @@ impl<P: PageTable> Mirror<P> {
             this.locked.lock()
         } else {
             match this.locked.try_lock() {
-                // The device may have to be waited for.
-                Some(locked) if locked.table.told(start, end).is_none() => locked,
+                // Otherwise the device has to be waited for.
+                Some(locked) if !locked.table.any_told(start, end) => locked,
                 _ => return false,
             }
         };
@@ -1022,59 +1075,95 @@ impl<P: PageTable> Locked<P> {
     ) -> Result {
         self.forget(window.start().get(), window.end().get());
         let HmmBuffer { pfns, rooms } = buffer;
-        for (i, nr) in runs(pfns, window.start(), self.cut()) {
-            let (Some(addr), Some(pfn)) = (window.page(i), pfns.get(i).copied()) else {
-                break;
-            };
-            // SAFETY: The kernel filled in the entry, and we hold the lock, after a successful check of
-            // the sequence number.
-            let Some(page) = (unsafe { pfn.page() }) else {
-                continue;
-            };
-            // SAFETY: The page is not freed while we hold the lock.
-            let private = unsafe { bindings::is_device_private_page(page.as_ptr()) };
-            let on_device = match device {
-                // SAFETY: As above. The kernel tells of such a page only if its owner is that of
-                // `device`.
-                Some(_) if private => unsafe { pagemap_of::<T>(page) },
-                // SAFETY: As above.
-                Some(device) => unsafe { device.offset_of(page) }.map(|offset| (device, offset)),
-                None => None,
-            };
-            let (target, nr) = match on_device {
-                Some((pagemap, offset)) => {
-                    let target = Target::Device {
-                        pgmap: NonNull::new(pagemap.as_raw()).ok_or(EINVAL)?,
-                        offset,
-                        mapped: (!private).then_some(page),
-                    };
-                    // What comes behind the end belongs to somebody else.
-                    let left = pagemap.nr_pages().get().saturating_sub(offset.get());
-                    (target, nr.min(NrPages::new(left)))
-                }
-                None if private => continue,
-                None => {
-                    // SAFETY: The kernel has told of all pages of the run, whose numbers follow each
-                    // other.
-                    let last = unsafe { nth_page(page, nr.get().saturating_sub(1)) };
-                    // SAFETY: As above, they are not freed while we hold the lock.
-                    let one = unsafe { memory_of(page.as_ptr()) == memory_of(last) };
-                    // Where it goes on in other memory, it is another run.
-                    let nr = if one { nr } else { NrPages::new(1) };
-                    (Target::Ram { page, dma: None }, nr)
-                }
-            };
-            let translation = Translation {
-                target,
-                writable: pfn.is_writable(),
-                exclusive: false,
-            };
-            let room = rooms.pop().ok_or(ENOMEM)?;
-            // SAFETY: The kernel has told of these pages, whose numbers follow each other, and nothing
-            // has been invalidated since. What is mapped as one is of one folio.
-            unsafe { self.insert(room, addr, nr, translation) }?;
+        for (first, nr) in runs(pfns, window.start(), Cut::Nowhere) {
+            // Most runs are one piece.
+            let mut done = 0usize;
+            while let Some(left) = nr.get().checked_sub(done).filter(|left| *left > 0) {
+                let i = first.checked_add(done).ok_or(EINVAL)?;
+                let (Some(addr), Some(pfn)) = (window.page(i), pfns.get(i).copied()) else {
+                    break;
+                };
+                // SAFETY: The kernel has told of so many pages from this one on, whose numbers follow
+                // each other, and we hold the lock, after a successful check of the sequence number.
+                let piece = unsafe { self.piece(pfn, addr, left, device) }?;
+                let Some((target, nr)) = piece else {
+                    // Of memory that is not to be seen, as all of the run.
+                    break;
+                };
+                let translation = Translation {
+                    target,
+                    writable: pfn.is_writable(),
+                    exclusive: false,
+                };
+                let room = match rooms.pop() {
+                    Some(room) => room,
+                    None => Room::new(GFP_NOWAIT)?,
+                };
+                // SAFETY: As above. What is in system memory is of one folio, if there is a device.
+                unsafe { self.insert(room, addr, nr, translation) }?;
+                done = done.saturating_add(nr.get());
+            }
         }
         Ok(())
+    }
+
+    /// Where the page that `pfn` names is, which is at `addr`, and how many of the `left` pages from
+    /// there on follow it in the same memory; `None` if it is not to be seen.
+    ///
+    /// # Errors
+    ///
+    /// None that a driver causes.
+    ///
+    /// # Safety
+    ///
+    /// `hmm_range_fault()` must have told of so many pages, whose numbers follow each other, and
+    /// nothing may have been invalidated since.
+    unsafe fn piece<T: DevPagemapOps>(
+        &self,
+        pfn: HmmPfn,
+        addr: UserAddr,
+        left: usize,
+        device: Option<&DevPagemap<T>>,
+    ) -> Result<Option<(Target, NrPages)>> {
+        // SAFETY: The caller promises it.
+        let Some(page) = (unsafe { pfn.page() }) else {
+            return Ok(None);
+        };
+        // SAFETY: The page is not freed, as the caller promises.
+        let private = unsafe { bindings::is_device_private_page(page.as_ptr()) };
+        let on_device = match device {
+            // SAFETY: As above. The kernel tells of such a page only if its owner is that of
+            // `device`.
+            Some(_) if private => unsafe { pagemap_of::<T>(page) },
+            // SAFETY: As above.
+            Some(device) => unsafe { device.offset_of(page) }.map(|offset| (device, offset)),
+            None => None,
+        };
+        if let Some((pagemap, offset)) = on_device {
+            let target = Target::Device {
+                pgmap: NonNull::new(pagemap.as_raw()).ok_or(EINVAL)?,
+                offset,
+                mapped: (!private).then_some(page),
+            };
+            // What comes behind the end belongs to somebody else.
+            let most = pagemap.nr_pages().get().saturating_sub(offset.get());
+            return Ok(Some((target, NrPages::new(left.min(most.max(1))))));
+        }
+        if private {
+            return Ok(None);
+        }
+        let target = Target::Ram { page, dma: None };
+        if self.bus.is_bound() {
+            // What is mapped for a device is of one folio.
+            let block = pfn.left_of_block(addr.get() >> PAGE_SHIFT).ok_or(EINVAL)?;
+            return Ok(Some((target, NrPages::new(left.min(block)))));
+        }
+        // SAFETY: The kernel has told of all these pages, as the caller promises.
+        let last = unsafe { nth_page(page, left.saturating_sub(1)) };
+        // SAFETY: As above, it is not freed.
+        let one = unsafe { memory_of(last) == memory_of(page.as_ptr()) };
+        // Where it goes on in other memory, it is page by page.
+        Ok(Some((target, NrPages::new(if one { left } else { 1 }))))
     }
 }
 

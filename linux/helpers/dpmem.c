@@ -283,12 +283,6 @@ __rust_helper void rust_helper_module_put(struct module *module)
 
 /* include/linux/dma-mapping.h */
 
-/* As hmm_dma_map_alloc() asks: whether nobody has to hand memory over. */
-__rust_helper bool rust_helper_dma_dev_never_syncs(const struct device *dev)
-{
-	return !IS_ENABLED(CONFIG_DMA_NEED_SYNC) || dev_dma_skip_sync(dev);
-}
-
 __rust_helper int rust_helper_dma_mapping_error(struct device *dev, dma_addr_t dma_addr)
 {
 	return dma_mapping_error(dev, dma_addr);

@@ -68,9 +68,7 @@ impl<P: PageTable> BoundMirrors<P> {
     /// `EOPNOTSUPP` if the device cannot use memory while CPUs do: it is not coherent with them,
     /// or does not reach all memory without bounce buffers. [`ENOMEM`].
     pub fn new(device: &Device<Bound>) -> Result<Self> {
-        if !bus::is_shareable(device) {
-            return Err(bus::not_supported());
-        }
+        bus::check(device)?;
         let unbound: &Device = device;
         let mirrors = Arc::pin_init(
             try_pin_init!(Mirrors {
@@ -130,16 +128,16 @@ struct Mirrors<P: PageTable> {
 impl<P: PageTable> Mirrors<P> {
     /// One more mirror.
     fn admit(this: &Arc<Self>, page_table: P) -> Result<Shared<P>> {
-        // SAFETY: The mirror is among those of the device before anything is mapped, and `close()`,
-        // which is called before the driver is unbound, makes it something else.
-        let bus = unsafe { Bus::bound(this.device.clone()) };
-        let locked = locked(page_table, bus)?;
+        let locked = locked(page_table, Bus::Gone)?;
         let node = RBTreeNode::new(key(&locked), locked.clone(), GFP_KERNEL)?;
         let mut open = this.open.lock();
         let Some(mirrors) = &mut *open else {
             return Err(ENODEV);
         };
         mirrors.insert(node);
+        // SAFETY: The driver is not unbound before `close()` has had the lock that is held here. It
+        // finds the mirror, and makes this something else.
+        locked.lock().bus = unsafe { Bus::bound(this.device.clone()) };
         drop(open);
         Ok(Shared {
             locked,

@@ -4,8 +4,8 @@
 //!
 //! A mapping for DMA gives memory to a device, and unmapping it gives it back. Here nobody gives
 //! anything back: CPUs and the device use a page at the same time. So what needs caches to be
-//! cleaned, or bounce buffers, cannot be mirrored, and is refused; `hmm_dma_map_alloc()` does the
-//! same.
+//! cleaned, or bounce buffers, cannot be mirrored, and is refused: `DMA_ATTR_REQUIRE_COHERENT`, as
+//! in `hmm_dma_map_pfn()`. Pages come and go one by one, and are mapped so.
 //!
 //! C header: [`include/linux/dma-mapping.h`](srctree/include/linux/dma-mapping.h)
 
@@ -22,7 +22,10 @@ use kernel::{
         DmaAddress, //
     },
     error::to_result,
-    page::PAGE_SIZE,
+    page::{
+        Page,
+        PAGE_SIZE, //
+    },
     prelude::*,
     sync::aref::ARef, //
 };
@@ -32,7 +35,8 @@ use crate::number::NrPages;
 use super::table::DmaRun;
 
 /// Nobody hands the memory over.
-const ATTRS: c_ulong = bindings::DMA_ATTR_SKIP_CPU_SYNC as c_ulong;
+// CAST: What bindgen makes of a number has the type that fits.
+const ATTRS: c_ulong = bindings::DMA_ATTR_REQUIRE_COHERENT as c_ulong;
 
 /// `EOPNOTSUPP`, which the kernel crate of 7.2 has no name for.
 pub(super) fn not_supported() -> Error {
@@ -69,12 +73,82 @@ fn raw(device: &Device) -> *mut bindings::device {
     core::ptr::from_ref(device).cast_mut().cast()
 }
 
-/// Whether `device` can use memory while CPUs do.
-pub(super) fn is_shareable(device: &Device<Bound>) -> bool {
+/// Maps the `nr` pages from `page` on, for `device` to read, or to write as well. Does not sleep.
+///
+/// # Errors
+///
+/// [`ENOMEM`], also if the pages would need bounce buffers, or caches to be cleaned.
+///
+/// # Safety
+///
+/// The device must have its driver. The pages must be of one folio of system memory, follow each
+/// other, and not be freed before they are unmapped.
+unsafe fn map(
+    device: &Device,
+    page: NonNull<bindings::page>,
+    nr: NrPages,
+    writable: bool,
+) -> Result<DmaRun> {
+    let size = nr.to_bytes().ok_or(EINVAL)?;
+    // SAFETY: The caller promises a device that has its driver, and pages that follow each other,
+    // and are not freed before they are unmapped.
+    let address = unsafe {
+        bindings::dma_map_page_attrs(
+            raw(device),
+            page.as_ptr(),
+            0,
+            size,
+            direction(writable),
+            ATTRS,
+        )
+    };
+    // SAFETY: The address is what the function above has returned.
+    to_result(unsafe { bindings::dma_mapping_error(raw(device), address) })?;
+    Ok(DmaRun {
+        address,
+        nr,
+        writable,
+    })
+}
+
+/// Unmaps what was mapped. Does not sleep.
+///
+/// # Safety
+///
+/// The device must have its driver, [`map`] must have given the run, for it, and nobody may use the
+/// address any more.
+unsafe fn unmap(device: &Device, run: DmaRun) {
+    let size = run.nr.get().saturating_mul(PAGE_SIZE);
+    // SAFETY: The caller promises that so much is mapped there.
+    unsafe {
+        bindings::dma_unmap_page_attrs(
+            raw(device),
+            run.address,
+            size,
+            direction(run.writable),
+            ATTRS,
+        )
+    };
+}
+
+/// Finds out whether `device` can use memory while CPUs do. May sleep.
+///
+/// # Errors
+///
+/// `EOPNOTSUPP` if it cannot; [`ENOMEM`].
+pub(super) fn check(device: &Device<Bound>) -> Result {
+    let page = Page::alloc_page(GFP_KERNEL)?;
     // SAFETY: The device is bound, and so has what its bus knows of DMA.
-    let limited = unsafe { bindings::dma_addressing_limited(raw(device)) };
-    // SAFETY: Reads a flag of a device.
-    !limited && unsafe { bindings::dma_dev_never_syncs(raw(device)) }
+    if unsafe { bindings::dma_addressing_limited(raw(device)) } {
+        return Err(not_supported());
+    }
+    let first = NonNull::new(page.as_ptr()).ok_or(ENOMEM)?;
+    // SAFETY: The device is bound. The page is ours until it is unmapped.
+    let run = unsafe { map(device, first, NrPages::new(1), true) };
+    let run = run.map_err(|_| not_supported())?;
+    // SAFETY: The device is bound, and the run was just mapped for it. Nobody knows the address.
+    unsafe { unmap(device, run) };
+    Ok(())
 }
 
 impl Bus {
@@ -98,8 +172,7 @@ impl Bus {
     ///
     /// # Errors
     ///
-    /// [`ENODEV`] if it has no driver any more; `EOPNOTSUPP` if it needs bounce buffers;
-    /// [`ENOMEM`].
+    /// [`ENODEV`] if it has no driver any more; [`ENOMEM`].
     ///
     /// # Safety
     ///
@@ -111,38 +184,15 @@ impl Bus {
         nr: NrPages,
         writable: bool,
     ) -> Result<Option<DmaAddress>> {
-        let device = match self {
-            Self::None => return Ok(None),
-            Self::Gone => return Err(ENODEV),
-            Self::Bound(device) => device,
-        };
-        let size = nr.to_bytes().ok_or(EINVAL)?;
-        // SAFETY: The device has its driver, by the type invariants. The caller promises pages that
-        // follow each other, and are not freed before they are unmapped.
-        let address = unsafe {
-            bindings::dma_map_page_attrs(
-                raw(device),
-                page.as_ptr(),
-                0,
-                size,
-                direction(writable),
-                ATTRS,
-            )
-        };
-        // SAFETY: The address is what the function above has returned.
-        to_result(unsafe { bindings::dma_mapping_error(raw(device), address) })?;
-        // SAFETY: Reads a flag of a device, which says no from the first bounce buffer on.
-        if !unsafe { bindings::dma_dev_never_syncs(raw(device)) } {
-            let run = DmaRun {
-                address,
-                nr,
-                writable,
-            };
-            // SAFETY: It has just been mapped so, and nobody knows the address.
-            unsafe { self.unmap(run) };
-            return Err(not_supported());
+        match self {
+            Self::None => Ok(None),
+            Self::Gone => Err(ENODEV),
+            // SAFETY: The device has its driver, by the type invariants. The caller promises the
+            // rest.
+            Self::Bound(device) => {
+                unsafe { map(device, page, nr, writable) }.map(|run| Some(run.address))
+            }
         }
-        Ok(Some(address))
     }
 
     /// Unmaps what was mapped. Does not sleep.
@@ -151,20 +201,10 @@ impl Bus {
     ///
     /// [`Bus::map`] must have mapped it so, and nobody may use the address any more.
     pub(super) unsafe fn unmap(&self, run: DmaRun) {
-        let Self::Bound(device) = self else {
-            return;
-        };
-        let size = run.nr.get().saturating_mul(PAGE_SIZE);
-        // SAFETY: The device has its driver, by the type invariants, and the caller promises that
-        // so much is mapped there.
-        unsafe {
-            bindings::dma_unmap_page_attrs(
-                raw(device),
-                run.address,
-                size,
-                direction(run.writable),
-                ATTRS,
-            )
-        };
+        if let Self::Bound(device) = self {
+            // SAFETY: The device has its driver, by the type invariants. The caller promises the
+            // rest.
+            unsafe { unmap(device, run) };
+        }
     }
 }

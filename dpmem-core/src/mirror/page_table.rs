@@ -7,7 +7,8 @@ use crate::number::UserRange;
 /// The page table of a device, or whatever it has instead: what lets the device reach memory of a
 /// process without asking anybody.
 ///
-/// [`Mirror::map`](crate::Mirror::map) is where translations are put into it.
+/// [`Mirror::map`](crate::Mirror::map) is where translations are put into it. What cannot move, such
+/// as a lock, is to be in a box of its own.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not the page table of a device",
     label = "this cannot be told that a translation is no longer true",
@@ -19,14 +20,15 @@ pub trait PageTable: Send + Unpin + 'static {
     /// not reach memory by way of them any more, neither by what it has cached, nor by what it has
     /// begun.
     ///
-    /// There may be addresses in `range` of which it was never told.
+    /// There may be addresses in `range` of which it was never told: it is all of what was mapped as
+    /// one.
     ///
     /// # Context
     ///
     /// May sleep. The lock of the mirror is held, and the kernel may be in the middle of reclaiming
     /// memory, with locks of folios and mappings held: do not allocate in a way that waits, touch
-    /// no memory of a process, and wait for nobody who does one of these. A copy engine does not:
-    /// whoever waits for it has locked its pages already, and waits for no mirror.
+    /// no memory of a process, do not use the mirror, and wait for nobody who does one of these. To
+    /// wait for the device is fine, and for a lock under which nobody allocates.
     ///
     /// [`Mirror::map`]: crate::Mirror::map
     fn invalidate(&mut self, range: UserRange);

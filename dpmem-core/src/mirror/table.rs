@@ -147,47 +147,70 @@ impl Table {
 
     /// The translation of the page at `addr`.
     pub(super) fn get(&self, addr: UserAddr) -> Option<Translation> {
+        self.get_run(addr).map(|(translation, _)| translation)
+    }
+
+    /// The translation of the page at `addr`, and how many pages its run has from there on.
+    pub(super) fn get_run(&self, addr: UserAddr) -> Option<(Translation, NrPages)> {
         let addr = addr.get();
         let cursor = self.0.cursor_lower_bound(&addr)?;
-        let (_, run) = cursor.current();
+        let (last, run) = cursor.current();
         let n = addr.checked_sub(run.start)? >> PAGE_SHIFT;
-        Some(Translation {
+        let translation = Translation {
             target: run.first.target.nth(n)?,
             ..run.first
-        })
+        };
+        let more = last.checked_sub(addr)? >> PAGE_SHIFT;
+        Some((translation, NrPages::new(more.checked_add(1)?)))
     }
 
-    /// Notes that the page table of the device is being told of the page at `addr`. Returns how many
-    /// pages of its run there are from this one on.
-    pub(super) fn tell(&mut self, addr: UserAddr) -> Option<NrPages> {
-        let mut at = self.0.cursor_lower_bound_mut(&addr.get())?;
-        let (last, run) = at.current_mut();
-        let more = last.checked_sub(addr.get())? >> PAGE_SHIFT;
-        run.told = true;
-        Some(NrPages::new(more.checked_add(1)?))
+    /// Notes that the page table of the device is being told of the run that the page at `addr` is
+    /// in.
+    pub(super) fn tell(&mut self, addr: UserAddr) {
+        if let Some(mut at) = self.0.cursor_lower_bound_mut(&addr.get()) {
+            at.current_mut().1.told = true;
+        }
     }
 
-    /// The addresses of all runs of which the page table of the device was told, and which have one
-    /// of those from `start` up to `end`.
-    pub(super) fn told(&self, start: usize, end: usize) -> Option<UserRange> {
+    /// Calls `f` for the addresses of the runs of which the page table of the device was told, and
+    /// which have one of those from `start` up to `end`: all of each run, and neighbours together.
+    pub(super) fn each_told(&self, start: usize, end: usize, mut f: impl FnMut(UserRange)) {
+        let mut tell = |(first, behind): (usize, usize)| {
+            let bounds = (UserAddr::containing(first), UserAddr::containing(behind));
+            // Neither is outside of the address space of a process, nor is the first behind the last.
+            if let Ok(range) = UserRange::between(bounds.0, bounds.1) {
+                f(range);
+            }
+        };
         let (mut next, mut told) = (start, None);
         while let Some(at) = self.0.cursor_lower_bound(&next) {
             let (last, run) = at.current();
             if run.start >= end {
                 break;
             }
+            let behind = last.saturating_add(PAGE_SIZE);
             if run.told {
-                let (first, _) = told.unwrap_or((run.start, *last));
-                told = Some((first, *last));
+                told = match told {
+                    Some((first, before)) if before == run.start => Some((first, behind)),
+                    before => {
+                        before.into_iter().for_each(&mut tell);
+                        Some((run.start, behind))
+                    }
+                };
             }
-            match last.checked_add(PAGE_SIZE) {
-                Some(behind) => next = behind,
-                None => break,
+            if behind == usize::MAX {
+                break;
             }
+            next = behind;
         }
-        let (first, last) = told?;
-        let nr = (last.checked_sub(first)? >> PAGE_SHIFT).checked_add(1)?;
-        UserRange::new(UserAddr::containing(first), NrPages::new(nr)).ok()
+        told.into_iter().for_each(tell);
+    }
+
+    /// Whether [`Table::each_told`] would find something.
+    pub(super) fn any_told(&self, start: usize, end: usize) -> bool {
+        let mut any = false;
+        self.each_told(start, end, |_| any = true);
+        any
     }
 
     /// Whether a page of `range` is the device's alone.

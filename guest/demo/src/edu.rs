@@ -386,7 +386,11 @@ fn edu_copies_for_a_parent(path: &Path) -> Result<()> {
     let child = Child::run(|| {
         // Until the parent has had its copy.
         ready.read_exact(&mut [0])?;
-        check(to.bytes(), |page| pattern(page, 30))
+        check(to.bytes(), |page| pattern(page, 30))?;
+        // Its own memory is no business of the file's.
+        let found = edu.copy(&from, &to);
+        ensure!(found == Err(Errno::EPERM), "for a child: {found:?}");
+        Ok(())
     })?;
     let copied = edu.copy(&from, &to);
     tell.write_all(&[0])?;

@@ -410,11 +410,6 @@ pub unsafe extern "C" fn dma_addressing_limited(dev: *mut device) -> bool {
     with(|m| !m.dma.iommu && unsafe { mask_of(dev) } != Some(u64::MAX))
 }
 
-/// There are no caches to clean, and who has an IOMMU needs no bounce buffer.
-pub unsafe extern "C" fn dma_dev_never_syncs(dev: *const device) -> bool {
-    with(|m| m.dma.iommu || unsafe { (*dev).dma_mask } == u64::MAX)
-}
-
 pub unsafe extern "C" fn page_to_phys(page: *const page) -> phys_addr_t {
     (unsafe { crate::pages::page_to_pfn(page) } as u64) << PAGE_SHIFT
 }
@@ -425,14 +420,21 @@ pub unsafe extern "C" fn dma_map_page_attrs(
     offset: usize,
     size: usize,
     direction: dma_data_direction,
-    _attrs: c_ulong,
+    attrs: c_ulong,
 ) -> dma_addr_t {
     check(direction, "dma_map_page");
+    if unsafe { crate::pages::is_zone_device_page(page) } {
+        report("`dma_map_page()` of a device's memory");
+    }
     with(|m| {
         if m.fails("dma_map_page") {
             return dma_addr_t::MAX;
         }
         let data = unsafe { memory(m, page, offset, size, "dma_map_page") };
+        let bounces = !m.dma.iommu && unsafe { (*dev).dma_mask } != u64::MAX;
+        if bounces && attrs & DMA_ATTR_REQUIRE_COHERENT as c_ulong != 0 {
+            return dma_addr_t::MAX;
+        }
         let addr = match unsafe { mask_of(dev) } {
             // A device without an IOMMU sees the addresses that CPUs see, whatever these are.
             Some(u64::MAX) => Some(data as u64),
@@ -849,3 +851,4 @@ pub const DMA_ATTR_ALLOC_SINGLE_PAGES: u32 = 1 << 7;
 pub const DMA_ATTR_NO_WARN: u32 = 1 << 8;
 pub const DMA_ATTR_PRIVILEGED: u32 = 1 << 9;
 pub const DMA_ATTR_MMIO: u32 = 1 << 10;
+pub const DMA_ATTR_REQUIRE_COHERENT: u32 = 1 << 12;

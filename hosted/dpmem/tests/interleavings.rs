@@ -7,8 +7,8 @@ mod support;
 
 use bindings::sim::{dma_write, explore, reach_memory, run, spawn, Mapped, Process, PAGE_SIZE};
 use dpmem::{
-    Access, Batch, BitmapOffsets, BoundMirrors, CopyEngine, DevPagemap, DevPagemapOps, HmmBuffer,
-    Location, Mirror, ModuleSlot, NrPages, PageTable, UserAddr, UserRange, Visited,
+    Access, Batch, BitmapOffsets, BoundMirrors, CopyEngine, DevPagemap, DevPagemapOps, DevicePlace,
+    HmmBuffer, Location, Mirror, ModuleSlot, NrPages, PageTable, UserAddr, UserRange, Visited,
 };
 use kernel::{
     dma::DmaAddress,
@@ -193,7 +193,7 @@ impl Reached {
                 let (page, access) = (self.page, Access::Write);
                 self.mirror.fault(page, access, DEVICE, &mut buffer)?;
                 self.mirror.map(page, access, DEVICE, |tlb, _, location| {
-                    let Location::Ram(address) = location else {
+                    let DevicePlace::Bus(address) = location else {
                         return Err(EIO);
                     };
                     *tlb.0.lock() = Some(address);

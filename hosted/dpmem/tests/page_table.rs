@@ -10,10 +10,10 @@ use bindings::sim::{
 };
 use dpmem::{
     Access, Batch, BitmapOffsets, BoundMirrors, BoundPagemap, CopyEngine, DevPagemap,
-    DevPagemapOps, HmmBuffer, Location, MigrateBuffer, MigrateVma, Mirror, NrPages, NumaNode,
-    PageOffset, PageTable, Transfer, UserAddr, UserRange, Visited,
+    DevPagemapOps, DevicePlace, HmmBuffer, MigrateBuffer, MigrateVma, Mirror, NrPages, NumaNode,
+    PageOffset, PageTable, PhysRange, Transfer, UserAddr, UserRange, Visited,
 };
-use kernel::{dma::DmaAddress, faux, prelude::*};
+use kernel::{dma::DmaAddress, faux, prelude::*, str::CString};
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -205,12 +205,7 @@ impl Gpu {
 
     /// Moves memory of the running process to the device.
     fn migrate(&self, range: UserRange) -> Result<usize> {
-        let pagemap = self.memory.access().ok_or(ENODEV)?;
-        let mut buffer = MigrateBuffer::new(NrPages::new(WINDOW))?;
-        let current = current!();
-        let mmap = current.mm().ok_or(EINVAL)?.mmap_read_lock();
-        let pages = MigrateVma::to_device(&pagemap, &mmap, range, &mut buffer)?;
-        Ok(pages.migrate()?.get())
+        migrate(&*self.memory.access().ok_or(ENODEV)?, range)
     }
 
     /// What the driver does when the device misses a translation.
@@ -218,12 +213,12 @@ impl Gpu {
         let pagemap = self.memory.access();
         let pagemap = pagemap.as_deref();
         let mut buffer = context.buffer.lock().unwrap();
-        loop {
-            context.mirror.fault(range, access, pagemap, &mut buffer)?;
-            if context.map(range, access, pagemap)? == Visited::All {
-                return Ok(());
-            }
+        let mut rest = range;
+        while let Visited::Missing(addr) = context.map(rest, access, pagemap)? {
+            rest = rest.starting_at(addr).ok_or(EINVAL)?;
+            context.mirror.fault(rest, access, pagemap, &mut buffer)?;
         }
+        Ok(())
     }
 
     /// The device reads a page, or writes it.
@@ -255,6 +250,15 @@ impl Gpu {
     }
 }
 
+/// Moves memory of the running process to a device.
+fn migrate(pagemap: &DevPagemap<Vram>, range: UserRange) -> Result<usize> {
+    let mut buffer = MigrateBuffer::new(NrPages::new(WINDOW))?;
+    let current = current!();
+    let mmap = current.mm().ok_or(EINVAL)?.mmap_read_lock();
+    let pages = MigrateVma::to_device(pagemap, &mmap, range, &mut buffer)?;
+    Ok(pages.migrate()?.get())
+}
+
 /// An open device.
 struct Context {
     mirror: Pin<KBox<Mirror<Table>>>,
@@ -272,9 +276,8 @@ impl Context {
         self.mirror
             .map(range, access, pagemap, |table, piece, location| {
                 let place = match location {
-                    Location::Ram(address) => Place::Bus(address),
-                    Location::Device(_, offset) => Place::Own(offset.to_bytes().ok_or(EINVAL)?),
-                    Location::Coherent(..) => return Err(EIO),
+                    DevicePlace::Bus(address) => Place::Bus(address),
+                    DevicePlace::Device(_, offset) => Place::Own(offset.to_bytes().ok_or(EINVAL)?),
                 };
                 table.put(piece, place, access == Access::Write);
                 Ok(())
@@ -328,11 +331,12 @@ fn the_device_uses_memory_where_it_is() {
             }
             // What was to be read may not be written to, and was told anew.
             assert_eq!(context.pieces(), [1; 8]);
-            assert_eq!(context.table.len(), 4);
+            let table = context.table.clone();
+            assert_eq!(table.len(), 4);
+            // Nobody forgets to say so to the device.
             drop(context);
+            assert_eq!(table.len(), 0);
         });
-        // Nobody has forgotten to say so to the device.
-        assert_eq!(byte(&process, memory), 100);
     });
 }
 
@@ -413,7 +417,7 @@ fn pages_move_to_the_device_and_back() {
             context.pieces();
             gpu.handle_fault(&context, all, Access::Write).unwrap();
             // Neighbours on the device are one piece.
-            assert_eq!(context.pieces().iter().sum::<usize>(), 8);
+            assert_eq!(context.pieces(), [8]);
             for i in 0..8 {
                 let addr = memory + i * PAGE_SIZE;
                 assert!(matches!(
@@ -577,6 +581,60 @@ fn a_device_that_needs_bounce_buffers_is_refused() {
             assert_eq!(gpu.access(&context, memory, Some(3)), Ok(3));
         });
         assert_eq!(byte(&process, memory), 3);
+    });
+}
+
+/// Memory of another device that CPUs can address.
+fn coherent() -> Result<kernel::sync::Arc<DevPagemap<Vram>>> {
+    let size = NrPages::new(512);
+    let range = PhysRange::new(sim::coherent_memory(512), size)?;
+    let region = range.request(CString::try_from(c"coherent")?)?;
+    let vram = try_pin_init!(Vram {
+        offsets <- BitmapOffsets::new(size),
+        cells: Cells(Mutex::new(vec![0; 512 * PAGE_SIZE])),
+    }? Error);
+    let pagemap = DevPagemap::coherent(c"coherent", region, NumaNode::LOCAL, vram);
+    kernel::sync::Arc::pin_init(pagemap, GFP_KERNEL)
+}
+
+#[test]
+fn memory_of_another_device_is_not_mapped() {
+    let not_supported = kernel::error::Error::from_errno(-(bindings::EOPNOTSUPP as i32));
+    run(move || {
+        let (gpu, other) = (Gpu::new().unwrap(), coherent().unwrap());
+        let process = Process::new();
+        let memory = memory(&process, 2);
+        process.run(|| {
+            let context = gpu.open().unwrap();
+            migrate(&other, pages(memory, 1)).unwrap();
+            assert!(matches!(process.mapped(memory), Mapped::Coherent(..)));
+            assert_eq!(gpu.access(&context, memory, None), Err(not_supported));
+            assert_eq!(gpu.access(&context, memory + PAGE_SIZE, None), Ok(1));
+            assert_eq!(context.table.len(), 1);
+        });
+    });
+}
+
+/// What is there already is not taken away to be brought back.
+#[test]
+fn a_page_that_is_there_is_not_asked_for() {
+    run(|| {
+        let gpu = Gpu::new().unwrap();
+        let process = Process::new();
+        let memory = memory(&process, 4);
+        process.run(|| {
+            let context = gpu.open().unwrap();
+            let all = pages(memory, 4);
+            gpu.handle_fault(&context, all, Access::Write).unwrap();
+            let told = context.table.lock().invalidations;
+            gpu.handle_fault(&context, pages(memory + PAGE_SIZE, 2), Access::Read)
+                .unwrap();
+            gpu.handle_fault(&context, all, Access::Write).unwrap();
+            assert_eq!(context.table.lock().invalidations, told);
+            process.munmap(memory + PAGE_SIZE, PAGE_SIZE);
+            let missing = gpu.handle_fault(&context, all, Access::Write);
+            assert_eq!(missing, Err(EFAULT));
+        });
     });
 }
 

@@ -146,6 +146,9 @@ fn a_child_sees_nothing_of_what_is_copied() {
         assert_eq!(device.copy(from, to), Ok(0));
         check(&process, to, 1, 28);
         check(&child, to, 1, 29);
+        // Nor is the file about the child.
+        let inherited = child.run(|| device.copy(from, to));
+        assert_eq!(inherited, Err(Errno(EPERM)));
     });
 }
 

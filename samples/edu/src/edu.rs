@@ -165,7 +165,7 @@ impl pci::Driver for EduDriver {
                 Err(EOPNOTSUPP) => {
                     dev_info!(
                         pdev,
-                        "it does not reach all memory, and so copies no pages in it\n"
+                        "it needs bounce buffers, and so copies no pages where they are\n"
                     );
                     None
                 }

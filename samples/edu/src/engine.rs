@@ -90,7 +90,8 @@ pub(crate) struct Engine {
     bar: pci::DevresBar<END>,
     // What is copied where there was nothing.
     zeroes: Coherent<[u8]>,
-    // Who has it, may start a copy, and waits for its end.
+    // Who has it, may start a copy, and waits for its end. It comes behind the lock of a mirror, which
+    // the kernel takes to reclaim memory: nobody allocates who has it.
     #[pin]
     idle: Mutex<()>,
     // The device was pulled out, and what was on it is given up.

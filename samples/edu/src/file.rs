@@ -9,6 +9,7 @@ use kernel::{
         MiscDevice,
         MiscDeviceRegistration, //
     },
+    mm::Mm,
     module::this_module,
     prelude::*,
     sync::Arc,
@@ -21,8 +22,8 @@ use kernel::{
 use dpmem::{
     Access,
     DevPagemap,
+    DevicePlace,
     HmmBuffer,
-    Location,
     MigrateBuffer,
     MigrateVma,
     Mirror,
@@ -48,8 +49,8 @@ const MIGRATE_TO_DEV: u32 = _IOW::<RawRange>(b'e' as u32, 0);
 /// Memory of the process migrates from the device. Returns the number of pages that have moved.
 const MIGRATE_TO_SYS: u32 = _IOW::<RawRange>(b'e' as u32, 1);
 
-/// The device copies a page of the process to another one, where they are: at the first address, and
-/// at the second. What is on the device comes home before.
+/// The device copies a page of the process that has opened the file to another one, where they are:
+/// at the first address, and at the second. What is on the device comes home before.
 const COPY: u32 = _IOW::<[u64; 2]>(b'e' as u32, 2);
 
 /// How many pages are worked on at a time.
@@ -114,37 +115,51 @@ impl EduFile {
     /// The device copies a page of the process.
     fn copy(&self, arg: usize) -> Result<isize> {
         let mirror = self.mirror.as_deref().ok_or(EOPNOTSUPP)?;
+        let current = current!();
+        let mm: &Mm = current.mm().ok_or(EINVAL)?;
+        if !core::ptr::eq(mm, mirror.mm()) {
+            // It was handed a file that is about somebody else's memory.
+            return Err(EPERM);
+        }
         let [from, to] = read_words(arg)?;
         let page = |addr: u64| UserRange::new(UserAddr::new(addr.try_into()?)?, NrPages::new(1));
         let (from, to) = (page(from)?, page(to)?);
-        let pagemap = self.edu.memory().access().ok_or(ENODEV)?;
         let mut buffer = HmmBuffer::new(NrPages::new(1))?;
-        loop {
-            // The kernel takes no page away from the process before this is over.
-            let missing = mirror.with_page_table(|tlb| {
-                let Some(src) = tlb.find(from.start(), Access::Read) else {
-                    return Ok(Some((from, Access::Read)));
-                };
-                let Some(dst) = tlb.find(to.start(), Access::Write) else {
-                    return Ok(Some((to, Access::Write)));
-                };
-                pagemap.ops().copy(src, dst).map(|()| None)
-            })?;
-            let Some((page, access)) = missing else {
-                return Ok(0);
-            };
-            // It has one page, which it needs to copy: what is there comes home.
+        while let Some((page, access)) = self.try_copy(mirror, from, to)? {
+            // It has one page, which it needs to copy: what is there comes home. User space may have
+            // to supply a page, so nothing that unbinding waits for is held.
             let none = None::<&DevPagemap<Vram>>;
             mirror.fault(page, access, none, &mut buffer)?;
             // If the process has changed its memory meanwhile, it is still missing.
-            mirror.map(page, access, none, |tlb, page, location| match location {
-                Location::Ram(address) => {
+            mirror.map(page, access, none, |tlb, page, place| match place {
+                DevicePlace::Bus(address) => {
                     tlb.insert(page.start(), access, address);
                     Ok(())
                 }
-                _ => Err(EIO),
+                DevicePlace::Device(..) => Err(EIO),
             })?;
         }
+        Ok(0)
+    }
+
+    /// Copies a page, or tells which one the device has no translation for.
+    fn try_copy(
+        &self,
+        mirror: &Mirror<Tlb>,
+        from: UserRange,
+        to: UserRange,
+    ) -> Result<Option<(UserRange, Access)>> {
+        let pagemap = self.edu.memory().access().ok_or(ENODEV)?;
+        // The kernel takes no page away from the process before this is over.
+        mirror.with_page_table(|tlb| {
+            let Some(src) = tlb.find(from.start(), Access::Read) else {
+                return Ok(Some((from, Access::Read)));
+            };
+            let Some(dst) = tlb.find(to.start(), Access::Write) else {
+                return Ok(Some((to, Access::Write)));
+            };
+            pagemap.ops().copy(src, dst).map(|()| None)
+        })
     }
 }
 

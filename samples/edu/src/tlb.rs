@@ -3,8 +3,8 @@
 //! Where pages of a process are, for the device.
 //!
 //! The device has no page table, and is given addresses of the bus. So the driver looks them up in
-//! its stead, in a few entries that it keeps for each open file. What hardware does by itself is
-//! written here in its place; a driver of a device with page tables writes to those instead, and has
+//! its stead, in a few entries that it keeps for each open file, and copies under the lock under
+//! which it looks them up. A driver of a device with page tables writes to those instead, and has
 //! [`PageTable::invalidate`] wait until the device has seen it.
 
 use kernel::dma::DmaAddress;
