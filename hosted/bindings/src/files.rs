@@ -190,8 +190,17 @@ impl<P: Deref<Target = Process>> OpenFile<P> {
     ///
     /// `ENOTTY` if there are no ioctls; those of the driver.
     pub fn ioctl(&self, cmd: u32, arg: usize) -> Result<usize, Errno> {
+        self.ioctl_by(&self.process, cmd, arg)
+    }
+
+    /// As [`OpenFile::ioctl`], by a process that was handed the file, or has inherited it.
+    ///
+    /// # Errors
+    ///
+    /// As for that.
+    pub fn ioctl_by(&self, process: &Process, cmd: u32, arg: usize) -> Result<usize, Errno> {
         let call = unsafe { (*self.ops).unlocked_ioctl }.ok_or(Errno(ENOTTY))?;
-        let result = self.process.run(|| unsafe { call(self.raw(), cmd, arg) });
+        let result = process.run(|| unsafe { call(self.raw(), cmd, arg) });
         match usize::try_from(result) {
             Ok(result) => Ok(result),
             Err(_) => Err(Errno(u32::try_from(result.unsigned_abs()).unwrap_or(EIO))),

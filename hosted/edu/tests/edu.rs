@@ -23,7 +23,7 @@ use std::{
     time::Duration,
 };
 use support::{
-    check, contents, filled, is_there, load, pattern, Device, TO_DEVICE, TO_RAM, UNKNOWN,
+    check, contents, filled, is_there, load, pattern, Device, COPY, TO_DEVICE, TO_RAM, UNKNOWN,
 };
 
 /// The device with its driver.
@@ -147,7 +147,7 @@ fn a_child_sees_nothing_of_what_is_copied() {
         check(&process, to, 1, 28);
         check(&child, to, 1, 29);
         // Nor is the file about the child.
-        let inherited = child.run(|| device.copy(from, to));
+        let inherited = device.raw_by(&child, COPY, [from as u64, to as u64]);
         assert_eq!(inherited, Err(Errno(EPERM)));
     });
 }

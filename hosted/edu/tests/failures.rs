@@ -10,7 +10,7 @@ mod support;
 
 use bindings::{
     sim::{for_each_failure, for_each_failure_of, iommu, Edu, Errno, Process, PAGE_SIZE},
-    EBUSY, ENODEV,
+    EBUSY, ENODEV, EOPNOTSUPP,
 };
 use support::{load, pattern, Device};
 
@@ -64,6 +64,14 @@ fn life() -> Result<(), Errno> {
         process.read(hole, &mut zeroes)?;
         assert_eq!(zeroes, [0; PAGE_SIZE]);
         all_moved(there?)?;
+        // Where it is, if there is an IOMMU.
+        let copied = device.copy(memory + PAGE_SIZE, hole);
+        process.read(hole, &mut zeroes)?;
+        match copied {
+            Ok(_) => assert_eq!(zeroes, bytes[PAGE_SIZE..2 * PAGE_SIZE]),
+            Err(Errno(EOPNOTSUPP)) => {}
+            Err(err) => return Err(err),
+        }
         all_moved(device.to_device(memory, 1)?)?;
     }
     // What is there comes home, whatever fails.

@@ -48,9 +48,14 @@ impl<'p> Device<'p> {
 
     /// An ioctl, which says how many pages have moved.
     pub fn raw(&self, request: u32, range: [u64; 2]) -> Result<usize, Errno> {
+        self.raw_by(self.process, request, range)
+    }
+
+    /// An ioctl of a process that has inherited the file.
+    pub fn raw_by(&self, process: &Process, request: u32, range: [u64; 2]) -> Result<usize, Errno> {
         let bytes: Vec<u8> = range.iter().flat_map(|word| word.to_ne_bytes()).collect();
-        self.process.write(self.range, &bytes)?;
-        self.file.ioctl(request, self.range)
+        process.write(self.range, &bytes)?;
+        self.file.ioctl_by(process, request, self.range)
     }
 
     /// The `nr` pages at `addr` move to the device, as far as there is room.
