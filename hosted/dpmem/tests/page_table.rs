@@ -305,6 +305,16 @@ fn memory(process: &Process, nr: usize) -> usize {
     memory
 }
 
+/// A process with so many pages opens the device, and does what `play` does.
+fn opened(nr: usize, play: fn(&Gpu, &Process, usize, Context)) {
+    run(move || {
+        let gpu = Gpu::new().unwrap();
+        let process = Process::new();
+        let memory = memory(&process, nr);
+        process.run(|| play(&gpu, &process, memory, gpu.open().unwrap()));
+    });
+}
+
 fn byte(process: &Process, addr: usize) -> u8 {
     let mut byte = [0];
     let read = process.read(addr, &mut byte);
@@ -314,63 +324,51 @@ fn byte(process: &Process, addr: usize) -> u8 {
 
 #[test]
 fn the_device_uses_memory_where_it_is() {
-    run(|| {
-        let gpu = Gpu::new().unwrap();
-        let process = Process::new();
-        let memory = memory(&process, 4);
-        process.run(|| {
-            let context = gpu.open().unwrap();
-            for i in 0..4 {
-                let addr = memory + i * PAGE_SIZE;
-                assert_eq!(gpu.access(&context, addr, None).unwrap(), i as u8);
-                assert_eq!(
-                    gpu.access(&context, addr, Some(100 + i as u8)).unwrap(),
-                    100 + i as u8
-                );
-                assert_eq!(byte(&process, addr), 100 + i as u8);
-            }
-            // What was to be read may not be written to, and was told anew.
-            assert_eq!(context.pieces(), [1; 8]);
-            let table = context.table.clone();
-            assert_eq!(table.len(), 4);
-            // Nobody forgets to say so to the device.
-            drop(context);
-            assert_eq!(table.len(), 0);
-        });
+    opened(4, |gpu, process, memory, context| {
+        for i in 0..4 {
+            let addr = memory + i * PAGE_SIZE;
+            assert_eq!(gpu.access(&context, addr, None).unwrap(), i as u8);
+            assert_eq!(
+                gpu.access(&context, addr, Some(100 + i as u8)).unwrap(),
+                100 + i as u8
+            );
+            assert_eq!(byte(process, addr), 100 + i as u8);
+        }
+        // What was to be read may not be written to, and was told anew.
+        assert_eq!(context.pieces(), [1; 8]);
+        let table = context.table.clone();
+        assert_eq!(table.len(), 4);
+        // Nobody forgets to say so to the device.
+        drop(context);
+        assert_eq!(table.len(), 0);
     });
 }
 
 #[test]
 fn what_changes_is_taken_away_and_nothing_else() {
-    run(|| {
-        let gpu = Gpu::new().unwrap();
-        let process = Process::new();
-        let memory = memory(&process, 8);
-        process.run(|| {
-            let context = gpu.open().unwrap();
-            let all = pages(memory, 8);
-            gpu.handle_fault(&context, all, Access::Write).unwrap();
-            let told = context.table.lock().invalidations;
-            let is_there = |i| context.table.walk(memory + i * PAGE_SIZE, true).is_some();
+    opened(8, |gpu, process, memory, context| {
+        let all = pages(memory, 8);
+        gpu.handle_fault(&context, all, Access::Write).unwrap();
+        let told = context.table.lock().invalidations;
+        let is_there = |i| context.table.walk(memory + i * PAGE_SIZE, true).is_some();
 
-            process.munmap(memory, PAGE_SIZE);
-            process.madvise_dontneed(memory + 2 * PAGE_SIZE, PAGE_SIZE);
-            process.mprotect(memory + 4 * PAGE_SIZE, PAGE_SIZE, false);
-            let left: Vec<usize> = (0..8).filter(|i| is_there(*i)).collect();
-            assert_eq!(left, [1, 3, 5, 6, 7]);
-            // What the device knows nothing of, it is not told of.
-            let other = process.mmap(PAGE_SIZE);
-            process.munmap(other, PAGE_SIZE);
-            process.madvise_dontneed(memory + 2 * PAGE_SIZE, PAGE_SIZE);
-            assert_eq!(context.table.lock().invalidations, told + 3);
+        process.munmap(memory, PAGE_SIZE);
+        process.madvise_dontneed(memory + 2 * PAGE_SIZE, PAGE_SIZE);
+        process.mprotect(memory + 4 * PAGE_SIZE, PAGE_SIZE, false);
+        let left: Vec<usize> = (0..8).filter(|i| is_there(*i)).collect();
+        assert_eq!(left, [1, 3, 5, 6, 7]);
+        // What the device knows nothing of, it is not told of.
+        let other = process.mmap(PAGE_SIZE);
+        process.munmap(other, PAGE_SIZE);
+        process.madvise_dontneed(memory + 2 * PAGE_SIZE, PAGE_SIZE);
+        assert_eq!(context.table.lock().invalidations, told + 3);
 
-            // It asks again, and gets what is there now.
-            assert_eq!(gpu.access(&context, memory + 2 * PAGE_SIZE, None), Ok(0));
-            assert_eq!(gpu.access(&context, memory + 4 * PAGE_SIZE, None), Ok(4));
-            let denied = gpu.access(&context, memory + 4 * PAGE_SIZE, Some(1));
-            assert_eq!(denied, Err(EPERM));
-            assert_eq!(gpu.access(&context, memory, None), Err(EFAULT));
-        });
+        // It asks again, and gets what is there now.
+        assert_eq!(gpu.access(&context, memory + 2 * PAGE_SIZE, None), Ok(0));
+        assert_eq!(gpu.access(&context, memory + 4 * PAGE_SIZE, None), Ok(4));
+        let denied = gpu.access(&context, memory + 4 * PAGE_SIZE, Some(1));
+        assert_eq!(denied, Err(EPERM));
+        assert_eq!(gpu.access(&context, memory, None), Err(EFAULT));
     });
 }
 
@@ -403,116 +401,86 @@ fn a_huge_page_is_one_piece_and_goes_as_one() {
 
 #[test]
 fn pages_move_to_the_device_and_back() {
-    run(|| {
-        let gpu = Gpu::new().unwrap();
-        let process = Process::new();
-        let memory = memory(&process, 8);
-        process.run(|| {
-            let context = gpu.open().unwrap();
-            let all = pages(memory, 8);
-            gpu.handle_fault(&context, all, Access::Read).unwrap();
-            assert_eq!(gpu.migrate(all).unwrap(), 8);
-            // Where they were, they are not any more.
-            assert_eq!(context.table.len(), 0);
-            context.pieces();
-            gpu.handle_fault(&context, all, Access::Write).unwrap();
-            // Neighbours on the device are one piece.
-            assert_eq!(context.pieces(), [8]);
-            for i in 0..8 {
-                let addr = memory + i * PAGE_SIZE;
-                assert!(matches!(
-                    context.table.walk(addr, true),
-                    Some(Place::Own(_))
-                ));
-                assert_eq!(
-                    gpu.access(&context, addr, Some(i as u8 + 50)),
-                    Ok(i as u8 + 50)
-                );
-                assert!(matches!(process.mapped(addr), Mapped::Device(..)));
-            }
-            // A CPU touches one, and the device has lost it.
-            assert_eq!(byte(&process, memory + 3 * PAGE_SIZE), 53);
-            assert!(context.table.walk(memory + 3 * PAGE_SIZE, false).is_none());
-            assert_eq!(gpu.access(&context, memory + 3 * PAGE_SIZE, None), Ok(53));
-        });
+    opened(8, |gpu, process, memory, context| {
+        let all = pages(memory, 8);
+        gpu.handle_fault(&context, all, Access::Read).unwrap();
+        assert_eq!(gpu.migrate(all).unwrap(), 8);
+        // Where they were, they are not any more.
+        assert_eq!(context.table.len(), 0);
+        context.pieces();
+        gpu.handle_fault(&context, all, Access::Write).unwrap();
+        // Neighbours on the device are one piece.
+        assert_eq!(context.pieces(), [8]);
+        for i in 0..8 {
+            let addr = memory + i * PAGE_SIZE;
+            assert!(matches!(
+                context.table.walk(addr, true),
+                Some(Place::Own(_))
+            ));
+            assert_eq!(
+                gpu.access(&context, addr, Some(i as u8 + 50)),
+                Ok(i as u8 + 50)
+            );
+            assert!(matches!(process.mapped(addr), Mapped::Device(..)));
+        }
+        // A CPU touches one, and the device has lost it.
+        assert_eq!(byte(process, memory + 3 * PAGE_SIZE), 53);
+        assert!(context.table.walk(memory + 3 * PAGE_SIZE, false).is_none());
+        assert_eq!(gpu.access(&context, memory + 3 * PAGE_SIZE, None), Ok(53));
     });
 }
 
 #[test]
 fn a_child_has_pages_of_its_own() {
-    run(|| {
-        let gpu = Gpu::new().unwrap();
-        let process = Process::new();
-        let memory = memory(&process, 1);
-        process.run(|| {
-            let context = gpu.open().unwrap();
-            gpu.access(&context, memory, Some(9)).unwrap();
-            let child = process.fork();
-            assert!(context.table.walk(memory, true).is_none());
-            gpu.access(&context, memory, Some(10)).unwrap();
-            assert_eq!(byte(&child, memory), 9);
-            assert_eq!(byte(&process, memory), 10);
-        });
+    opened(1, |gpu, process, memory, context| {
+        gpu.access(&context, memory, Some(9)).unwrap();
+        let child = process.fork();
+        assert!(context.table.walk(memory, true).is_none());
+        gpu.access(&context, memory, Some(10)).unwrap();
+        assert_eq!(byte(&child, memory), 9);
+        assert_eq!(byte(process, memory), 10);
     });
 }
 
 #[test]
 fn the_device_alone_has_a_page() {
-    run(|| {
-        let gpu = Gpu::new().unwrap();
-        let process = Process::new();
-        let memory = memory(&process, 1);
-        process.run(|| {
-            let context = gpu.open().unwrap();
-            let page = pages(memory, 1);
-            context.mirror.make_exclusive(page).unwrap();
-            assert_eq!(context.map(page, Access::Write, None), Ok(Visited::All));
-            assert_eq!(gpu.access(&context, memory, Some(77)), Ok(77));
-            assert!(!context.mirror.is_shared(page));
-            assert_eq!(byte(&process, memory), 77);
-            assert!(context.mirror.is_shared(page));
-            assert_eq!(context.table.len(), 0);
-        });
+    opened(1, |gpu, process, memory, context| {
+        let page = pages(memory, 1);
+        context.mirror.make_exclusive(page).unwrap();
+        assert_eq!(context.map(page, Access::Write, None), Ok(Visited::All));
+        assert_eq!(gpu.access(&context, memory, Some(77)), Ok(77));
+        assert!(!context.mirror.is_shared(page));
+        assert_eq!(byte(process, memory), 77);
+        assert!(context.mirror.is_shared(page));
+        assert_eq!(context.table.len(), 0);
     });
 }
 
 #[test]
 fn what_the_device_wrote_is_not_thrown_away() {
-    run(|| {
-        let gpu = Gpu::new().unwrap();
-        let process = Process::new();
-        let memory = memory(&process, 1);
-        process.run(|| {
-            let context = gpu.open().unwrap();
-            let page = pages(memory, 1);
-            // Its content is not needed any more, unless somebody writes.
-            process.madvise_free(memory, PAGE_SIZE);
-            let device = None::<&DevPagemap<Vram>>;
-            let mut buffer = context.buffer.lock().unwrap();
-            context.mirror.snapshot(page, device, &mut buffer).unwrap();
-            drop(buffer);
-            assert_eq!(context.map(page, Access::Write, None), Ok(Visited::All));
-            assert_eq!(gpu.access(&context, memory, Some(5)), Ok(5));
-            process.madvise_pageout(memory, PAGE_SIZE);
-            assert_eq!(byte(&process, memory), 5);
-        });
+    opened(1, |gpu, process, memory, context| {
+        let page = pages(memory, 1);
+        // Its content is not needed any more, unless somebody writes.
+        process.madvise_free(memory, PAGE_SIZE);
+        let device = None::<&DevPagemap<Vram>>;
+        let mut buffer = context.buffer.lock().unwrap();
+        context.mirror.snapshot(page, device, &mut buffer).unwrap();
+        drop(buffer);
+        assert_eq!(context.map(page, Access::Write, None), Ok(Visited::All));
+        assert_eq!(gpu.access(&context, memory, Some(5)), Ok(5));
+        process.madvise_pageout(memory, PAGE_SIZE);
+        assert_eq!(byte(process, memory), 5);
     });
 }
 
 #[test]
 fn who_is_reaped_waits_for_no_device() {
-    run(|| {
-        let gpu = Gpu::new().unwrap();
-        let process = Process::new();
-        let memory = memory(&process, 2);
-        process.run(|| {
-            let context = gpu.open().unwrap();
-            gpu.access(&context, memory, None).unwrap();
-            assert!(!process.oom_reap(memory, PAGE_SIZE));
-            assert_eq!(context.table.len(), 1);
-            // What the device knows nothing of goes.
-            assert!(process.oom_reap(memory + PAGE_SIZE, PAGE_SIZE));
-        });
+    opened(2, |gpu, process, memory, context| {
+        gpu.access(&context, memory, None).unwrap();
+        assert!(!process.oom_reap(memory, PAGE_SIZE));
+        assert_eq!(context.table.len(), 1);
+        // What the device knows nothing of goes.
+        assert!(process.oom_reap(memory + PAGE_SIZE, PAGE_SIZE));
     });
 }
 
@@ -618,23 +586,17 @@ fn memory_of_another_device_is_not_mapped() {
 /// What is there already is not taken away to be brought back.
 #[test]
 fn a_page_that_is_there_is_not_asked_for() {
-    run(|| {
-        let gpu = Gpu::new().unwrap();
-        let process = Process::new();
-        let memory = memory(&process, 4);
-        process.run(|| {
-            let context = gpu.open().unwrap();
-            let all = pages(memory, 4);
-            gpu.handle_fault(&context, all, Access::Write).unwrap();
-            let told = context.table.lock().invalidations;
-            gpu.handle_fault(&context, pages(memory + PAGE_SIZE, 2), Access::Read)
-                .unwrap();
-            gpu.handle_fault(&context, all, Access::Write).unwrap();
-            assert_eq!(context.table.lock().invalidations, told);
-            process.munmap(memory + PAGE_SIZE, PAGE_SIZE);
-            let missing = gpu.handle_fault(&context, all, Access::Write);
-            assert_eq!(missing, Err(EFAULT));
-        });
+    opened(4, |gpu, process, memory, context| {
+        let all = pages(memory, 4);
+        gpu.handle_fault(&context, all, Access::Write).unwrap();
+        let told = context.table.lock().invalidations;
+        gpu.handle_fault(&context, pages(memory + PAGE_SIZE, 2), Access::Read)
+            .unwrap();
+        gpu.handle_fault(&context, all, Access::Write).unwrap();
+        assert_eq!(context.table.lock().invalidations, told);
+        process.munmap(memory + PAGE_SIZE, PAGE_SIZE);
+        let missing = gpu.handle_fault(&context, all, Access::Write);
+        assert_eq!(missing, Err(EFAULT));
     });
 }
 

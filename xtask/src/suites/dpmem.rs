@@ -188,6 +188,8 @@ pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
         runs.retain(|run| walk_of(run).is_some());
     } else if context.filter.needs("failing_") {
         runs.retain(|run| FAILURES.iter().any(|(name, ..)| *name == run.name));
+    } else if context.filter.needs("edu_") {
+        runs.retain(|run| run.on == On::Edu);
     }
     let booted = demo::boot(context, &suite, &[], &runs, report)?;
     let mut tests = Vec::new();
