@@ -187,10 +187,11 @@ impl Bus {
         match self {
             Self::None => Ok(None),
             Self::Gone => Err(ENODEV),
-            // SAFETY: The device has its driver, by the type invariants. The caller promises the
-            // rest.
             Self::Bound(device) => {
-                unsafe { map(device, page, nr, writable) }.map(|run| Some(run.address))
+                // SAFETY: The device has its driver, by the type invariants. The caller promises the
+                // rest.
+                let run = unsafe { map(device, page, nr, writable) }?;
+                Ok(Some(run.address))
             }
         }
     }
