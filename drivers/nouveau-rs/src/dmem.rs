@@ -99,7 +99,7 @@ impl Dmem {
     }
 
     /// Brings all pages home, and lets go of the memory, before the card loses its power. May
-    /// sleep.
+    /// sleep. The GPU's faults wait until [`Dmem::resume`], as `nouveau_svm_suspend()` sees to.
     ///
     /// # Errors
     ///
@@ -114,15 +114,17 @@ impl Dmem {
                 break;
             }
         }
+        // Whoever has brought pages to the card since then is among those that are asked for now.
+        vram.ops().stop();
         let result = match vram.nr_out() {
             NrPages::ZERO => Ok(()),
-            // Somebody is looking at them.
+            // Somebody is looking at them, or the card could not copy them.
             _ => vram
                 .invalidate(PageOffset::ZERO, vram.nr_pages())
                 .and(evicted)
                 .and(Err(EBUSY)),
         };
-        vram.ops().sleep();
+        vram.ops().unpin();
         result
     }
 

@@ -146,10 +146,14 @@ impl Vram {
         start?.checked_add(u64::try_from(page.to_bytes()?).ok()?)
     }
 
-    /// Gives back what nobody uses, lets the card put what is left wherever it likes, and refuses
-    /// to copy anything. May sleep.
-    pub(crate) fn sleep(&self) {
+    /// Refuses to copy anything from now on, and waits for what is being copied. May sleep.
+    pub(crate) fn stop(&self) {
         self.power().sleep();
+    }
+
+    /// Gives back what nobody uses, and lets the card put what is left wherever it likes. The GPU
+    /// must have been told that it is not where it was. May sleep.
+    pub(crate) fn unpin(&self) {
         self.offsets.shrink();
         // Nobody pins meanwhile, and what nouveau does not unpin stays where it is.
         let _ = self.offsets.for_each_chunk(|_, buffer| {
@@ -160,7 +164,7 @@ impl Vram {
         });
     }
 
-    /// Undoes [`Vram::sleep`]. May sleep.
+    /// Undoes [`Vram::stop`] and [`Vram::unpin`]. May sleep.
     ///
     /// # Errors
     ///

@@ -230,6 +230,7 @@ static int card_init(struct card *card)
 	int ret;
 
 	mutex_init(&card->lock);
+	init_waitqueue_head(&card->fault_wait);
 	card->nr_units = ((u64)vram << 20) / CARD_UNIT;
 	card->units = kvcalloc(card->nr_units, sizeof(*card->units), GFP_KERNEL);
 	if (!card->units)

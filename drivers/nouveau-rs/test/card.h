@@ -48,6 +48,7 @@ struct card_bo {
 
 /*
  * @lock: protects @units, the placement of buffers, and @cursor.
+ * @faults: how many faults of the GPU are being served; below 0 if none is to be.
  * @nr_bos, @nr_fences, @nr_jobs: how many there are, and were done.
  * @nr_failed: how often something has failed on purpose.
  * @failures: what is to fail, and after how many more times.
@@ -62,6 +63,9 @@ struct card {
 	struct mutex lock;		/* see above */
 	struct card_bo **units;
 	size_t nr_units, cursor;
+
+	atomic_t faults;		/* see above */
+	wait_queue_head_t fault_wait;
 
 	atomic_t nr_bos, nr_fences;
 	atomic_long_t nr_jobs, nr_failed;
@@ -101,6 +105,10 @@ struct card_svmm *card_svmm_new(struct card *card);
 void card_svmm_del(struct card_svmm *svmm);
 int card_svmm_access(struct card_svmm *svmm, unsigned long addr, size_t len,
 		     void __user *buffer, bool write);
+
+/* The faults of GPUs wait from the one to the other. Called one after the other. */
+void card_svm_suspend(struct card *card);
+void card_svm_resume(struct card *card);
 
 int card_file_init(void);
 void card_file_fini(void);

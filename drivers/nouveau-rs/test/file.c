@@ -84,10 +84,12 @@ static int file_power(unsigned int cmd)
 	guard(mutex)(&power);
 	switch (cmd) {
 	case CARD_SUSPEND:
+		card_svm_suspend(card);
 		card->driver->suspend(&card->drm);
 		break;
 	case CARD_RESUME:
 		card->driver->resume(&card->drm);
+		card_svm_resume(card);
 		break;
 	case CARD_FINI:
 		card_unbind(card);
@@ -96,6 +98,7 @@ static int file_power(unsigned int cmd)
 		break;
 	case CARD_INIT:
 		card_bind(card);
+		card_svm_resume(card);
 		break;
 	}
 	return 0;

@@ -16,6 +16,9 @@
 /* For how long a fault is tried again. */
 #define FAULT_TIMEOUT	(HZ * 20)
 
+/* Below this many, no fault is served. */
+#define FAULTS_OFF	(INT_MIN / 2)
+
 struct card_notifier {
 	struct mmu_interval_notifier base;
 	struct card_svmm *svmm;
@@ -152,8 +155,25 @@ static u64 pte_of(struct card *card, unsigned long pfn)
 	return pte;
 }
 
+/* What nouveau_svm_suspend() does: no fault is served, nor being served, any more. */
+void card_svm_suspend(struct card *card)
+{
+	if (atomic_read(&card->faults) < 0)
+		return;
+	atomic_add(FAULTS_OFF, &card->faults);
+	wait_event(card->fault_wait, atomic_read(&card->faults) == FAULTS_OFF);
+}
+
+void card_svm_resume(struct card *card)
+{
+	if (atomic_read(&card->faults) >= 0)
+		return;
+	atomic_sub(FAULTS_OFF, &card->faults);
+	wake_up_all(&card->fault_wait);
+}
+
 /* Maps the page at @addr. It may be gone again when this returns. */
-static int svmm_fault(struct card_svmm *svmm, unsigned long addr, bool write)
+static int svmm_map_page(struct card_svmm *svmm, unsigned long addr, bool write)
 {
 	struct mm_struct *mm = svmm->base.notifier.mm;
 	struct card_notifier notifier = { .svmm = svmm };
@@ -202,6 +222,23 @@ static int svmm_fault(struct card_svmm *svmm, unsigned long addr, bool write)
 		}
 	} while (ret == -EBUSY && time_before(jiffies, timeout));
 	mmu_interval_notifier_remove(&notifier.base);
+	return ret;
+}
+
+/* Serves a fault, when the card is awake. */
+static int svmm_fault(struct card_svmm *svmm, unsigned long addr, bool write)
+{
+	struct card *card = svmm->card;
+	long ret;
+
+	ret = wait_event_killable_timeout(card->fault_wait,
+					  atomic_inc_unless_negative(&card->faults),
+					  FAULT_TIMEOUT);
+	if (ret <= 0)
+		return ret ? -EINTR : -EBUSY;
+	ret = svmm_map_page(svmm, addr, write);
+	if (atomic_dec_return(&card->faults) < 0)
+		wake_up_all(&card->fault_wait);
 	return ret;
 }
 
