@@ -210,8 +210,8 @@ impl Play {
     }
 
     /// The pages must be there, as the kernel says it.
-    pub(crate) fn expect(&mut self, who: Who, pages: Pages, count: Count) {
-        self.add(who, Op::Count(pages)).says(count);
+    pub(crate) fn expect(&mut self, who: Who, pages: Pages, count: Count) -> &mut Line {
+        self.add(who, Op::Count(pages)).says(count)
     }
 
     /// All the pages must be on the device, as far as the parent sees.
