@@ -1,20 +1,41 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! What this crate believes of DRM's C, and of what it needs besides: the types of the functions
-//! that it calls. Those of structures are in the tables that it fills.
+//! that it calls, and which structures belong to one thread. Those of fields are in the tables that
+//! it fills.
 //!
 //! As `abi.rs` of the crate `dpmem`: it is compiled in a kernel tree and over a simulated kernel,
 //! and there is no code in it.
 
-use kernel::{
-    bindings,
-    prelude::*, //
-};
+use kernel::prelude::*;
+
+// Not the kernel's by its name, so that a test can put a lie in its place.
+use super::bindings;
 
 /// Compares functions: what they take, and what they return.
 macro_rules! functions {
     ($(fn $name:ident($($arg:ty),* $(,)?) $(-> $returned:ty)?;)*) => {$(
         const _: unsafe extern "C" fn($($arg),*) $(-> $returned)? = bindings::$name;
+    )*};
+}
+
+/// Says that a structure is neither [`Send`] nor [`Sync`].
+macro_rules! bound_to_a_thread {
+    ($($name:ident)*) => {$(
+        const _: fn() = {
+            trait Unless<A> {
+                fn neither() {}
+            }
+            #[allow(dead_code)]
+            struct ItIsSend;
+            #[allow(dead_code)]
+            struct ItIsSync;
+            impl<T: ?Sized> Unless<()> for T {}
+            impl<T: ?Sized + Send> Unless<ItIsSend> for T {}
+            impl<T: ?Sized + Sync> Unless<ItIsSync> for T {}
+            // If it were one of them, there would be a choice, and nothing to choose by.
+            <bindings::$name as Unless<_>>::neither
+        };
     )*};
 }
 
@@ -73,4 +94,12 @@ functions! {
     fn drm_pagemap_shrinker_create_devm(
         *mut bindings::drm_device
     ) -> *mut bindings::drm_pagemap_shrinker;
+}
+
+bound_to_a_thread! {
+    dma_fence
+    drm_pagemap
+    drm_pagemap_devmem
+    drm_pagemap_owner_list
+    drm_pagemap_peer
 }

@@ -20,6 +20,9 @@
 #![no_std]
 #![cfg_attr(CONFIG_RUST, feature(used_with_arg))]
 
+// What `abi.rs` compares.
+use kernel::bindings;
+
 mod abi;
 mod addr;
 mod cache;

@@ -17,8 +17,11 @@ fn ui() {
     trybuild::TestCases::new().compile_fail("tests/ui/*/*.rs");
 }
 
-/// `abi.rs` with a fake that is right, so that it is the lie which does not compile in `tests/ui/abi`.
+/// `abi.rs` of both crates with a fake that is right, so that it is the lie which does not compile in
+/// `tests/ui/abi`.
 #[test]
 fn abi() {
-    trybuild::TestCases::new().pass("tests/abi/right.rs");
+    let tests = trybuild::TestCases::new();
+    tests.pass("tests/abi/right.rs");
+    tests.pass("tests/abi/drm_right.rs");
 }
