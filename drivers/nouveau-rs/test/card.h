@@ -51,6 +51,8 @@ struct card_bo {
  * @faults: how many faults of the GPU are being served; below 0 if none is to be.
  * @nr_bos, @nr_fences, @nr_jobs: how many there are, and were done.
  * @nr_failed: how often something has failed on purpose.
+ * @nr_refused, @nr_bare: what was asked for with a page size that the GPU does not have, and what
+ *	was pushed by somebody who had not locked the channel.
  * @failures: what is to fail, and after how many more times.
  */
 struct card {
@@ -68,7 +70,7 @@ struct card {
 	wait_queue_head_t fault_wait;
 
 	atomic_t nr_bos, nr_fences;
-	atomic_long_t nr_jobs, nr_failed;
+	atomic_long_t nr_jobs, nr_failed, nr_refused, nr_bare;
 	atomic_t failures[CARD_NR_FAILURES];
 
 	u32 *push;
@@ -86,8 +88,9 @@ struct card {
 struct card_svmm {
 	struct nouveau_svmm base;
 	struct card *card;
-	/* Protected by the mutex of @base. */
+	/* Protected by the mutex of @base, as is what somebody looks at. */
 	struct xarray ptes;
+	struct page *looked_at;
 };
 
 extern struct card *card;
@@ -105,6 +108,9 @@ struct card_svmm *card_svmm_new(struct card *card);
 void card_svmm_del(struct card_svmm *svmm);
 int card_svmm_access(struct card_svmm *svmm, unsigned long addr, size_t len,
 		     void __user *buffer, bool write);
+
+int card_svmm_look(struct card_svmm *svmm, unsigned long addr);
+void card_svmm_look_away(struct card_svmm *svmm);
 
 /* The faults of GPUs wait from the one to the other. Called one after the other. */
 void card_svm_suspend(struct card *card);

@@ -177,13 +177,18 @@ static void engine_work(struct work_struct *work)
 	kfree(job);
 }
 
-/* Sends what has been pushed since the last time. */
+/*
+ * Sends what has been pushed since the last time. TTM pushes to the same
+ * channel, and locks the client for that.
+ */
 static int engine_send(struct card *card, struct nouveau_fence *fence)
 {
 	struct nvif_push *push = &card->chan.chan.push;
 	u32 nr = push->cur - push->bgn;
 	struct card_work *job;
 
+	if (!mutex_is_locked(&card->chan.cli->mutex))
+		atomic_long_inc(&card->nr_bare);
 	job = kzalloc(struct_size(job, words, nr), GFP_KERNEL);
 	if (!job)
 		return -ENOMEM;

@@ -116,14 +116,20 @@ static long file_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 	case CARD_MIGRATE:
 	case CARD_READ:
 	case CARD_WRITE:
+	case CARD_LOOK:
 		if (copy_from_user(&range, argp, sizeof(range)))
 			return -EFAULT;
 		if (current->mm != svmm->base.notifier.mm)
 			return -EINVAL;
 		if (cmd == CARD_MIGRATE)
 			return file_migrate(svmm, &range);
+		if (cmd == CARD_LOOK)
+			return card_svmm_look(svmm, range.addr);
 		return card_svmm_access(svmm, range.addr, range.len,
 					u64_to_user_ptr(range.buffer), cmd == CARD_WRITE);
+	case CARD_LOOK_AWAY:
+		card_svmm_look_away(svmm);
+		return 0;
 	case CARD_SUSPEND:
 	case CARD_RESUME:
 	case CARD_FINI:
@@ -152,6 +158,8 @@ static long file_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 		state.nr_fences = atomic_read(&card->nr_fences);
 		state.nr_jobs = atomic_long_read(&card->nr_jobs);
 		state.nr_failed = atomic_long_read(&card->nr_failed);
+		state.nr_refused = atomic_long_read(&card->nr_refused);
+		state.nr_bare = atomic_long_read(&card->nr_bare);
 		return copy_to_user(argp, &state, sizeof(state)) ? -EFAULT : 0;
 	default:
 		return -ENOTTY;

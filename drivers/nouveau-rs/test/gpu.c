@@ -121,7 +121,7 @@ void nouveau_pfns_map(struct nouveau_svmm *svmm, struct mm_struct *mm,
 {
 	guard(mutex)(&svmm->mutex);
 	if (svmm_map(to_card_svmm(svmm), addr, pfns, npages, page_shift))
-		pr_info("nothing is mapped with pages of 1 << %u bytes\n", page_shift);
+		atomic_long_inc(&to_card_svmm(svmm)->card->nr_refused);
 }
 EXPORT_SYMBOL_GPL(nouveau_pfns_map);
 
@@ -172,8 +172,22 @@ void card_svm_resume(struct card *card)
 	wake_up_all(&card->fault_wait);
 }
 
-/* Maps the page at @addr. It may be gone again when this returns. */
-static int svmm_map_page(struct card_svmm *svmm, unsigned long addr, bool write)
+/* Has references to the page of @pfn for as long as somebody looks at it. */
+static int svmm_look(struct card_svmm *svmm, unsigned long pfn)
+{
+	lockdep_assert_held(&svmm->base.mutex);
+	/* -EBUSY is for who shall try again. */
+	if (svmm->looked_at)
+		return -EALREADY;
+	svmm->looked_at = hmm_pfn_to_page(pfn);
+	/* One more than what it takes for migrate_vma_setup() to let it be. */
+	get_page(svmm->looked_at);
+	get_page(svmm->looked_at);
+	return 0;
+}
+
+/* Maps the page at @addr, or looks at it. It may be gone again when this returns. */
+static int svmm_find(struct card_svmm *svmm, unsigned long addr, bool write, bool look)
 {
 	struct mm_struct *mm = svmm->base.notifier.mm;
 	struct card_notifier notifier = { .svmm = svmm };
@@ -218,7 +232,8 @@ static int svmm_map_page(struct card_svmm *svmm, unsigned long addr, bool write)
 		ret = -EBUSY;
 		if (!mmu_interval_read_retry(&notifier.base, range.notifier_seq)) {
 			pte = pte_of(svmm->card, pfn);
-			ret = svmm_map(svmm, addr, &pte, 1, PAGE_SHIFT);
+			ret = look ? svmm_look(svmm, pfn) :
+			      svmm_map(svmm, addr, &pte, 1, PAGE_SHIFT);
 		}
 	} while (ret == -EBUSY && time_before(jiffies, timeout));
 	mmu_interval_notifier_remove(&notifier.base);
@@ -236,7 +251,7 @@ static int svmm_fault(struct card_svmm *svmm, unsigned long addr, bool write)
 					  FAULT_TIMEOUT);
 	if (ret <= 0)
 		return ret ? -EINTR : -EBUSY;
-	ret = svmm_map_page(svmm, addr, write);
+	ret = svmm_find(svmm, addr, write, false);
 	if (atomic_dec_return(&card->faults) < 0)
 		wake_up_all(&card->fault_wait);
 	return ret;
@@ -301,6 +316,32 @@ int card_svmm_access(struct card_svmm *svmm, unsigned long addr, size_t len,
 	return ret;
 }
 
+int card_svmm_look(struct card_svmm *svmm, unsigned long addr)
+{
+	struct mm_struct *mm = svmm->base.notifier.mm;
+	int ret;
+
+	if (!mmget_not_zero(mm))
+		return -ESRCH;
+	ret = svmm_find(svmm, addr & PAGE_MASK, false, true);
+	mmput(mm);
+	return ret;
+}
+
+void card_svmm_look_away(struct card_svmm *svmm)
+{
+	struct page *page;
+
+	scoped_guard(mutex, &svmm->base.mutex) {
+		page = svmm->looked_at;
+		svmm->looked_at = NULL;
+	}
+	if (!page)
+		return;
+	put_page(page);
+	put_page(page);
+}
+
 struct card_svmm *card_svmm_new(struct card *card)
 {
 	struct card_svmm *svmm = kzalloc_obj(*svmm);
@@ -326,6 +367,7 @@ void card_svmm_del(struct card_svmm *svmm)
 {
 	struct mm_struct *mm = svmm->base.notifier.mm;
 
+	card_svmm_look_away(svmm);
 	mmu_notifier_put(&svmm->base.notifier);
 	mmdrop(mm);
 }

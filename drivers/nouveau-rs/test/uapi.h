@@ -23,6 +23,10 @@ struct card_state {
 	__u64 nr_fences;
 	__u64 nr_jobs;
 	__u64 nr_failed;
+	/* Mappings that the GPU has no page size for. */
+	__u64 nr_refused;
+	/* What was pushed without the mutex of the channel's client. */
+	__u64 nr_bare;
 };
 
 /* Moves memory of the process to the card. */
@@ -48,5 +52,8 @@ struct card_state {
 #define CARD_AWAIT_LATE	_IO('N', 12)
 /* The card is pulled out; CARD_INIT puts one in again. */
 #define CARD_PULL_OUT	_IO('N', 13)
+/* Somebody looks at a page of the process, which cannot move until it is not looked at any more. */
+#define CARD_LOOK	_IOW('N', 14, struct card_range)
+#define CARD_LOOK_AWAY	_IO('N', 15)
 
 #endif

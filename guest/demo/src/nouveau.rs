@@ -59,6 +59,10 @@ pub(crate) const ALL: &[(&str, Scenario)] = &[
     ("a_child_writes", a_child_writes),
     ("memory_outlives_the_file", memory_outlives_the_file),
     ("memory_is_given_back", memory_is_given_back),
+    ("mapped_as_the_gpu_can", mapped_as_the_gpu_can),
+    ("the_channel_is_locked", the_channel_is_locked),
+    ("touched_while_somebody_looks", touched_while_somebody_looks),
+    ("small_pages_taken_away", small_pages_taken_away),
     ("no_room", no_room),
     ("no_room_for_a_huge_page", no_room_for_a_huge_page),
     ("no_room_for_commands", no_room_for_commands),
@@ -104,6 +108,8 @@ struct State {
     nr_fences: u64,
     nr_jobs: u64,
     nr_failed: u64,
+    nr_refused: u64,
+    nr_bare: u64,
 }
 
 mod ioctl {
@@ -133,6 +139,8 @@ mod ioctl {
     ioctl_read!(state, b'N', 11, State);
     ioctl_none!(await_late, b'N', 12);
     ioctl_none!(pull_out, b'N', 13);
+    ioctl_write_ptr!(look, b'N', 14, Range);
+    ioctl_none!(look_away, b'N', 15);
 }
 
 /// What goes wrong once.
@@ -214,6 +222,16 @@ impl Card {
             buffer: buffer.as_ptr().addr() as u64,
         };
         self.range(ioctl::write, &range).context("the GPU writes")
+    }
+
+    /// Lets somebody look at the first page of `memory`, which stays where it is for as long.
+    fn look(&self, memory: &Mapping) -> Result<()> {
+        let range = Range {
+            addr: memory.addr() as u64,
+            len: page_size() as u64,
+            buffer: 0,
+        };
+        self.range(ioctl::look, &range).context("look")
     }
 
     /// Lets something go wrong, the `nth` time from now; 0 is never.
@@ -409,6 +427,77 @@ fn memory_is_given_back(path: &Path) -> Result<()> {
     );
     ensure!(state.nr_fences == 0, "{} fences are left", state.nr_fences);
     Ok(())
+}
+
+/// What is mapped beforehand has a size that the GPU has.
+fn mapped_as_the_gpu_can(path: &Path) -> Result<()> {
+    let card = Card::open(path)?;
+    let before = card.state()?.nr_refused;
+    for memory in [small(33)?, huge(33)?] {
+        card.migrate(&memory)?;
+        is(&card, &memory, 33)?;
+    }
+    let refused = card.state()?.nr_refused - before;
+    ensure!(refused == 0, "{refused} mappings are refused");
+    Ok(())
+}
+
+/// TTM may be pushing something as well.
+fn the_channel_is_locked(path: &Path) -> Result<()> {
+    let card = Card::open(path)?;
+    let before = card.state()?.nr_bare;
+    let memory = small(34)?;
+    card.migrate(&memory)?;
+    is(&card, &memory, 34)?;
+    card.migrate(&memory)?;
+    empty(&card)?;
+    let bare = card.state()?.nr_bare - before;
+    ensure!(bare == 0, "{bare} times nobody had locked the channel");
+    Ok(())
+}
+
+/// How much memory the kernel has for itself that it cannot give back, in KiB.
+fn unreclaimable() -> Result<u64> {
+    let info = std::fs::read_to_string("/proc/meminfo")?;
+    let line = info
+        .lines()
+        .find_map(|line| line.strip_prefix("SUnreclaim:"));
+    let size = line.and_then(|line| line.trim().strip_suffix(" kB"));
+    Ok(size.context("no SUnreclaim")?.trim().parse()?)
+}
+
+/// A fault that finds nothing to move keeps nothing.
+fn touched_while_somebody_looks(path: &Path) -> Result<()> {
+    /// How many such faults there are, at least.
+    const FAULTS: u64 = 2000;
+    /// What others may have taken meanwhile, in KiB. One fault has two arrays of 4 KiB, if any.
+    const LIMIT: u64 = 4 << 10;
+
+    let card = Card::open(path)?;
+    let memory = huge(35)?;
+    card.migrate(&memory)?;
+    card.look(&memory)?;
+    let before = unreclaimable()?;
+    let toucher = Child::run(|| check(memory.bytes(), |page| pattern(page, 35)))?;
+    let first = toucher.faults()?;
+    while toucher.faults()? < first + FAULTS {
+        std::thread::yield_now();
+    }
+    let kept = unreclaimable()?.saturating_sub(before);
+    card.ask(ioctl::look_away)?;
+    toucher.wait()?;
+    ensure!(kept < LIMIT, "{FAULTS} faults keep {kept} KiB");
+    is(&card, &memory, 35)
+}
+
+/// Each page has a transfer of its own, which is unmapped once.
+fn small_pages_taken_away(path: &Path) -> Result<()> {
+    let card = Card::open(path)?;
+    let memory = small(36)?;
+    card.migrate(&memory)?;
+    empty(&card)?;
+    expect(&memory, in_ram(memory.pages()))?;
+    is(&card, &memory, 36)
 }
 
 fn no_room(path: &Path) -> Result<()> {

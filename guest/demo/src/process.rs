@@ -70,6 +70,15 @@ impl Child {
         }
     }
 
+    /// How often it has faulted without anything being read from a disk.
+    pub(crate) fn faults(&self) -> Result<u64> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.0))?;
+        // The name may have anything in it, and ends with the last parenthesis.
+        let fields = stat.rsplit(')').next().context("no fields")?;
+        let faults = fields.split_whitespace().nth(7).context("no faults")?;
+        Ok(faults.parse()?)
+    }
+
     /// Kills the child.
     pub(crate) fn kill(&self) -> Result<()> {
         kill(self.0, Signal::SIGKILL).context("kill")
