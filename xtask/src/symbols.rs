@@ -50,8 +50,12 @@ pub(crate) fn run(options: &SymbolsOptions) -> Result<bool> {
     let mut tests = Vec::new();
     let mut compare = |stock: &Kernel, ours: &Kernel, driver: &drivers::Driver| -> Result<()> {
         let before = undefined(&tools, stock, driver.object)?;
-        let file = driver.module.unwrap_or(driver.object);
-        let after = undefined(&tools, ours, file)?;
+        let mut after = Vec::new();
+        for file in driver.module.iter().chain(driver.objects) {
+            after.extend(undefined(&tools, ours, file)?);
+        }
+        after.sort_unstable();
+        after.dedup();
         table.push_str(&format!(
             "{:<10} {:<56} {}\n",
             driver.name,
@@ -60,7 +64,7 @@ pub(crate) fn run(options: &SymbolsOptions) -> Result<bool> {
         ));
         let verdict = match (before.is_empty(), after.is_empty()) {
             (false, true) => Ok(()),
-            (_, false) => Err(format!("{file} needs {}", listed(&after))),
+            (_, false) => Err(format!("with the series it needs {}", listed(&after))),
             (true, true) => Err(format!(
                 "{} of the stock kernel needs none of them: has it moved?",
                 driver.object

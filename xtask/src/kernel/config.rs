@@ -79,6 +79,16 @@ impl Fragments {
         Ok(Self { text })
     }
 
+    /// The same, and one more on top of them.
+    pub(super) fn and(&self, name: &str) -> Result<Self> {
+        let path = repo::top().join(format!("linux/configs/{name}.config"));
+        let more =
+            fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        Ok(Self {
+            text: format!("{}\n{more}", self.text),
+        })
+    }
+
     /// What they say, without comments: two configurations that differ in nothing else are the
     /// same.
     pub(crate) fn meaning(&self) -> String {

@@ -4,6 +4,7 @@
 
 use anyhow::Result;
 
+use super::config::{self, Fragments};
 use super::{jobs, Flavour, Make};
 use crate::progress::Step;
 
@@ -16,6 +17,8 @@ pub(crate) struct Driver {
     pub(crate) object: &'static str,
     /// The module, if it is built as a whole on ours.
     pub(crate) module: Option<&'static str>,
+    /// What is looked at on ours besides: objects of the C code, as the series leaves it.
+    pub(crate) objects: &'static [&'static str],
 }
 
 /// All of them, but powerpc's.
@@ -24,43 +27,62 @@ pub(crate) const ALL: &[Driver] = &[
         name: "test_hmm",
         object: "lib/test_hmm.o",
         module: Some("lib/test_hmm.ko"),
+        objects: &[],
     },
     Driver {
         name: "nouveau",
-        object: "drivers/gpu/drm/nouveau/nouveau_dmem.o",
+        object: NOUVEAU,
         module: Some("drivers/gpu/drm/nouveau/nouveau.ko"),
+        objects: &[NOUVEAU],
     },
     Driver {
         name: "xe",
-        object: "drivers/gpu/drm/xe/xe_svm.o",
+        object: XE,
         module: Some("drivers/gpu/drm/xe/xe.ko"),
+        objects: &[XE],
     },
     Driver {
         name: "amdgpu",
         object: AMDKFD,
         module: None,
+        objects: &[AMDKFD, AMDKFD_SVM],
     },
 ];
 
 /// powerpc's, of which nothing else is built.
 pub(crate) const UVMEM: Driver = Driver {
     name: "uvmem",
-    object: "arch/powerpc/kvm/book3s_hv_uvmem.o",
+    object: UVMEM_OBJECT,
     module: None,
+    objects: &[UVMEM_OBJECT],
 };
 
-/// amdgpu is large, and what is looked at are two objects of it.
+const NOUVEAU: &str = "drivers/gpu/drm/nouveau/nouveau_dmem.o";
+const XE: &str = "drivers/gpu/drm/xe/xe_svm.o";
+const UVMEM_OBJECT: &str = "arch/powerpc/kvm/book3s_hv_uvmem.o";
+/// amdgpu is large, and what is looked at are the two objects that the series changes.
 const AMDKFD: &str = "drivers/gpu/drm/amd/amdgpu/../amdkfd/kfd_migrate.o";
+const AMDKFD_SVM: &str = "drivers/gpu/drm/amd/amdgpu/../amdkfd/kfd_svm.o";
 const AMDGPU_OFF: &str = "CONFIG_DRM_AMDGPU=";
 
-/// Builds what is looked at.
-pub(super) fn build(make: &Make<'_>, kind: &str, flavour: Flavour) -> Result<()> {
-    let mut objects = vec![AMDKFD];
-    if flavour == Flavour::Stock {
-        objects = ALL.iter().map(|driver| driver.object).collect();
+/// Builds what is looked at. On ours, that is the modules with what is in Rust, and then the objects
+/// in C that could be in its place.
+pub(super) fn build(
+    make: &Make<'_>,
+    kind: &str,
+    flavour: Flavour,
+    fragments: &Fragments,
+) -> Result<()> {
+    let objects: Vec<_> = if flavour == Flavour::Stock {
+        ALL.iter().map(|driver| driver.object).collect()
     } else {
         make.kernel(kind, &[AMDGPU_OFF], &["modules"])?;
-    }
+        config::configure(make, &fragments.and("drivers-c")?)?;
+        ALL.iter()
+            .flat_map(|driver| driver.objects)
+            .copied()
+            .collect()
+    };
     let step = Step::start(format!("building objects of {}", make.name()), None);
     make.run("building the drivers", &objects)?;
     step.finish();

@@ -161,7 +161,7 @@ impl Builder<'_> {
         }
         config::configure(&make, &fragments)?;
         match options.purpose {
-            Purpose::Drivers => drivers::build(&make, &kind, flavour)?,
+            Purpose::Drivers => drivers::build(&make, &kind, flavour, &fragments)?,
             Purpose::Uvmem => drivers::build_uvmem(&make)?,
             Purpose::Lab | Purpose::Mm => {
                 make.kernel(&kind, &[], &["modules"])?;
