@@ -55,6 +55,7 @@ struct xe_device {
 	unsigned long *used;
 	struct list_head bos;
 	atomic_t nr_awake;
+	bool asleep;
 	spinlock_t fence_lock;		/* what dma_fence wants */
 	u64 fence_context;
 	atomic64_t fence_seqno;

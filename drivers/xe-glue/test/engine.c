@@ -95,6 +95,8 @@ static int job_run(struct card_job *job)
 	unsigned long i, first = 0;
 	int err = 0;
 
+	if (WARN(READ_ONCE(job->xe->asleep), "a job for a card that sleeps\n"))
+		return -EIO;
 	if (job->clear) {
 		if (card_fails(XE_CARD_FAIL_CLEAR))
 			return -EIO;

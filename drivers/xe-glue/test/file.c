@@ -144,6 +144,15 @@ static int file_set(const struct xe_card_set *set)
 	case XE_CARD_WINDOW:
 		WRITE_ONCE(world.window, set->value ?: CARD_SIZE);
 		return 0;
+	case XE_CARD_ASLEEP:
+		xe = card_get(set->card);
+		if (!xe)
+			return -ENODEV;
+		WRITE_ONCE(xe->asleep, set->value);
+		if (set->value)
+			memset(xe->vram, 0x5a, CARD_SIZE);
+		card_put(xe);
+		return 0;
 	case XE_CARD_SIZE:
 		xe = card_get(set->card);
 		if (!xe)

@@ -53,6 +53,8 @@ enum {
 	XE_CARD_WINDOW,
 	/* So many jobs fail, and the card says nothing. */
 	XE_CARD_FAILING,
+	/* The card has no power, and loses what is in its memory; or has it again. */
+	XE_CARD_ASLEEP,
 	XE_CARD_NR_WHATS,
 };
 

@@ -55,6 +55,7 @@ pub(crate) const ALL: &[(&str, Scenario)] = &[
     ("a_child_writes", a_child_writes),
     ("memory_is_given_back", memory_is_given_back),
     ("evicted", evicted),
+    ("asleep", asleep),
     ("evicted_while_a_copy_fails", evicted_while_a_copy_fails),
     ("evicted_during_a_fault", evicted_during_a_fault),
     ("from_card_to_card", from_card_to_card),
@@ -166,6 +167,8 @@ enum What {
     Window,
     /// So many jobs fail.
     Failing,
+    /// The card has no power.
+    Asleep,
 }
 
 /// What the engine stops before.
@@ -460,6 +463,25 @@ fn evicted(path: &Path) -> Result<()> {
         is_flipped(&memory, 9)?;
         cards.migrate(FIRST, &memory)?;
         is_flipped(&memory, 9)?;
+    }
+    Ok(())
+}
+
+/// xe evicts before it sleeps, and brings nothing back when it wakes up.
+fn asleep(path: &Path) -> Result<()> {
+    let cards = Cards::open(path)?;
+    for memory in [small(33)?, huge(33)?] {
+        cards.migrate(FIRST, &memory)?;
+        cards.flip(FIRST, &memory)?;
+        cards.evict(FIRST)?;
+        // Nothing keeps it from sleeping, and nobody needs it.
+        cards.unused()?;
+        cards.set(What::Asleep, 1)?;
+        expect(&memory, in_ram(memory.pages()))?;
+        is_flipped(&memory, 33)?;
+        cards.set(What::Asleep, 0)?;
+        cards.migrate(FIRST, &memory)?;
+        is_flipped(&memory, 33)?;
     }
     Ok(())
 }
