@@ -63,10 +63,14 @@ impl<'a> DmaDevice<'a> {
 
     /// The C structure.
     fn as_raw(self) -> *mut bindings::device {
-        // CAST: A `Device` is a transparent wrapper of the C structure, which C may change at any
-        // time.
-        core::ptr::from_ref(self.0).cast_mut().cast()
+        as_raw(self.0)
     }
+}
+
+/// The C structure of a device, which C may change at any time.
+pub(crate) fn as_raw(device: &Device) -> *mut bindings::device {
+    // CAST: A `Device` is a transparent wrapper of it.
+    core::ptr::from_ref(device).cast_mut().cast()
 }
 
 impl<'a> From<&'a Device<Bound>> for DmaDevice<'a> {

@@ -317,7 +317,7 @@ impl<P: PageTable> Locked<P> {
     /// Forgets everything, and lets nothing be mapped any more: the device loses its driver.
     fn close(&mut self) {
         self.forget(0, usize::MAX);
-        self.bus = Bus::Gone;
+        self.bus = Bus::Unbound;
     }
 
     /// Into what runs are cut.

@@ -10,6 +10,8 @@ use kernel::{
     prelude::*, //
 };
 
+use crate::dma::as_raw;
+
 /// A NUMA node, to which the memory of a device is counted and where the kernel keeps what it needs
 /// for it.
 ///
@@ -49,10 +51,8 @@ impl NumaNode {
 
     /// The node that `device` is near to, or [`NumaNode::LOCAL`] if that is not known.
     pub fn of(device: &Device) -> Self {
-        // CAST: `Device` is transparent.
-        let device = core::ptr::from_ref(device).cast_mut().cast();
         // SAFETY: The device is valid.
-        let node = unsafe { bindings::dev_to_node(device) };
+        let node = unsafe { bindings::dev_to_node(as_raw(device)) };
         u32::try_from(node).map_or(Self::LOCAL, |node| Self::new(node).unwrap_or(Self::LOCAL))
     }
 

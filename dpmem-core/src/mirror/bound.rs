@@ -128,7 +128,7 @@ struct Mirrors<P: PageTable> {
 impl<P: PageTable> Mirrors<P> {
     /// One more mirror.
     fn admit(this: &Arc<Self>, page_table: P) -> Result<Shared<P>> {
-        let locked = locked(page_table, Bus::Gone)?;
+        let locked = locked(page_table, Bus::Unbound)?;
         let node = RBTreeNode::new(key(&locked), locked.clone(), GFP_KERNEL)?;
         let mut open = this.open.lock();
         let Some(mirrors) = &mut *open else {

@@ -30,7 +30,10 @@ use kernel::{
     sync::aref::ARef, //
 };
 
-use crate::number::NrPages;
+use crate::{
+    dma::as_raw,
+    number::NrPages, //
+};
 
 use super::table::DmaRun;
 
@@ -54,8 +57,8 @@ pub(super) enum Bus {
     None,
     /// This one.
     Bound(ARef<Device>),
-    /// One whose driver has been unbound.
-    Gone,
+    /// One that is not bound yet, or not any more.
+    Unbound,
 }
 
 /// What the device may do with a page.
@@ -65,12 +68,6 @@ fn direction(writable: bool) -> bindings::dma_data_direction {
         false => DataDirection::ToDevice,
     }
     .into()
-}
-
-/// The C structure, which C may change at any time.
-fn raw(device: &Device) -> *mut bindings::device {
-    // CAST: A `Device` is a transparent wrapper of it.
-    core::ptr::from_ref(device).cast_mut().cast()
 }
 
 /// Maps the `nr` pages from `page` on, for `device` to read, or to write as well. Does not sleep.
@@ -94,7 +91,7 @@ unsafe fn map(
     // and are not freed before they are unmapped.
     let address = unsafe {
         bindings::dma_map_page_attrs(
-            raw(device),
+            as_raw(device),
             page.as_ptr(),
             0,
             size,
@@ -103,7 +100,7 @@ unsafe fn map(
         )
     };
     // SAFETY: The address is what the function above has returned.
-    to_result(unsafe { bindings::dma_mapping_error(raw(device), address) })?;
+    to_result(unsafe { bindings::dma_mapping_error(as_raw(device), address) })?;
     Ok(DmaRun {
         address,
         nr,
@@ -122,7 +119,7 @@ unsafe fn unmap(device: &Device, run: DmaRun) {
     // SAFETY: The caller promises that so much is mapped there.
     unsafe {
         bindings::dma_unmap_page_attrs(
-            raw(device),
+            as_raw(device),
             run.address,
             size,
             direction(run.writable),
@@ -139,7 +136,7 @@ unsafe fn unmap(device: &Device, run: DmaRun) {
 pub(super) fn check(device: &Device<Bound>) -> Result {
     let page = Page::alloc_page(GFP_KERNEL)?;
     // SAFETY: The device is bound, and so has what its bus knows of DMA.
-    if unsafe { bindings::dma_addressing_limited(raw(device)) } {
+    if unsafe { bindings::dma_addressing_limited(as_raw(device)) } {
         return Err(not_supported());
     }
     let first = NonNull::new(page.as_ptr()).ok_or(ENOMEM)?;
@@ -172,7 +169,7 @@ impl Bus {
     ///
     /// # Errors
     ///
-    /// [`ENODEV`] if it has no driver any more; [`ENOMEM`].
+    /// [`ENODEV`] if it has no driver; [`ENOMEM`].
     ///
     /// # Safety
     ///
@@ -186,7 +183,7 @@ impl Bus {
     ) -> Result<Option<DmaAddress>> {
         match self {
             Self::None => Ok(None),
-            Self::Gone => Err(ENODEV),
+            Self::Unbound => Err(ENODEV),
             Self::Bound(device) => {
                 // SAFETY: The device has its driver, by the type invariants. The caller promises the
                 // rest.
