@@ -32,11 +32,17 @@ struct Built {
     executable: Option<PathBuf>,
     manifest_path: Option<PathBuf>,
     target: Option<BuiltTarget>,
+    profile: Option<BuiltProfile>,
 }
 
 #[derive(Deserialize)]
 struct BuiltTarget {
     name: String,
+}
+
+#[derive(Deserialize)]
+struct BuiltProfile {
+    test: bool,
 }
 
 /// A program with tests.
@@ -138,7 +144,7 @@ fn count(
     parse(&process::output(&mut command)?).map(Some)
 }
 
-/// The programs that cargo has built, but for the one that runs the compiler.
+/// The programs with tests that cargo has built, but for the one that runs the compiler.
 fn programs(messages: &str) -> Result<Vec<Program>> {
     let mut programs = Vec::new();
     for line in messages.lines().filter(|line| line.starts_with('{')) {
@@ -148,6 +154,10 @@ fn programs(messages: &str) -> Result<Vec<Program>> {
         else {
             continue;
         };
+        // Such as one that tests start.
+        if !built.profile.is_some_and(|profile| profile.test) {
+            continue;
+        }
         let folder = manifest.parent().unwrap_or(Path::new("/")).to_owned();
         if target.name != "ui" {
             programs.push(Program { path, folder });
@@ -270,9 +280,11 @@ mod tests {
     #[test]
     fn programs_with_tests() {
         let messages = concat!(
-            r#"{"reason":"compiler-artifact","manifest_path":"/a/Cargo.toml","target":{"name":"t"},"executable":"/x"}"#,
+            r#"{"reason":"compiler-artifact","manifest_path":"/a/Cargo.toml","target":{"name":"t"},"profile":{"test":true},"executable":"/x"}"#,
             "\n",
-            r#"{"reason":"compiler-artifact","manifest_path":"/a/Cargo.toml","target":{"name":"ui"},"executable":"/u"}"#,
+            r#"{"reason":"compiler-artifact","manifest_path":"/a/Cargo.toml","target":{"name":"ui"},"profile":{"test":true},"executable":"/u"}"#,
+            "\n",
+            r#"{"reason":"compiler-artifact","manifest_path":"/a/Cargo.toml","target":{"name":"s"},"profile":{"test":false},"executable":"/s"}"#,
             "\n",
             r#"{"reason":"build-finished","success":true}"#,
         );
