@@ -9,6 +9,7 @@
 
 #include <linux/hmm.h>
 #include <linux/highmem.h>
+#include <linux/poison.h>
 #include <linux/sched/mm.h>
 #include <linux/uaccess.h>
 #include <nvif/if000c.h>
@@ -64,9 +65,13 @@ static int invalidate_range_start(struct mmu_notifier *mn,
 static void free_notifier(struct mmu_notifier *mn)
 {
 	struct nouveau_svmm *svmm = container_of(mn, struct nouveau_svmm, notifier);
+	struct card_svmm *this = to_card_svmm(svmm);
 
-	xa_destroy(&to_card_svmm(svmm)->ptes);
-	kfree(to_card_svmm(svmm));
+	xa_destroy(&this->ptes);
+	/* Whoever goes on using it shall not get away with it. */
+	memset(this, POISON_FREE, sizeof(*this));
+	barrier_data(this);
+	kfree(this);
 }
 
 static const struct mmu_notifier_ops notifier_ops = {
