@@ -3,9 +3,9 @@
 //! Walks and scripts of `dpmem-ops` over a simulated kernel with the sample driver: says what is
 //! seen after each step, as `dpmem-demo --walk` does on a kernel.
 //!
-//! `walk SETUP NAME...` plays these with the driver loaded so, of which a number is a walk and all
-//! others are scripts, or else those that the tests use. It ends with 1 if a step did not do what
-//! it should.
+//! `walk [--arm64] SETUP NAME...` plays these with the driver loaded so, of which a number is a walk
+//! and all others are scripts, or else those that the tests use; with `--arm64` as the kernel does it
+//! there. It ends with 1 if a step did not do what it should.
 
 mod process;
 
@@ -150,7 +150,11 @@ fn chosen(mut args: impl Iterator<Item = String>) -> Result<(Setup, Vec<Subject>
 }
 
 fn main() -> ExitCode {
-    let (setup, subjects) = match chosen(std::env::args().skip(1)) {
+    let mut args = std::env::args().skip(1).peekable();
+    if args.next_if_eq("--arm64").is_some() {
+        process::copy_like_arm64();
+    }
+    let (setup, subjects) = match chosen(args) {
         Ok(chosen) => chosen,
         Err(err) => {
             eprintln!("{err}");

@@ -2,7 +2,13 @@
 
 //! A process of a simulated machine that takes steps.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        atomic::{AtomicBool, Ordering::Relaxed},
+        Arc,
+    },
+};
 
 use bindings::sim::{debugfs, read_debugfs, Errno, Mapped, OpenFile, Process, PAGE_SIZE};
 use dpmem_ops::{
@@ -100,6 +106,24 @@ fn fault(Errno(_): Errno) -> dpmem_ops::Errno {
     dpmem_ops::Errno(EFAULT)
 }
 
+/// Whether the kernel copies as arm64's does: what cannot be copied is tried once more, byte by byte,
+/// so that a device that breaks down once is not noticed.
+static COPIES_AGAIN: AtomicBool = AtomicBool::new(false);
+
+/// From now on, the kernel copies as arm64's does.
+pub(crate) fn copy_like_arm64() {
+    COPIES_AGAIN.store(true, Relaxed);
+}
+
+/// What the kernel does for a process, which is told of nothing but `EFAULT`.
+fn copied(mut copy: impl FnMut() -> Result<(), Errno>) -> Done<()> {
+    let result = match copy() {
+        Err(_) if COPIES_AGAIN.load(Relaxed) => copy(),
+        result => result,
+    };
+    result.map_err(fault)
+}
+
 type Done<T> = Result<T, dpmem_ops::Errno>;
 
 impl dpmem_ops::Process for Simulated {
@@ -112,11 +136,11 @@ impl dpmem_ops::Process for Simulated {
     }
 
     fn try_write(&mut self, addr: usize, bytes: &[u8]) -> Done<()> {
-        self.process.write(addr, bytes).map_err(fault)
+        copied(|| self.process.write(addr, bytes))
     }
 
     fn try_read(&mut self, addr: usize, bytes: &mut [u8]) -> Done<()> {
-        self.process.read(addr, bytes).map_err(fault)
+        copied(|| self.process.read(addr, bytes))
     }
 
     fn ask(&mut self, file: File, request: Request, about: About<'_>) -> Done<Answer> {

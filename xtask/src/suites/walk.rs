@@ -10,6 +10,7 @@ use dpmem_ops::{Script, Setup, SEEDS};
 
 use super::boot::Booted;
 use super::Context;
+use crate::arch::Arch;
 use crate::cli::KernelChoice;
 use crate::hosted;
 use crate::process;
@@ -59,6 +60,9 @@ fn walks<'a>(lines: impl Iterator<Item = &'a str>) -> BTreeMap<&'a str, Vec<&'a 
 fn simulate(context: &Context<'_>, subjects: &[String], setup: Setup) -> Result<String> {
     let mut command = hosted::cargo(&context.options.linux, context.options.kernel)?;
     command.args(["run", "--quiet", "--locked", "--package", "walk", "--"]);
+    if context.kernel.arch == Arch::Arm64 {
+        command.arg("--arm64");
+    }
     command.args([setup.name()]).args(subjects);
     let step = Step::start("walking over a simulated kernel".to_owned(), None);
     // With 1 if a step did not do what it should, which its line says as well.
