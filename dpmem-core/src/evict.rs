@@ -134,7 +134,8 @@ impl<T: DevPagemapOps> DevPagemap<T> {
 
     /// Lets devices forget where the pages in service among the `nr` pages from `offset` on are,
     /// and leaves them where they are: for a driver that is about to move what is behind them.
-    /// Those that somebody is looking at just now are left out.
+    /// Those that somebody has a reference to are among them. Those whose folio is locked are left
+    /// out: who has locked it moves it, such as a fault, which tells the notifiers itself.
     ///
     /// # Context
     ///

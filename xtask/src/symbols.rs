@@ -52,10 +52,9 @@ pub(crate) fn run(options: &SymbolsOptions) -> Result<bool> {
         let before = undefined(&tools, stock, driver.object)?;
         let mut after = Vec::new();
         for file in driver.module.iter().chain(driver.objects) {
-            after.extend(undefined(&tools, ours, file)?);
+            let symbols = undefined(&tools, ours, file)?.into_iter();
+            after.extend(symbols.map(|symbol| format!("{symbol} ({file})")));
         }
-        after.sort_unstable();
-        after.dedup();
         table.push_str(&format!(
             "{:<10} {:<56} {}\n",
             driver.name,

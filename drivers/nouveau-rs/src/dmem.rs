@@ -114,11 +114,13 @@ impl Dmem {
                 break;
             }
         }
-        // Whoever has brought pages to the card since then is among those that are asked for now.
+        // Nothing is copied any more, so what is on the card from here on stays.
         vram.ops().stop();
         let result = match vram.nr_out() {
             NrPages::ZERO => Ok(()),
-            // Somebody is looking at them, or the card could not copy them.
+            // Somebody is looking at them, or the card could not copy them. A page that is left out
+            // now has a fault at it that is about to find out that the card is asleep, and to take
+            // its translation away on the way; there is nobody to give it another.
             _ => vram
                 .invalidate(PageOffset::ZERO, vram.nr_pages())
                 .and(evicted)

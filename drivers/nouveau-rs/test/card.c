@@ -8,6 +8,7 @@
 #include <core/device.h>
 #include <linux/device/faux.h>
 #include <linux/dma-mapping.h>
+#include <linux/mmu_notifier.h>
 #include <linux/module.h>
 #include <nvif/class.h>
 
@@ -326,6 +327,8 @@ EXPORT_SYMBOL_GPL(card_register);
 void card_unregister(void)
 {
 	card_file_fini();
+	/* What was open may still have notifiers that are on their way to be freed. */
+	mmu_notifier_synchronize();
 	card_unbind(card);
 	card_fini(card);
 	card = NULL;

@@ -52,7 +52,7 @@ struct card_bo {
  * @nr_bos, @nr_fences, @nr_jobs: how many there are, and were done.
  * @nr_failed: how often something has failed on purpose.
  * @nr_refused, @nr_bare: what was asked for with a page size that the GPU does not have, and what
- *	was pushed by somebody who had not locked the channel.
+ *	was sent while nobody had locked the channel.
  * @failures: what is to fail, and after how many more times.
  */
 struct card {
@@ -112,7 +112,7 @@ int card_svmm_access(struct card_svmm *svmm, unsigned long addr, size_t len,
 int card_svmm_look(struct card_svmm *svmm, unsigned long addr);
 void card_svmm_look_away(struct card_svmm *svmm);
 
-/* The faults of GPUs wait from the one to the other. Called one after the other. */
+/* The faults of GPUs wait from the one to the other. The caller lets nobody else call them. */
 void card_svm_suspend(struct card *card);
 void card_svm_resume(struct card *card);
 

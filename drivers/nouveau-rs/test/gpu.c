@@ -17,7 +17,7 @@
 /* For how long a fault is tried again. */
 #define FAULT_TIMEOUT	(HZ * 20)
 
-/* Below this many, no fault is served. */
+/* Is added to the number of faults while none is served. */
 #define FAULTS_OFF	(INT_MIN / 2)
 
 struct card_notifier {
@@ -79,6 +79,12 @@ static const struct mmu_notifier_ops notifier_ops = {
 	.free_notifier		= free_notifier,
 };
 
+/* Whether the GPU has pages of this size. */
+static bool svmm_has_size(unsigned int shift)
+{
+	return shift == PAGE_SHIFT || shift == PMD_SHIFT;
+}
+
 /* Pages without the valid bit are taken out. */
 static int svmm_map(struct card_svmm *svmm, unsigned long addr, const u64 *pfns,
 		    unsigned long npages, unsigned int shift)
@@ -86,8 +92,7 @@ static int svmm_map(struct card_svmm *svmm, unsigned long addr, const u64 *pfns,
 	unsigned long each;
 
 	lockdep_assert_held(&svmm->base.mutex);
-	/* The GPU has pages of these sizes. */
-	if ((shift != PAGE_SHIFT && shift != PMD_SHIFT) || !IS_ALIGNED(addr, 1UL << shift))
+	if (!svmm_has_size(shift) || !IS_ALIGNED(addr, 1UL << shift))
 		return -EINVAL;
 	each = 1UL << (shift - PAGE_SHIFT);
 	for (unsigned long i = 0; i < npages; i++) {
@@ -125,8 +130,10 @@ void nouveau_pfns_map(struct nouveau_svmm *svmm, struct mm_struct *mm,
 		      unsigned int page_shift)
 {
 	guard(mutex)(&svmm->mutex);
-	if (svmm_map(to_card_svmm(svmm), addr, pfns, npages, page_shift))
+	if (!svmm_has_size(page_shift))
 		atomic_long_inc(&to_card_svmm(svmm)->card->nr_refused);
+	else if (svmm_map(to_card_svmm(svmm), addr, pfns, npages, page_shift))
+		pr_info("%lu pages are not mapped beforehand\n", npages);
 }
 EXPORT_SYMBOL_GPL(nouveau_pfns_map);
 
@@ -185,7 +192,10 @@ static int svmm_look(struct card_svmm *svmm, unsigned long pfn)
 	if (svmm->looked_at)
 		return -EALREADY;
 	svmm->looked_at = hmm_pfn_to_page(pfn);
-	/* One more than what it takes for migrate_vma_setup() to let it be. */
+	/*
+	 * migrate_vma_check_page() allows a page of ZONE_DEVICE one too many,
+	 * and what it lets through would be copied before it is refused.
+	 */
 	get_page(svmm->looked_at);
 	get_page(svmm->looked_at);
 	return 0;

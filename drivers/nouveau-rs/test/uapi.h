@@ -25,7 +25,7 @@ struct card_state {
 	__u64 nr_failed;
 	/* Mappings that the GPU has no page size for. */
 	__u64 nr_refused;
-	/* What was pushed without the mutex of the channel's client. */
+	/* What was sent while nobody had the mutex of the channel's client. */
 	__u64 nr_bare;
 };
 

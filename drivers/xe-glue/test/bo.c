@@ -223,6 +223,9 @@ int xe_pagemap_hw_populate_mm(struct drm_pagemap *dpagemap, unsigned long start,
 
 	if (!drm_dev_enter(&xe->drm, &idx))
 		return -ENODEV;
+	/* As xe does, with a reference to its runtime power. */
+	if (xchg(&xe->asleep, false))
+		atomic_long_inc(&world.nr_woken);
 	bo = card_bo_new(xe, start, end - start);
 	if (IS_ERR(bo)) {
 		err = PTR_ERR(bo);

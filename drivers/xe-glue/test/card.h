@@ -86,7 +86,7 @@ struct card_bo {
 /* What there is once for all cards; see uapi.h. */
 struct card_world {
 	atomic_t nr_bos, nr_fences;
-	atomic_long_t nr_jobs, nr_peer_pages, nr_failed;
+	atomic_long_t nr_jobs, nr_peer_pages, nr_failed, nr_woken;
 	atomic_t failures[XE_CARD_FAIL_CLEAR + 1], failing;
 	wait_queue_head_t wait;
 	unsigned int held;

@@ -148,9 +148,12 @@ static int file_set(const struct xe_card_set *set)
 		xe = card_get(set->card);
 		if (!xe)
 			return -ENODEV;
-		WRITE_ONCE(xe->asleep, set->value);
-		if (set->value)
-			memset(xe->vram, 0x5a, CARD_SIZE);
+		if (atomic_read(&xe->nr_awake)) {
+			card_put(xe);
+			return -EBUSY;
+		}
+		memset(xe->vram, 0x5a, CARD_SIZE);
+		WRITE_ONCE(xe->asleep, true);
 		card_put(xe);
 		return 0;
 	case XE_CARD_SIZE:
@@ -175,6 +178,7 @@ static void file_state(struct card_file *cf, struct xe_card_state *state)
 	state->nr_jobs = atomic_long_read(&world.nr_jobs);
 	state->nr_peer_pages = atomic_long_read(&world.nr_peer_pages);
 	state->nr_failed = atomic_long_read(&world.nr_failed);
+	state->nr_woken = atomic_long_read(&world.nr_woken);
 	state->nr_awake = 0;
 	for (unsigned int i = 0; i < NR_CARDS; i++) {
 		struct xe_device *xe = card_get(i);

@@ -28,6 +28,8 @@ struct xe_card_state {
 	__u64 nr_peer_pages;
 	__u64 nr_failed;
 	__u64 nr_awake;
+	/* How often a card has woken up because somebody needed it. */
+	__u64 nr_woken;
 	/* Whether both cards' memory has one owner. */
 	__u64 one_owner;
 };
@@ -53,7 +55,7 @@ enum {
 	XE_CARD_WINDOW,
 	/* So many jobs fail, and the card says nothing. */
 	XE_CARD_FAILING,
-	/* The card has no power, and loses what is in its memory; or has it again. */
+	/* The card has no power, and loses what is in its memory, until somebody needs it. */
 	XE_CARD_ASLEEP,
 	XE_CARD_NR_WHATS,
 };

@@ -70,13 +70,16 @@ impl Child {
         }
     }
 
-    /// How often it has faulted without anything being read from a disk.
+    /// How often it has faulted without anything being read from a disk; an error if it has ended.
     pub(crate) fn faults(&self) -> Result<u64> {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.0))?;
         // The name may have anything in it, and ends with the last parenthesis.
         let fields = stat.rsplit(')').next().context("no fields")?;
-        let faults = fields.split_whitespace().nth(7).context("no faults")?;
-        Ok(faults.parse()?)
+        let mut fields = fields.split_whitespace();
+        if fields.next() == Some("Z") {
+            bail!("the child has ended");
+        }
+        Ok(fields.nth(6).context("no faults")?.parse()?)
     }
 
     /// Kills the child.

@@ -114,6 +114,7 @@ struct State {
     nr_peer_pages: u64,
     nr_failed: u64,
     nr_awake: u64,
+    nr_woken: u64,
     one_owner: u64,
 }
 
@@ -467,20 +468,24 @@ fn evicted(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// xe evicts before it sleeps, and brings nothing back when it wakes up.
+/// xe evicts before it sleeps, and brings nothing back when it wakes up. What is on a card keeps it
+/// awake, and who wants to have something there wakes it up.
 fn asleep(path: &Path) -> Result<()> {
     let cards = Cards::open(path)?;
     for memory in [small(33)?, huge(33)?] {
         cards.migrate(FIRST, &memory)?;
         cards.flip(FIRST, &memory)?;
+        let refused = cards.set(What::Asleep, 1);
+        ensure!(refused.is_err(), "a card sleeps that has something");
         cards.evict(FIRST)?;
-        // Nothing keeps it from sleeping, and nobody needs it.
         cards.unused()?;
+        let woken = cards.state()?.nr_woken;
         cards.set(What::Asleep, 1)?;
         expect(&memory, in_ram(memory.pages()))?;
         is_flipped(&memory, 33)?;
-        cards.set(What::Asleep, 0)?;
+        ensure!(cards.state()?.nr_woken == woken, "a CPU wakes it up");
         cards.migrate(FIRST, &memory)?;
+        ensure!(cards.state()?.nr_woken > woken, "it was awake");
         is_flipped(&memory, 33)?;
     }
     Ok(())

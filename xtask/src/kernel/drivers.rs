@@ -66,7 +66,7 @@ const AMDKFD_SVM: &str = "drivers/gpu/drm/amd/amdgpu/../amdkfd/kfd_svm.o";
 const AMDGPU_OFF: &str = "CONFIG_DRM_AMDGPU=";
 
 /// Builds what is looked at. On ours, that is the modules with what is in Rust, and then the objects
-/// in C that could be in its place.
+/// in C that could be in its place, with which the tree stays configured.
 pub(super) fn build(
     make: &Make<'_>,
     kind: &str,

@@ -41,6 +41,9 @@ struct Scenario {
     name: String,
     /// What the C code gets wrong, if it does.
     wrong: Option<String>,
+    /// What is said when that shows, one of these; anything if there is none.
+    #[serde(default)]
+    shows: Vec<String>,
     /// Whether that shows only where the kernel checks everything.
     #[serde(default)]
     debug: bool,
@@ -174,9 +177,13 @@ fn one(
     })?;
     let verdict = match (wrong, outcome.trouble) {
         (_, Some(trouble)) if !outcome.began => Err(trouble),
-        (Some(_), Some(trouble)) => {
+        (Some(wrong), Some(trouble)) => {
             report.comment(&format!("{name}: {trouble}"))?;
-            Ok(())
+            let shows = &scenario.shows;
+            match shows.is_empty() || shows.iter().any(|said| trouble.contains(said.as_str())) {
+                true => Ok(()),
+                false => Err(format!("something else shows than this: {wrong}")),
+            }
         }
         (Some(wrong), None) => Err(format!("it does not show: {wrong}")),
         (None, Some(trouble)) => Err(trouble),

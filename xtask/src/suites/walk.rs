@@ -106,6 +106,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_is_left_out_exists() {
+        for name in MENDED {
+            let mut scripts = Setup::ALL.into_iter().flat_map(Script::of);
+            assert!(scripts.any(|script| script.name == name), "{name}");
+        }
+    }
+
+    #[test]
     fn lines_of_walks() {
         let said = [
             "# something",
