@@ -21,7 +21,9 @@ struct card *card;
 
 bool card_fails(struct card *card, enum card_failure what)
 {
-	if (atomic_dec_if_positive(&card->failures[what]))
+	/* Below 0, all do. */
+	if (atomic_read(&card->failures[what]) >= 0 &&
+	    atomic_dec_if_positive(&card->failures[what]))
 		return false;
 	atomic_long_inc(&card->nr_failed);
 	return true;

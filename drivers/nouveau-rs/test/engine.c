@@ -215,7 +215,11 @@ static int engine_wait(struct nvif_push *push, u32 size)
 	push->bgn = card->push;
 	push->cur = card->push;
 	push->end = card->push + PUSH_WORDS;
-	return card_fails(card, CARD_FAIL_ROOM) || push->cur + size > push->end ? -ETIMEDOUT : 0;
+	if (!card_fails(card, CARD_FAIL_ROOM) && push->cur + size <= push->end)
+		return 0;
+	/* The next who pushes something asks again. */
+	push->end = push->cur;
+	return -ETIMEDOUT;
 }
 
 static const char *fence_name(struct dma_fence *fence)

@@ -62,9 +62,11 @@ static int file_migrate(struct card_svmm *svmm, const struct card_range *range)
 
 static int file_fail(const struct card_fail *fail)
 {
-	if (fail->what >= CARD_NR_FAILURES || fail->nth > INT_MAX)
+	if (fail->what >= CARD_NR_FAILURES)
 		return -EINVAL;
-	atomic_set(&card->failures[fail->what], fail->nth);
+	if (fail->nth > INT_MAX && fail->nth != CARD_FAIL_ALL)
+		return -EINVAL;
+	atomic_set(&card->failures[fail->what], (int)fail->nth);
 	if (fail->what == CARD_FAIL_ROOM && fail->nth)
 		card_engine_fill(card);
 	return 0;

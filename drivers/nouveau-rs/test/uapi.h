@@ -14,8 +14,9 @@ struct card_range {
 
 struct card_fail {
 	__u32 what;
-	/* Which one fails: 1 is the next, 0 is none. */
+	/* Which one fails: 1 is the next, 0 is none; or all of them. */
 	__u32 nth;
+#define CARD_FAIL_ALL	0xffffffff
 };
 
 struct card_state {

@@ -74,6 +74,10 @@ pub(crate) const ALL: &[(&str, Scenario)] = &[
     ("asleep", asleep),
     ("asleep_while_somebody_looks", asleep_while_somebody_looks),
     (
+        "asleep_while_nothing_can_be_pushed",
+        asleep_while_nothing_can_be_pushed,
+    ),
+    (
         "asleep_and_no_place_afterwards",
         asleep_and_no_place_afterwards,
     ),
@@ -159,6 +163,9 @@ enum Failure {
     Room,
 }
 
+/// Each time.
+const ALWAYS: u32 = u32::MAX;
+
 /// An open card, and the address space of this process in it.
 struct Card(File);
 
@@ -235,7 +242,7 @@ impl Card {
         self.range(ioctl::look, &range).context("look")
     }
 
-    /// Lets something go wrong, the `nth` time from now; 0 is never.
+    /// Lets something go wrong, the `nth` time from now; 0 is never, and [`ALWAYS`] each time.
     fn fail(&self, failure: Failure, nth: u32) -> Result<()> {
         let fail = Fail {
             what: failure as u32,
@@ -652,6 +659,27 @@ fn asleep_while_somebody_looks(path: &Path) -> Result<()> {
         ensure!(left.device > 0, "nothing has stayed on the card");
         check(&found?, |page| pattern(page, 38)).context("the GPU")?;
         is(&card, &memory, 38)?;
+    }
+    Ok(())
+}
+
+/// The first pages cannot come home, so that the others are not tried. They are somewhere else
+/// afterwards, and the GPU finds them there.
+fn asleep_while_nothing_can_be_pushed(path: &Path) -> Result<()> {
+    let card = Card::open(path)?;
+    let memories = [huge(39)?, huge(39)?, huge(39)?];
+    for memory in &memories {
+        card.migrate(memory)?;
+        card.write(memory, 40)?;
+    }
+    card.fail(Failure::Room, ALWAYS)?;
+    card.ask(ioctl::suspend)?;
+    card.fail(Failure::Room, 0)?;
+    card.ask(ioctl::resume)?;
+    for memory in &memories {
+        expect(memory, on_device(memory.pages()))?;
+        check(&card.read(memory)?, |page| pattern(page, 40)).context("the GPU")?;
+        is(&card, memory, 40)?;
     }
     Ok(())
 }
