@@ -63,6 +63,9 @@ pub(crate) struct SeriesOptions {
     /// Begin with so many patches.
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub(crate) from: usize,
+    /// End with so many patches; with all of them, if not given.
+    #[arg(long, value_name = "N")]
+    pub(crate) to: Option<usize>,
 }
 
 /// Options of `lab symbols`.

@@ -140,16 +140,21 @@ fn series(options: &SeriesOptions) -> Result<bool> {
     let tools = Tools::get(&cache)?;
     let source = Source::get(&cache, &tools, &options.linux)?;
     let names = Installer::load(&repo::top(), source.series)?.series_names();
-    if !(1..=names.len()).contains(&options.from) {
-        bail!(
-            "the series for {} has {} patches: --from {} is none of them",
-            source.series,
-            names.len(),
-            options.from
-        );
+    for (option, patches) in [("from", Some(options.from)), ("to", options.to)] {
+        if let Some(patches) = patches.filter(|patches| !(1..=names.len()).contains(patches)) {
+            bail!(
+                "the series for {} has {} patches: --{option} {patches} is none of them",
+                source.series,
+                names.len(),
+            );
+        }
+    }
+    let last = options.to.unwrap_or(names.len());
+    if last < options.from {
+        bail!("--to {last} comes before --from {}", options.from);
     }
     let mut report = Report::new("series")?;
-    for (i, name) in names.iter().enumerate().skip(options.from - 1) {
+    for (i, name) in names.iter().enumerate().take(last).skip(options.from - 1) {
         progress::say(format!("patch {} of {}: {name}", i + 1, names.len()));
         let kernel = KernelOptions {
             linux: options.linux.clone(),
