@@ -9,7 +9,10 @@ use core::{
         PhantomData,
         PhantomPinned, //
     },
-    mem::ManuallyDrop,
+    mem::{
+        offset_of,
+        ManuallyDrop, //
+    },
     ptr::{
         null_mut,
         NonNull, //
@@ -92,6 +95,21 @@ pub(crate) struct Job {
     npages: u32,
     way: u32,
 }
+
+// `hw.c` says the same of what C has.
+const _: () = {
+    assert!(size_of::<Job>() == 24);
+    assert!(offset_of!(Job, vram) == 0);
+    assert!(offset_of!(Job, host) == 8);
+    assert!(offset_of!(Job, npages) == 16);
+    assert!(offset_of!(Job, way) == 20);
+    // CAST: As the enumeration says.
+    assert!(Way::ToVram as u32 == 0);
+    // CAST: As above.
+    assert!(Way::ToHost as u32 == 1);
+    // CAST: As above.
+    assert!(Way::ClearVram as u32 == 2);
+};
 
 impl Job {
     fn new(way: Way, vram: u64, host: u64, nr: NrPages) -> Result<Self> {
@@ -304,7 +322,8 @@ pub(crate) struct Buffer {
 // SAFETY: The buffer is ours, by the type invariants, and nouveau's buffers belong to no thread.
 unsafe impl Send for Buffer {}
 // SAFETY: Through a shared reference it is pinned and unpinned, from which `place` excludes all but
-// one, and its offset is read, which only pinning changes.
+// one, and its offset is read, at once, which may be while TTM moves a buffer that is not pinned any
+// more: what was read is a number then, that says nothing.
 unsafe impl Sync for Buffer {}
 
 impl Buffer {
@@ -325,6 +344,10 @@ impl Buffer {
     }
 
     /// Where it is on the card, if it is pinned. Does not sleep.
+    ///
+    /// It stays there for as long as nobody unpins it, which is what the caller has to see to: by
+    /// keeping the card awake, or by being somebody who is stopped before the card falls asleep, as
+    /// the handler of the GPU's faults is.
     pub(crate) fn address(&self) -> Option<u64> {
         let pinned = self.place.load(Acquire) == place::PINNED;
         // SAFETY: The buffer is ours, by the type invariants.

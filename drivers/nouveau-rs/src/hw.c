@@ -29,6 +29,17 @@
  */
 #define ADDRESS_BITS	47
 
+/* What the Rust code has as well. */
+static_assert(NOUVEAU_DMEM_HW_JOBS == 64);
+static_assert(sizeof(struct nouveau_dmem_hw_job) == 24);
+static_assert(offsetof(struct nouveau_dmem_hw_job, vram) == 0);
+static_assert(offsetof(struct nouveau_dmem_hw_job, host) == 8);
+static_assert(offsetof(struct nouveau_dmem_hw_job, npages) == 16);
+static_assert(offsetof(struct nouveau_dmem_hw_job, way) == 20);
+static_assert(NOUVEAU_DMEM_HW_TO_VRAM == 0);
+static_assert(NOUVEAU_DMEM_HW_TO_HOST == 1);
+static_assert(NOUVEAU_DMEM_HW_CLEAR_VRAM == 2);
+
 /* Without svm, no process has anything to do with the card's memory. */
 bool nouveau_dmem_hw_supported(struct nouveau_drm *drm)
 {
@@ -128,7 +139,7 @@ void nouveau_dmem_hw_bo_fini(struct nouveau_bo *bo)
 
 u64 nouveau_dmem_hw_bo_offset(struct nouveau_bo *bo)
 {
-	return bo->offset;
+	return READ_ONCE(bo->offset);
 }
 
 /* What every job says to the engine: linear, and one after the other. */

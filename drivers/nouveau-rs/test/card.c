@@ -68,6 +68,7 @@ static int card_bo_place(struct card *card, struct card_bo *bo)
 		card->cursor = first + nr;
 		bo->bo.offset = first * CARD_UNIT;
 		bo->pinned = true;
+		card->nr_pinned += bo->nr;
 		return 0;
 	}
 	return -ENOMEM;
@@ -81,6 +82,7 @@ static void card_bo_displace(struct card *card, struct card_bo *bo)
 	for (size_t i = 0; i < card_bo_units(bo); i++)
 		card->units[bo->bo.offset / CARD_UNIT + i] = NULL;
 	bo->pinned = false;
+	card->nr_pinned -= bo->nr;
 	bo->bo.offset = ~0ULL << PAGE_SHIFT;
 }
 

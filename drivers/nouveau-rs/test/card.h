@@ -50,6 +50,7 @@ struct card_bo {
  * @lock: protects @units, the placement of buffers, and @cursor.
  * @faults: how many faults of the GPU are being served; below 0 if none is to be.
  * @nr_bos, @nr_fences, @nr_jobs: how many there are, and were done.
+ * @nr_pinned: how many pages the buffers have that are pinned, under @lock.
  * @nr_failed: how often something has failed on purpose.
  * @nr_refused, @nr_bare: what was asked for with a page size that the GPU does not have, and what
  *	was sent while nobody had locked the channel.
@@ -64,7 +65,7 @@ struct card {
 
 	struct mutex lock;		/* see above */
 	struct card_bo **units;
-	size_t nr_units, cursor;
+	size_t nr_units, cursor, nr_pinned;
 
 	atomic_t faults;		/* see above */
 	wait_queue_head_t fault_wait;

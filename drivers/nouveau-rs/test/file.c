@@ -162,6 +162,8 @@ static long file_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 		state.nr_failed = atomic_long_read(&card->nr_failed);
 		state.nr_refused = atomic_long_read(&card->nr_refused);
 		state.nr_bare = atomic_long_read(&card->nr_bare);
+		scoped_guard(mutex, &card->lock)
+			state.nr_pinned = card->nr_pinned;
 		return copy_to_user(argp, &state, sizeof(state)) ? -EFAULT : 0;
 	default:
 		return -ENOTTY;

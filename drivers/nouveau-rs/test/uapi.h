@@ -28,6 +28,8 @@ struct card_state {
 	__u64 nr_refused;
 	/* What was sent while nobody had the mutex of the channel's client. */
 	__u64 nr_bare;
+	/* Pages of buffers that are pinned. */
+	__u64 nr_pinned;
 };
 
 /* Moves memory of the process to the card. */

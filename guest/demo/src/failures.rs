@@ -115,7 +115,7 @@ const MANY: usize = 3000;
 /// Runs `attempt` again and again, with the first allocation failing, then the second, and so on,
 /// until there are no more; between the runs it is for `attempt` to bring about what was before. At
 /// least `least` allocations must have failed: otherwise nothing was tested.
-fn for_each_failure(
+pub(crate) fn for_each_failure(
     least: usize,
     mut attempt: impl FnMut(&mut Injector) -> Result<()>,
 ) -> Result<()> {
@@ -137,15 +137,41 @@ fn for_each_failure(
     anyhow::bail!("there is no end of allocations");
 }
 
+/// Whether the kernel can fail on purpose.
+pub(crate) fn possible() -> bool {
+    Path::new("/sys/kernel/debug/fail_page_alloc").exists()
+}
+
+/// Lets the kernel find no huge page, for whoever it may be, while `what` is done.
+pub(crate) fn without_huge_pages<R>(what: impl FnOnce() -> R) -> Result<R> {
+    const FOLDER: &str = "/sys/kernel/debug/fail_page_alloc";
+    const NONE: &[(&str, &str)] = &[
+        ("ignore-gfp-wait", "N"),
+        ("ignore-gfp-highmem", "N"),
+        ("verbose", "0"),
+        ("min-order", "9"),
+        ("times", "-1"),
+        ("probability", "100"),
+    ];
+    let write = |(file, value): &(&str, &str)| {
+        let file = format!("{FOLDER}/{file}");
+        fs::write(&file, value).with_context(|| format!("cannot write {file}"))
+    };
+    NONE.iter().try_for_each(write)?;
+    let result = what();
+    write(&("probability", "0"))?;
+    Ok(result)
+}
+
 /// What makes one allocation fail.
-struct Injector {
+pub(crate) struct Injector {
     nth: usize,
     failed: Option<bool>,
 }
 
 impl Injector {
     /// Does `what`, of which one allocation fails, if it makes so many.
-    fn run<R>(&mut self, what: impl FnOnce() -> R) -> Result<R> {
+    pub(crate) fn run<R>(&mut self, what: impl FnOnce() -> R) -> Result<R> {
         let file = File::options()
             .read(true)
             .write(true)

@@ -107,7 +107,12 @@ fn main() -> ExitCode {
         all(scenarios, &options)
     } else if let Some(name) = &options.nouveau {
         let named = |known: &str| name.as_ref().is_none_or(|name| name == known);
-        let chosen = nouveau::ALL.iter().filter(|(known, _)| named(known));
+        let failing = match failures::possible() {
+            true => nouveau::FAILING,
+            false => &[],
+        };
+        let known = nouveau::ALL.iter().chain(failing);
+        let chosen = known.filter(|(known, _)| named(known));
         all(&chosen.copied().collect::<Vec<_>>(), &options)
     } else if options.xe {
         all(xe::ALL, &options)

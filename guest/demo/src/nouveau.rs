@@ -24,6 +24,10 @@ use nix::{
 };
 
 use crate::{
+    failures::{
+        for_each_failure,
+        without_huge_pages, //
+    },
     mapping::{
         page_size,
         Mapping, //
@@ -59,6 +63,7 @@ pub(crate) const ALL: &[(&str, Scenario)] = &[
     ("a_child_writes", a_child_writes),
     ("memory_outlives_the_file", memory_outlives_the_file),
     ("memory_is_given_back", memory_is_given_back),
+    ("every_page_is_used", every_page_is_used),
     ("mapped_as_the_gpu_can", mapped_as_the_gpu_can),
     ("the_channel_is_locked", the_channel_is_locked),
     ("touched_while_somebody_looks", touched_while_somebody_looks),
@@ -73,6 +78,7 @@ pub(crate) const ALL: &[(&str, Scenario)] = &[
     ("a_copy_takes_its_time", a_copy_takes_its_time),
     ("asleep", asleep),
     ("asleep_while_somebody_looks", asleep_while_somebody_looks),
+    ("asleep_during_a_fault", asleep_during_a_fault),
     (
         "asleep_while_nothing_can_be_pushed",
         asleep_while_nothing_can_be_pushed,
@@ -88,8 +94,25 @@ pub(crate) const ALL: &[(&str, Scenario)] = &[
         taken_away_while_a_copy_fails,
     ),
     ("taken_away_during_a_fault", taken_away_during_a_fault),
+    (
+        "taken_away_during_a_migration",
+        taken_away_during_a_migration,
+    ),
+    ("nothing_is_kept", nothing_is_kept),
     ("pulled_out", pulled_out),
     ("everybody_at_once", everybody_at_once),
+];
+
+/// Those for a kernel whose allocations can fail, with their names.
+pub(crate) const FAILING: &[(&str, Scenario)] = &[
+    ("no_huge_page_at_home", no_huge_page_at_home),
+    ("no_huge_page_when_taken_away", no_huge_page_when_taken_away),
+    ("failing_to_migrate", failing_to_migrate),
+    ("failing_to_migrate_huge", failing_to_migrate_huge),
+    ("failing_to_fault", failing_to_fault),
+    ("failing_to_fault_huge", failing_to_fault_huge),
+    ("failing_to_fall_asleep", failing_to_fall_asleep),
+    ("failing_to_be_taken_away", failing_to_be_taken_away),
 ];
 
 /// `uapi.h` of the test module.
@@ -115,6 +138,7 @@ struct State {
     nr_failed: u64,
     nr_refused: u64,
     nr_bare: u64,
+    nr_pinned: u64,
 }
 
 mod ioctl {
@@ -415,25 +439,54 @@ fn memory_outlives_the_file(path: &Path) -> Result<()> {
     child.wait()
 }
 
+/// What nobody has a page in any more is given back, but for one buffer.
 fn memory_is_given_back(path: &Path) -> Result<()> {
+    /// How often the card is asked, at most: buffers go when whoever frees them has its turn.
+    const ATTEMPTS: usize = 2000;
+
     let card = Card::open(path)?;
-    {
+    let pages = {
         let memories: Vec<Mapping> = (0..4).map(huge).collect::<Result<_>>()?;
         for memory in &memories {
             card.migrate(memory)?;
         }
-        ensure!(card.state()?.nr_bos > 0, "nothing is pinned");
+        let pages: usize = memories.iter().map(Mapping::pages).sum();
+        let pinned = card.state()?.nr_pinned;
+        ensure!(pinned >= pages as u64, "{pinned} pages are pinned");
+        pages
+    };
+    let one = (pages / 4) as u64;
+    for _ in 1..ATTEMPTS {
+        if card.state()?.nr_pinned <= one {
+            break;
+        }
+        std::thread::yield_now();
     }
-    // The card sleeps: what nobody uses is the first to go.
-    card.ask(ioctl::suspend)?;
     let state = card.state()?;
-    card.ask(ioctl::resume)?;
     ensure!(
-        state.nr_bos == 0,
-        "{} buffers are kept for nobody",
-        state.nr_bos
+        state.nr_pinned <= one,
+        "{} pages are pinned for nobody",
+        state.nr_pinned
     );
     ensure!(state.nr_fences == 0, "{} fences are left", state.nr_fences);
+    Ok(())
+}
+
+/// All of what is pinned can have pages of processes.
+fn every_page_is_used(path: &Path) -> Result<()> {
+    /// As many as there are in the 256 MiB that C pins at a time.
+    const MANY: usize = (256 << 20) / 4096;
+
+    let card = Card::open(path)?;
+    empty(&card)?;
+    // Nothing but holes, which take no memory here.
+    let memory = Mapping::private(MANY)?;
+    card.migrate(&memory)?;
+    let pinned = card.state()?.nr_pinned;
+    ensure!(
+        pinned == MANY as u64,
+        "{pinned} pages are pinned, of which {MANY} are used"
+    );
     Ok(())
 }
 
@@ -521,10 +574,13 @@ fn no_room(path: &Path) -> Result<()> {
     let card = Card::open(path)?;
     empty(&card)?;
     let memory = small(15)?;
-    card.fail(Failure::New, 1)?;
+    let failed = card.state()?.nr_failed;
+    card.fail(Failure::New, ALWAYS)?;
     card.try_migrate(&memory).context("migrate")?;
-    is(&card, &memory, 15)?;
     card.fail(Failure::New, 0)?;
+    ensure!(card.state()?.nr_failed > failed, "there was room");
+    expect(&memory, in_ram(PAGES))?;
+    is(&card, &memory, 15)?;
     card.migrate(&memory)?;
     is(&card, &memory, 15)
 }
@@ -535,12 +591,16 @@ fn empty(card: &Card) -> Result<()> {
     card.ask(ioctl::init)
 }
 
+/// What has no place as a whole may have one in pieces.
 fn no_room_for_a_huge_page(path: &Path) -> Result<()> {
     let card = Card::open(path)?;
     empty(&card)?;
     let memory = huge(16)?;
+    let failed = card.state()?.nr_failed;
     card.fail(Failure::New, 1)?;
     card.try_migrate(&memory).context("migrate")?;
+    ensure!(card.state()?.nr_failed > failed, "there was room");
+    expect(&memory, on_device(memory.pages()))?;
     is(&card, &memory, 16)
 }
 
@@ -684,27 +744,64 @@ fn asleep_while_nothing_can_be_pushed(path: &Path) -> Result<()> {
     Ok(())
 }
 
+/// A page that was left to TTM has no place when the card is awake again, and then it has one.
 fn asleep_and_no_place_afterwards(path: &Path) -> Result<()> {
     let card = Card::open(path)?;
-    let memory = small(25)?;
+    for memory in [small(25)?, huge(25)?] {
+        card.migrate(&memory)?;
+        card.write(&memory, 45)?;
+        card.look(&memory)?;
+        let failed = card.state()?.nr_failed;
+        card.fail(Failure::Pin, ALWAYS)?;
+        card.ask(ioctl::suspend)?;
+        card.ask(ioctl::resume)?;
+        card.ask(ioctl::look_away)?;
+        let left = count(&memory)?;
+        let told = touch(&memory);
+        card.fail(Failure::Pin, 0)?;
+        ensure!(left.device > 0, "nothing has stayed on the card");
+        ensure!(card.state()?.nr_failed > failed, "there was a place");
+        ensure!(told.is_err(), "the process is told nothing");
+        expect(&memory, left)?;
+        is(&card, &memory, 45)?;
+        card.migrate(&memory)?;
+        is(&card, &memory, 45)?;
+    }
+    Ok(())
+}
+
+/// The card waits for the copy, or it would be one from a place that others have.
+fn asleep_during_a_fault(path: &Path) -> Result<()> {
+    let card = Card::open(path)?;
+    let memory = small(43)?;
     card.migrate(&memory)?;
-    card.fail(Failure::Pin, 1)?;
-    card.ask(ioctl::suspend)?;
+    card.ask(ioctl::hold)?;
+    let toucher = Child::run(|| check(memory.bytes(), |page| pattern(page, 43)))?;
+    card.ask(ioctl::await_job)?;
+    let sleeper = Child::run(|| card.ask(ioctl::suspend))?;
+    // The copy is waited for so long that there was time enough to fall asleep.
+    card.ask(ioctl::await_late)?;
+    card.ask(ioctl::release)?;
+    sleeper.wait()?;
     card.ask(ioctl::resume)?;
-    card.fail(Failure::Pin, 0)?;
-    is(&card, &memory, 25)?;
-    card.migrate(&memory)?;
-    is(&card, &memory, 25)
+    toucher.wait()?;
+    is(&card, &memory, 43)
 }
 
 fn asleep_while_a_copy_fails(path: &Path) -> Result<()> {
     let card = Card::open(path)?;
     for memory in [small(26)?, huge(26)?] {
         card.migrate(&memory)?;
+        let failed = card.state()?.nr_failed;
         card.fail(Failure::Job, 1)?;
         card.ask(ioctl::suspend)?;
         card.fail(Failure::Job, 0)?;
         card.ask(ioctl::resume)?;
+        let copied = count(&memory)?.device < memory.pages();
+        ensure!(
+            !copied || card.state()?.nr_failed > failed,
+            "no copy failed"
+        );
         is(&card, &memory, 26)?;
     }
     Ok(())
@@ -739,9 +836,11 @@ fn taken_away_while_a_copy_fails(path: &Path) -> Result<()> {
     let card = Card::open(path)?;
     for memory in [small(28)?, huge(28)?] {
         card.migrate(&memory)?;
+        let failed = card.state()?.nr_failed;
         card.fail(Failure::Job, 1)?;
         card.ask(ioctl::fini)?;
         card.fail(Failure::Job, 0)?;
+        ensure!(card.state()?.nr_failed > failed, "no copy failed");
         card.ask(ioctl::init)?;
         is(&card, &memory, 28)?;
     }
@@ -762,6 +861,144 @@ fn taken_away_during_a_fault(path: &Path) -> Result<()> {
     taker.wait()?;
     card.ask(ioctl::init)?;
     is(&card, &memory, 29)
+}
+
+fn taken_away_during_a_migration(path: &Path) -> Result<()> {
+    let card = Card::open(path)?;
+    card.ask(ioctl::hold)?;
+    let mover = Child::run(|| {
+        let card = Card::open(path)?;
+        let memory = small(44)?;
+        // The card may have gone before the last page was there.
+        let _ = card.try_migrate(&memory);
+        check(memory.bytes(), |page| pattern(page, 44))
+    })?;
+    card.ask(ioctl::await_job)?;
+    let taker = Child::run(|| card.ask(ioctl::fini))?;
+    // The copy is waited for so long that there was time enough to begin to take it away.
+    card.ask(ioctl::await_late)?;
+    card.ask(ioctl::release)?;
+    mover.wait()?;
+    taker.wait()?;
+    let state = card.state()?;
+    ensure!(state.nr_bos == 0, "{} buffers are left", state.nr_bos);
+    card.ask(ioctl::init)?;
+    let memory = small(44)?;
+    card.migrate(&memory)?;
+    is(&card, &memory, 44)
+}
+
+/// What leaks is for a kernel to say that looks for it.
+fn nothing_is_kept(path: &Path) -> Result<()> {
+    let card = Card::open(path)?;
+    let memory = small(46)?;
+    card.migrate(&memory)?;
+    empty(&card)?;
+    let state = card.state()?;
+    ensure!(
+        state.nr_bos == 0 && state.nr_fences == 0,
+        "{} buffers and {} fences are left",
+        state.nr_bos,
+        state.nr_fences
+    );
+    is(&card, &memory, 46)
+}
+
+/// A huge page comes home in pieces if there is none for it.
+fn no_huge_page_at_home(path: &Path) -> Result<()> {
+    let card = Card::open(path)?;
+    let memory = huge(47)?;
+    card.migrate(&memory)?;
+    without_huge_pages(|| check(memory.bytes(), |page| pattern(page, 47)))??;
+    expect(&memory, in_ram(memory.pages()))?;
+    is(&card, &memory, 47)
+}
+
+fn no_huge_page_when_taken_away(path: &Path) -> Result<()> {
+    let card = Card::open(path)?;
+    let memory = huge(48)?;
+    card.migrate(&memory)?;
+    without_huge_pages(|| card.ask(ioctl::fini))??;
+    expect(&memory, in_ram(memory.pages()))?;
+    card.ask(ioctl::init)?;
+    is(&card, &memory, 48)
+}
+
+/// Each allocation of a migration fails in turn.
+fn failing_on_the_way_there(path: &Path, make: fn(usize) -> Result<Mapping>) -> Result<()> {
+    let card = Card::open(path)?;
+    for_each_failure(2, |injector| {
+        empty(&card)?;
+        let memory = make(49)?;
+        // That it is an error is not said of a page that stays where it is.
+        let _ = injector.run(|| card.try_migrate(&memory))?;
+        is(&card, &memory, 49)?;
+        card.migrate(&memory)?;
+        is(&card, &memory, 49)
+    })
+}
+
+fn failing_to_migrate(path: &Path) -> Result<()> {
+    failing_on_the_way_there(path, few)
+}
+
+fn failing_to_migrate_huge(path: &Path) -> Result<()> {
+    failing_on_the_way_there(path, huge)
+}
+
+/// So that there are not too many allocations.
+fn few(seed: usize) -> Result<Mapping> {
+    let mut memory = Mapping::private(2)?;
+    fill(memory.bytes_mut(), seed);
+    Ok(memory)
+}
+
+/// Each allocation of a fault fails in turn.
+fn failing_on_the_way_home(path: &Path, make: fn(usize) -> Result<Mapping>) -> Result<()> {
+    let card = Card::open(path)?;
+    for_each_failure(2, |injector| {
+        let memory = make(50)?;
+        card.migrate(&memory)?;
+        let _ = injector.run(|| touch(&memory))?;
+        is(&card, &memory, 50)
+    })
+}
+
+fn failing_to_fault(path: &Path) -> Result<()> {
+    failing_on_the_way_home(path, few)
+}
+
+fn failing_to_fault_huge(path: &Path) -> Result<()> {
+    failing_on_the_way_home(path, huge)
+}
+
+fn failing_to_fall_asleep(path: &Path) -> Result<()> {
+    let card = Card::open(path)?;
+    for_each_failure(2, |injector| {
+        let memories = [few(51)?, huge(51)?];
+        for memory in &memories {
+            card.migrate(memory)?;
+        }
+        injector.run(|| card.ask(ioctl::suspend))??;
+        card.ask(ioctl::resume)?;
+        memories.iter().try_for_each(|memory| is(&card, memory, 51))
+    })
+}
+
+fn failing_to_be_taken_away(path: &Path) -> Result<()> {
+    let card = Card::open(path)?;
+    for_each_failure(2, |injector| {
+        let memories = [few(52)?, huge(52)?];
+        for memory in &memories {
+            card.migrate(memory)?;
+        }
+        injector.run(|| card.ask(ioctl::fini))??;
+        for memory in &memories {
+            expect(memory, in_ram(memory.pages()))?;
+        }
+        card.ask(ioctl::init)?;
+        memories.iter().try_for_each(|memory| is(&card, memory, 52))
+    })
 }
 
 fn pulled_out(path: &Path) -> Result<()> {

@@ -47,6 +47,9 @@ struct Scenario {
     /// Whether that shows only where the kernel checks everything.
     #[serde(default)]
     debug: bool,
+    /// Whether it is for a kernel whose allocations can fail, as one that checks everything is.
+    #[serde(default)]
+    failing: bool,
     /// Why it cannot pass on a kernel without the series, if it cannot.
     stock: Option<String>,
 }
@@ -94,6 +97,8 @@ fn command(name: Option<&str>) -> Vec<String> {
 pub(super) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
     let suite = context.suite("nouveau");
     let mut scenarios = List::load()?.scenario;
+    let checked = context.kernel.profile == Profile::Debug;
+    scenarios.retain(|scenario| checked || !scenario.failing);
     scenarios.retain(|scenario| context.filter.takes(&scenario.name));
     if scenarios.is_empty() {
         bail!(NoMatch(format!("scenario of {LIST}")));
