@@ -97,7 +97,8 @@ use table::{
 pub use bound::BoundMirrors;
 pub use page_table::PageTable;
 
-/// How long a fault is tried again because the process changes its mappings meanwhile.
+/// How long a fault is tried again without getting any further, because the process changes its
+/// mappings meanwhile.
 const FAULT_BUDGET: Delta = Delta::from_millis(bindings::HMM_RANGE_DEFAULT_TIMEOUT as i64);
 
 /// What a device wants to do with a page.
@@ -224,8 +225,6 @@ struct Question<'q> {
     owner: *mut c_void,
     /// Whether translations will be made of the answer.
     translate: bool,
-    /// When it was asked first.
-    started: Instant<Monotonic>,
 }
 
 impl<'q> Question<'q> {
@@ -239,7 +238,47 @@ impl<'q> Question<'q> {
             request,
             owner: device.map_or(null_mut(), |device| device.owner()),
             translate: true,
+        }
+    }
+}
+
+/// For how long the kernel is asked once more.
+struct Budget {
+    /// When it began to count.
+    started: Instant<Monotonic>,
+    /// How often the kernel was asked since.
+    attempts: usize,
+    /// How many pages the kernel has told of, at most.
+    reached: usize,
+}
+
+impl Budget {
+    fn new() -> Self {
+        Self {
             started: Instant::now(),
+            attempts: 0,
+            reached: 0,
+        }
+    }
+
+    /// An attempt has failed, and has left what it found in `buffer`.
+    ///
+    /// That a page comes home from a device is a change as well, so that an attempt fails when it has
+    /// brought some home, however long that has taken. Only the next one gets further, and then the
+    /// time begins anew.
+    fn spend(&mut self, buffer: &HmmBuffer) -> Result {
+        let told = |pfn: &&HmmPfn| **pfn != HmmPfn::NONE;
+        let reached = buffer.pfns.iter().take_while(told).count();
+        if reached > self.reached {
+            *self = Self {
+                reached,
+                ..Self::new()
+            };
+        }
+        self.attempts = self.attempts.saturating_add(1);
+        match self.attempts > 2 && self.started.elapsed() > FAULT_BUDGET {
+            true => Err(EBUSY),
+            false => Ok(()),
         }
     }
 }
@@ -422,8 +461,8 @@ impl<P: PageTable> Mirror<P> {
     /// # Errors
     ///
     /// [`EFAULT`] if the process may not read a page, or its address space is gone; [`EPERM`] if
-    /// it may not write to it; [`EBUSY`] if it kept changing a part of the range for a second;
-    /// [`ENOMEM`]; [`EINTR`]. Where system memory is mapped for a device: [`ENODEV`] if its driver
+    /// it may not write to it; [`EBUSY`] if it kept changing its address space, whatever part of it,
+    /// so that there was no getting any further for a second; [`ENOMEM`]; [`EINTR`]. Where system memory is mapped for a device: [`ENODEV`] if its driver
     /// has been unbound; [`ENOMEM`] if a page would need a bounce buffer; `EOPNOTSUPP` if a page is
     /// in memory of another device that CPUs can address.
     pub fn fault<T: DevPagemapOps>(
@@ -464,7 +503,8 @@ impl<P: PageTable> Mirror<P> {
     /// # Errors
     ///
     /// [`EFAULT`] if a part of the range is not mapped, or the address space is gone; [`EBUSY`] if
-    /// the process kept changing a part of the range for a second; [`EINTR`]; those of `visit`.
+    /// the process kept changing its address space, as for [`Mirror::fault`]; [`EINTR`]; those of
+    /// `visit`.
     pub fn inspect<T: DevPagemapOps>(
         &self,
         range: UserRange,
@@ -566,7 +606,6 @@ impl<P: PageTable> Mirror<P> {
                 request: HmmRequest::FaultWrite,
                 owner: null_mut(),
                 translate: false,
-                started,
             };
             let page = UserRange::new(addr, NrPages::new(1))?;
             let mut buffer = HmmBuffer::new(page.nr_pages())?;
@@ -862,6 +901,7 @@ impl<P: PageTable> Mirror<P> {
         buffer: &mut HmmBuffer,
         then: impl FnOnce(&mut Locked<P>, &mut HmmBuffer) -> Result,
     ) -> Result {
+        let mut budget = Budget::new();
         loop {
             if current!().signal_pending() {
                 return Err(EINTR);
@@ -900,9 +940,7 @@ impl<P: PageTable> Mirror<P> {
                 Err(EBUSY) => {}
                 Err(err) => return Err(err),
             }
-            if question.started.elapsed() > FAULT_BUDGET {
-                return Err(EBUSY);
-            }
+            budget.spend(buffer)?;
         }
     }
 
@@ -914,9 +952,10 @@ impl<P: PageTable> Mirror<P> {
         range: *const bindings::mmu_notifier_range,
         cur_seq: c_ulong,
     ) -> bool {
-        // SAFETY: The caller promises that the notifier is this field of a mirror, which removes
-        // it before it goes away.
-        let this = unsafe { &*notifier.byte_sub(offset_of!(Self, notifier)).cast::<Self>() };
+        // SAFETY: The caller promises that the notifier is this field of a mirror.
+        let this = unsafe { notifier.byte_sub(offset_of!(Self, notifier)) }.cast::<Self>();
+        // SAFETY: It is a mirror, as above, which removes the notifier before it goes away.
+        let this = unsafe { &*this };
         // SAFETY: The caller promises a valid range.
         let blockable = unsafe { bindings::mmu_notifier_range_blockable(range) };
         // SAFETY: The caller promises a valid range.
@@ -1160,8 +1199,10 @@ impl<P: PageTable> Locked<P> {
         }
         // SAFETY: The kernel has told of all these pages, as the caller promises.
         let last = unsafe { nth_page(page, left.saturating_sub(1)) };
-        // SAFETY: As above, it is not freed.
-        let one = unsafe { memory_of(last) == memory_of(page.as_ptr()) };
+        // SAFETY: As above, it is mapped, and so is not freed.
+        let end = unsafe { memory_of(last) };
+        // SAFETY: As above, for the first of these pages.
+        let one = unsafe { memory_of(page.as_ptr()) } == end;
         // Where it goes on in other memory, it is page by page.
         Ok(Some((target, NrPages::new(if one { left } else { 1 }))))
     }

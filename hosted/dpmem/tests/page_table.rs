@@ -6,7 +6,8 @@
 mod support;
 
 use bindings::sim::{
-    self, dma_read, dma_write, for_each_failure, run, Mapped, Process, HUGE_PAGE_SIZE, PAGE_SIZE,
+    self, dma_read, dma_write, for_each_failure, pass, run, Mapped, Process, HUGE_PAGE_SIZE,
+    PAGE_SIZE,
 };
 use dpmem::{
     Access, Batch, BitmapOffsets, BoundMirrors, BoundPagemap, CopyEngine, DevPagemap,
@@ -16,7 +17,11 @@ use dpmem::{
 use kernel::{dma::DmaAddress, faux, prelude::*, str::CString};
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        atomic::{AtomicU64, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError,
+    },
+    time::Duration,
     vec::Vec,
 };
 use support::bound;
@@ -31,11 +36,22 @@ const WINDOW: usize = 512;
 static THIS_MODULE: ThisModule = unsafe { ThisModule::from_ptr(core::ptr::null_mut()) };
 
 /// The memory of the device, by CPU.
-struct Cells(Mutex<Vec<u8>>);
+struct Cells {
+    bytes: Mutex<Vec<u8>>,
+    /// How many seconds each batch takes.
+    pause: AtomicU64,
+}
 
 impl Cells {
+    fn new(pages: usize) -> Self {
+        Self {
+            bytes: Mutex::new(vec![0; pages * PAGE_SIZE]),
+            pause: AtomicU64::new(0),
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Vec<u8>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.bytes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -49,6 +65,7 @@ impl CopyEngine for Cells {
     type Data = ();
 
     fn submit<'a>(&'a self, batch: &mut Batch<'a, Self>) -> Result {
+        pass(Duration::from_secs(self.pause.load(Ordering::Relaxed)));
         let mut cells = self.lock();
         for transfer in batch {
             match transfer {
@@ -172,7 +189,7 @@ impl Gpu {
         let size = NrPages::new(SIZE);
         let vram = try_pin_init!(Vram {
             offsets <- BitmapOffsets::new(size),
-            cells: Cells(Mutex::new(vec![0; SIZE * PAGE_SIZE])),
+            cells: Cells::new(SIZE),
         }? Error);
         let pagemap = DevPagemap::new(c"gpu", size, NumaNode::of(device), vram);
         Ok(Self {
@@ -559,10 +576,40 @@ fn coherent() -> Result<kernel::sync::Arc<DevPagemap<Vram>>> {
     let region = range.request(CString::try_from(c"coherent")?)?;
     let vram = try_pin_init!(Vram {
         offsets <- BitmapOffsets::new(size),
-        cells: Cells(Mutex::new(vec![0; 512 * PAGE_SIZE])),
+        cells: Cells::new(512),
     }? Error);
     let pagemap = DevPagemap::coherent(c"coherent", region, NumaNode::LOCAL, vram);
     kernel::sync::Arc::pin_init(pagemap, GFP_KERNEL)
+}
+
+/// Each page takes longer to come home than a device waits for a process that does not rest.
+#[test]
+fn pages_that_take_long_to_come_home() {
+    const NR: usize = 12;
+    run(|| {
+        let (gpu, slow) = (Gpu::new().unwrap(), Gpu::new().unwrap());
+        let pause = |seconds| {
+            let pagemap = slow.memory.access().unwrap();
+            let cells = &pagemap.ops().cells;
+            cells.pause.store(seconds, Ordering::Relaxed);
+        };
+        let process = Process::new();
+        let memories = [memory(&process, NR), memory(&process, NR)];
+        process.run(|| {
+            let context = gpu.open().unwrap();
+            for (memory, access) in memories.into_iter().zip([Access::Read, Access::Write]) {
+                assert_eq!(slow.migrate(pages(memory, NR)).unwrap(), NR);
+                pause(7);
+                let range = pages(memory, NR);
+                gpu.handle_fault(&context, range, access).unwrap();
+                pause(0);
+                for i in 0..NR {
+                    let byte = gpu.access(&context, memory + i * PAGE_SIZE, None);
+                    assert_eq!(usize::from(byte.unwrap()), i);
+                }
+            }
+        });
+    });
 }
 
 #[test]
