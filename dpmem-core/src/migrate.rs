@@ -332,7 +332,8 @@ impl<'m, T: DevPagemapOps> Collected<'m, T> {
     ///
     /// # Context
     ///
-    /// May sleep.
+    /// May sleep. Where a large folio is split, the notifiers of the range are called again, so no
+    /// lock may be held that they take.
     pub fn fill(self) -> Filled<'m, T> {
         self.fill_from(&mut |_| None)
     }
@@ -341,7 +342,8 @@ impl<'m, T: DevPagemapOps> Collected<'m, T> {
     ///
     /// # Context
     ///
-    /// May sleep; so may `data`, with the mmap lock of the process and the locks of folios held.
+    /// That of [`Collected::fill`]. `data` may sleep, with the mmap lock of the process and the locks
+    /// of folios held.
     pub fn fill_with(
         self,
         mut data: impl FnMut(&RequestedFolio<'_, T>) -> T::Data,
@@ -402,7 +404,7 @@ impl<'m, T: DevPagemapOps> Collected<'m, T> {
     ///
     /// # Context
     ///
-    /// May sleep.
+    /// That of [`Collected::fill`] and [`Copied::commit`].
     ///
     /// # Errors
     ///
@@ -466,7 +468,8 @@ impl<'m, T: DevPagemapOps> Copied<'m, T> {
     ///
     /// # Context
     ///
-    /// May sleep.
+    /// May sleep. The notifiers of the range are called where there was nothing yet, so no lock may
+    /// be held that they take.
     pub fn commit(self) -> Committed<'m> {
         let Step {
             pagemap,

@@ -553,8 +553,9 @@ impl<T: DevPagemapOps> PinnedDrop for DevPagemap<T> {
             fsleep(Delta::from_millis(pause));
             pause = EVICT_PAUSE.min(pause * 2);
         }
-        // SAFETY: The pagemap is registered, by the type invariants. Requests
-        // borrow the pagemap, so there are none any more.
+        // SAFETY: The pagemap is registered, by the type invariants. Requests borrow it, and so do
+        // those who have it from its owner: there are none any more. A fault borrows it from the
+        // page that was touched, which is out for as long, and none is.
         unsafe { self.backend.unregister() };
     }
 }

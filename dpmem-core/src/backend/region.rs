@@ -151,13 +151,17 @@ impl Backend {
         pgmap: NonNull<bindings::dev_pagemap>,
     ) -> impl PinInit<Self, Error> {
         pin_init::pin_init_scope(move || {
-            if nr == NrPages::ZERO || nr >= Claims::LIMIT {
+            if nr == NrPages::ZERO {
                 return Err(EINVAL);
             }
-            let bytes = nr.to_bytes().ok_or(EINVAL)?;
+            // A machine has no room for so many.
+            if nr >= Claims::LIMIT {
+                return Err(ERANGE);
+            }
+            let bytes = nr.to_bytes().ok_or(ERANGE)?;
             let size = bytes
                 .checked_next_multiple_of(SUBSECTION_SIZE)
-                .ok_or(EINVAL)?;
+                .ok_or(ERANGE)?;
             let region = Region::request(name, size)?;
             // INVARIANT: The caller promises the first half; it is not registered yet.
             Ok(try_pin_init!(Self {
