@@ -98,7 +98,8 @@ pub trait PagemapOps: Sized + Send + Sync + 'static {
     /// not make it true.
     fn is_gone(&self) -> bool;
 
-    /// Notes that `nr` pages were to be copied, which has taken `took`. Does not sleep.
+    /// Notes that `nr` pages were to be copied, which has taken `took`, whether it went well or not.
+    /// Does not sleep.
     fn copied(&self, way: Way, nr: NrPages, took: Delta);
 
     /// The address by which the device reaches the page at `offset`. Does not sleep.
@@ -263,6 +264,7 @@ unsafe fn copy<T: PagemapOps>(
         // It comes before those, which need not fail if it does.
         let before = after.map_or(Ok(()), |after| after.wait());
         let ops = pagemap.ops();
+        ops.copied(way, NrPages::new(npages), start.elapsed());
         match result.and(before) {
             Ok(()) => {}
             // This is how DRM learns it, and nobody else says so.
@@ -270,7 +272,6 @@ unsafe fn copy<T: PagemapOps>(
             Err(ENODEV) => return Err(EIO),
             Err(err) => return Err(err),
         }
-        ops.copied(way, NrPages::new(npages), start.elapsed());
         Ok(0)
     })
 }

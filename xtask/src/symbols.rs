@@ -49,11 +49,18 @@ pub(crate) fn run(options: &SymbolsOptions) -> Result<bool> {
     let mut table = format!("{:<10} {:<56} with the series\n", "driver", "stock");
     let mut tests = Vec::new();
     let mut compare = |stock: &Kernel, ours: &Kernel, driver: &drivers::Driver| -> Result<()> {
-        let before = undefined(&tools, stock, driver.object)?;
+        let before = regions(&tools, stock, driver.object)?;
         let mut after = Vec::new();
         for file in driver.module.iter().chain(driver.objects) {
-            let symbols = undefined(&tools, ours, file)?.into_iter();
+            let symbols = regions(&tools, ours, file)?.into_iter();
             after.extend(symbols.map(|symbol| format!("{symbol} ({file})")));
+        }
+        let mut lacks = None;
+        if let (Some(file), Some(function)) = (driver.module, driver.ours) {
+            let symbols = symbols(&tools, ours, file, "--defined-only")?;
+            if !symbols.iter().any(|symbol| symbol == function) {
+                lacks = Some(format!("{file} has no {function}(): is it in C?"));
+            }
         }
         table.push_str(&format!(
             "{:<10} {:<56} {}\n",
@@ -62,7 +69,7 @@ pub(crate) fn run(options: &SymbolsOptions) -> Result<bool> {
             listed(&after)
         ));
         let verdict = match (before.is_empty(), after.is_empty()) {
-            (false, true) => Ok(()),
+            (false, true) => lacks.map_or(Ok(()), Err),
             (_, false) => Err(format!("with the series it needs {}", listed(&after))),
             (true, true) => Err(format!(
                 "{} of the stock kernel needs none of them: has it moved?",
@@ -108,8 +115,15 @@ fn listed(symbols: &[String]) -> String {
     }
 }
 
-/// Those of the symbols that a file of the tree needs.
-fn undefined(tools: &Tools, kernel: &Kernel, file: &str) -> Result<Vec<String>> {
+/// What a file of the tree needs of those that have to do with address space.
+fn regions(tools: &Tools, kernel: &Kernel, file: &str) -> Result<Vec<String>> {
+    let mut needed = symbols(tools, kernel, file, "--undefined-only")?;
+    needed.retain(|symbol| REGION.contains(&symbol.as_str()));
+    Ok(needed)
+}
+
+/// The symbols of a file of the tree, of the kind that nm's option `which` says.
+fn symbols(tools: &Tools, kernel: &Kernel, file: &str, which: &str) -> Result<Vec<String>> {
     // What is built of `a/../b` is `b`.
     let path: PathBuf = kernel.tree.join(file);
     let path = path
@@ -123,7 +137,7 @@ fn undefined(tools: &Tools, kernel: &Kernel, file: &str) -> Result<Vec<String>> 
     let inside = job.bind(folder, "/objects");
     let mut command: Command = job.command("llvm-nm");
     let output = command
-        .args(["--undefined-only", "--format=just-symbols"])
+        .args([which, "--format=just-symbols"])
         .arg(inside.join(name))
         .output()
         .context("cannot run nm")?;
@@ -132,9 +146,5 @@ fn undefined(tools: &Tools, kernel: &Kernel, file: &str) -> Result<Vec<String>> 
         bail!("nm does not like {}: {}", path.display(), said.trim());
     }
     let names = String::from_utf8_lossy(&output.stdout);
-    Ok(REGION
-        .iter()
-        .filter(|symbol| names.lines().any(|name| name.trim() == **symbol))
-        .map(|symbol| (*symbol).to_owned())
-        .collect())
+    Ok(names.lines().map(|name| name.trim().to_owned()).collect())
 }

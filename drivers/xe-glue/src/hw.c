@@ -17,6 +17,7 @@
 #include "xe_svm.h"
 #include "xe_tile.h"
 #include "xe_ttm_vram_mgr.h"
+#include "xe_vm.h"
 #include "xe_vram_types.h"
 
 #include "hw.h"
@@ -180,6 +181,8 @@ struct dma_fence *xe_pagemap_hw_copy(struct xe_vram_region *vr, unsigned long np
 {
 	struct xe_gt *gt = xe_migrate_exec_queue(vr->migrate)->gt;
 
+	vm_dbg(&vr->xe->drm, "copy %s VRAM, %lu pages at 0x%016llx\n", to_vram ? "to" : "from",
+	       npages, dpa);
 	hw_count(gt, &hw_kb[to_vram], npages, npages * (PAGE_SIZE / SZ_1K));
 	if (to_vram)
 		return xe_migrate_to_vram(vr->migrate, npages, addrs, dpa, after);

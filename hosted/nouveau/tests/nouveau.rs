@@ -106,6 +106,34 @@ fn asleep_with_memory_that_could_not_be_copied() {
     });
 }
 
+/// What was left on the card has no place there for a while.
+#[test]
+fn asleep_and_no_place_afterwards() {
+    run(|| {
+        let card = Card::new();
+        card.init();
+        let process = Process::new();
+        let (memory, bytes) = memory(&process);
+        assert_eq!(card.migrate(&process, memory, LEN), 0);
+        card.fail_copies(usize::MAX);
+        card.suspend();
+        card.fail_copies(0);
+        let left = on_device(&process, memory);
+        assert!(left > 0);
+        card.fill_up(true);
+        card.resume();
+        let mut now = vec![0; LEN];
+        assert!(process.read(memory, &mut now).is_err());
+        assert_eq!(on_device(&process, memory), left);
+        card.fill_up(false);
+        check(&process, memory, &bytes);
+        assert_eq!(card.migrate(&process, memory, LEN), 0);
+        check(&process, memory, &bytes);
+        card.fini();
+        assert_eq!((card.buffers(), card.fences()), (0, 0));
+    });
+}
+
 #[test]
 fn asleep_and_not_to_be_woken_up() {
     run(|| {
@@ -338,6 +366,37 @@ fn each_step_fails() {
         let read = process.read(memory, &mut now);
         read.or_else(|_| process.read(memory, &mut now)).unwrap();
         assert!(now[..3 * PAGE_SIZE] == bytes && now[3 * PAGE_SIZE..] == [0; PAGE_SIZE]);
+        assert_eq!((card.buffers(), card.fences()), (0, 0));
+    });
+    assert!(failures > 20, "only {failures} failures");
+}
+
+/// A huge page moves in pieces, or stays, and comes home in pieces.
+#[test]
+fn each_step_with_a_huge_page_fails() {
+    let failures = for_each_failure(|| {
+        let card = Card::new();
+        card.init();
+        let process = Process::new();
+        let memory = process.mmap(HUGE_PAGE_SIZE);
+        process.madvise_hugepage(memory, HUGE_PAGE_SIZE);
+        let bytes: Vec<u8> = (0..HUGE_PAGE_SIZE).map(|i| (i / 4093) as u8).collect();
+        let written = process.write(memory, &bytes);
+        written.or_else(|_| process.write(memory, &bytes)).unwrap();
+        let mut now = vec![0; HUGE_PAGE_SIZE];
+        let mut check = || {
+            let read = process.read(memory, &mut now);
+            read.or_else(|_| process.read(memory, &mut now)).unwrap();
+            assert!(now == bytes);
+        };
+        card.migrate(&process, memory, HUGE_PAGE_SIZE);
+        card.suspend();
+        card.resume();
+        card.migrate(&process, memory, HUGE_PAGE_SIZE);
+        check();
+        card.migrate(&process, memory, HUGE_PAGE_SIZE);
+        card.fini();
+        check();
         assert_eq!((card.buffers(), card.fences()), (0, 0));
     });
     assert!(failures > 20, "only {failures} failures");

@@ -17,6 +17,8 @@ pub(crate) struct Driver {
     pub(crate) object: &'static str,
     /// The module, if it is built as a whole on ours.
     pub(crate) module: Option<&'static str>,
+    /// A function that the module has if what is ours is linked into it.
+    pub(crate) ours: Option<&'static str>,
     /// What is looked at on ours besides: objects of the C code, as the series leaves it.
     pub(crate) objects: &'static [&'static str],
 }
@@ -27,24 +29,28 @@ pub(crate) const ALL: &[Driver] = &[
         name: "test_hmm",
         object: "lib/test_hmm.o",
         module: Some("lib/test_hmm.ko"),
+        ours: None,
         objects: &[],
     },
     Driver {
         name: "nouveau",
         object: NOUVEAU,
         module: Some("drivers/gpu/drm/nouveau/nouveau.ko"),
+        ours: Some("nouveau_dmem_hw_submit"),
         objects: &[NOUVEAU],
     },
     Driver {
         name: "xe",
         object: XE,
         module: Some("drivers/gpu/drm/xe/xe.ko"),
+        ours: Some("xe_pagemap_hw_copy"),
         objects: &[XE],
     },
     Driver {
         name: "amdgpu",
         object: AMDKFD,
         module: None,
+        ours: None,
         objects: &[AMDKFD, AMDKFD_SVM],
     },
 ];
@@ -54,6 +60,7 @@ pub(crate) const UVMEM: Driver = Driver {
     name: "uvmem",
     object: UVMEM_OBJECT,
     module: None,
+    ours: None,
     objects: &[UVMEM_OBJECT],
 };
 

@@ -452,14 +452,15 @@ extern "C" fn nouveau_dmem_hw_bo_pin(bo: *mut Buffer) -> c_int {
     let buffer = unsafe { &mut *bo };
     // SAFETY: The card is there for longer than its buffers.
     let card = unsafe { &*buffer.card };
-    let saved = buffer.saved.take().expect("the buffer is pinned already");
-    match card.state().place(card.size, Some(saved)) {
-        Some(place) => {
-            buffer.place = place;
-            0
-        }
-        None => panic!("a card that was asleep has less memory than before"),
+    let mut state = card.state();
+    // It keeps what it had until there is a place for that.
+    if state.full {
+        return ENOMEM.to_errno();
     }
+    let saved = buffer.saved.take().expect("the buffer is pinned already");
+    let place = state.place(card.size, Some(saved));
+    buffer.place = place.expect("a card that was asleep has less memory than before");
+    0
 }
 
 #[no_mangle]
