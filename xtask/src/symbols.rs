@@ -2,6 +2,8 @@
 
 //! `lab symbols`: which drivers of the tree take physical address space for device memory.
 
+mod xe;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -91,6 +93,7 @@ pub(crate) fn run(options: &SymbolsOptions) -> Result<bool> {
     for driver in drivers::ALL {
         compare(&stock, &built, driver)?;
     }
+    tests.push(xe::test(&tools, &stock, &built)?);
     drop(stock);
     print!("{table}");
     for test in tests {
