@@ -168,6 +168,31 @@ static int file_set(const struct xe_card_set *set)
 	}
 }
 
+static int file_kept(unsigned int index)
+{
+	struct xe_device *xe = card_get(index);
+	struct drm_pagemap_cache *cache;
+	struct drm_pagemap *dpagemap;
+	int ret;
+
+	if (!xe)
+		return -ENODEV;
+	cache = xe->tile.vram.dpagemap_cache;
+	ret = drm_pagemap_cache_lock_lookup(cache);
+	if (ret)
+		goto out;
+	dpagemap = drm_pagemap_get_from_cache(cache);
+	drm_pagemap_cache_unlock_lookup(cache);
+	ret = PTR_ERR_OR_ZERO(dpagemap);
+	if (!IS_ERR_OR_NULL(dpagemap)) {
+		drm_pagemap_put(dpagemap);
+		ret = 1;
+	}
+out:
+	card_put(xe);
+	return ret;
+}
+
 static void file_state(struct card_file *cf, struct xe_card_state *state)
 {
 	/* What is on its way to be freed is not there any more. */
@@ -220,6 +245,8 @@ static long file_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 	case XE_CARD_STATE:
 		file_state(cf, &state);
 		return copy_to_user(argp, &state, sizeof(state)) ? -EFAULT : 0;
+	case XE_CARD_KEPT:
+		return file_kept(arg);
 	case XE_CARD_AWAIT:
 		return wait_event_killable(world.wait, READ_ONCE(world.waiting));
 	default:

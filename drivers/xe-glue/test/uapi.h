@@ -73,6 +73,8 @@ enum {
 #define XE_CARD_STATE	_IOR('X', 6, struct xe_card_state)
 /* Waits until an engine has a job before which it stops. */
 #define XE_CARD_AWAIT	_IO('X', 7)
+/* Whether the card's memory is registered, though nobody may use it: 1, or 0. */
+#define XE_CARD_KEPT	_IO('X', 8)
 
 /* Which jobs are held. */
 #define XE_CARD_HELD_COPIES	1

@@ -141,6 +141,7 @@ mod ioctl {
     ioctl_write_ptr!(set, b'X', 5, Set);
     ioctl_read!(state, b'X', 6, State);
     ioctl_none!(await_job, b'X', 7);
+    ioctl_write_int_bad!(kept, request_code_none!(b'X', 8));
 }
 
 /// What is set.
@@ -269,6 +270,13 @@ impl Cards {
         // SAFETY: The file is open, and the argument as the cards expect it.
         unsafe { ioctl::state(self.0.as_raw_fd(), &mut state) }?;
         Ok(state)
+    }
+
+    /// Whether the memory of the card is registered.
+    fn is_kept(&self, card: u32) -> Result<bool> {
+        // SAFETY: The file is open, and the argument is a number.
+        let kept = unsafe { ioctl::kept(self.0.as_raw_fd(), card as i32) };
+        Ok(kept.context("kept")? != 0)
     }
 
     /// Nobody has anything of the cards.
@@ -728,8 +736,13 @@ fn kept_and_shrunk(path: &Path) -> Result<()> {
         expect(&memory, on_device(PAGES))?;
         is(&memory, seed)?;
         drop(cards);
+        let cards = Cards::open(path)?;
+        // Once all that is on its way to be freed is.
+        cards.unused()?;
+        ensure!(cards.is_kept(FIRST)?, "it was not kept");
         if seed % 2 == 1 {
             drop_caches()?;
+            ensure!(!cards.is_kept(FIRST)?, "it was not shrunk");
         }
     }
     Ok(())
