@@ -96,7 +96,10 @@ static int card_page_new(struct card_bo *bo, size_t i, gfp_t gfp)
 	return 0;
 }
 
-/* All pages of a buffer that is not too large for that. The others come later. */
+/*
+ * All pages of a buffer that is not too large for that. The others come later.
+ * That there is no memory on the card is for card_bo_place() to say.
+ */
 static int card_bo_fill(struct card_bo *bo)
 {
 	int ret = 0;
@@ -104,7 +107,7 @@ static int card_bo_fill(struct card_bo *bo)
 	if (bo->nr > CARD_UNIT / PAGE_SIZE)
 		return 0;
 	for (size_t i = 0; i < bo->nr && !ret; i++)
-		ret = card_page_new(bo, i, GFP_KERNEL);
+		ret = card_page_new(bo, i, GFP_KERNEL | __GFP_NOFAIL);
 	return ret;
 }
 
