@@ -33,12 +33,16 @@ use nix::{
 
 use crate::{
     debugfs::Counters,
+    failures::for_each_failure,
     mapping::{
         page_size,
         Mapping, //
     },
     pagemap::Count,
-    process::Child,
+    process::{
+        touch,
+        Child, //
+    },
     scenarios::{
         check,
         expect,
@@ -81,6 +85,19 @@ pub(crate) const REACHING: &[(&str, Scenario)] = &[
     ),
     ("edu_copied_and_unbound", edu_copied_and_unbound),
 ];
+
+/// For a kernel whose allocations can fail.
+pub(crate) const FAILING: &[(&str, Scenario)] = &[
+    ("edu_failing_to_open", edu_failing_to_open),
+    ("edu_failing_to_migrate", edu_failing_to_migrate),
+    ("edu_failing_to_come_home", edu_failing_to_come_home),
+    ("edu_failing_to_fault", edu_failing_to_fault),
+    ("edu_failing_to_bind", edu_failing_to_bind),
+];
+
+/// Of these, the one for a device that reaches all memory.
+pub(crate) const FAILING_REACHING: &[(&str, Scenario)] =
+    &[("edu_failing_to_copy", edu_failing_to_copy)];
 
 /// Where a driver of PCI is told to let a device go, or to take it.
 const DRIVER: &str = "/sys/bus/pci/drivers/edu";
@@ -324,6 +341,68 @@ fn use_until_gone(path: &Path, user: usize, mut tell: os_pipe::PipeWriter) -> Re
     }
     ensure!(moved == Err(Errno::ENODEV), "it ended with {moved:?}");
     Ok(())
+}
+
+fn edu_failing_to_open(path: &Path) -> Result<()> {
+    for_each_failure(2, |injector| {
+        let _ = injector.run(|| Edu::open(path))?;
+        Edu::open(path).map(drop)
+    })
+}
+
+fn edu_failing_to_migrate(path: &Path) -> Result<()> {
+    let edu = Edu::open(path)?;
+    for_each_failure(2, |injector| {
+        let memory = page(40)?;
+        injector.ask(|| edu.ask(ioctl::to_device, &memory).map(drop))?;
+        check(memory.bytes(), |page| pattern(page, 40))?;
+        edu.migrate(&memory)?;
+        check(memory.bytes(), |page| pattern(page, 40))
+    })
+}
+
+fn edu_failing_to_come_home(path: &Path) -> Result<()> {
+    let edu = Edu::open(path)?;
+    for_each_failure(2, |injector| {
+        let memory = page(41)?;
+        edu.migrate(&memory)?;
+        injector.ask(|| edu.ask(ioctl::to_ram, &memory).map(drop))?;
+        check(memory.bytes(), |page| pattern(page, 41))
+    })
+}
+
+fn edu_failing_to_fault(path: &Path) -> Result<()> {
+    let edu = Edu::open(path)?;
+    for_each_failure(2, |injector| {
+        let memory = page(42)?;
+        edu.migrate(&memory)?;
+        let _ = injector.run(|| touch(&memory))?;
+        check(memory.bytes(), |page| pattern(page, 42))
+    })
+}
+
+/// All that binding the driver has done is undone, and the next attempt works.
+fn edu_failing_to_bind(path: &Path) -> Result<()> {
+    let name = name()?;
+    for_each_failure(10, |injector| {
+        unbind(&name)?;
+        if injector.run(|| bind(&name))?.is_err() {
+            bind(&name)?;
+        }
+        Edu::open(path)?.migrate(&page(43)?)
+    })
+}
+
+fn edu_failing_to_copy(path: &Path) -> Result<()> {
+    for_each_failure(5, |injector| {
+        // A mirror that knows nothing yet.
+        let edu = Edu::open(path)?;
+        let (from, to) = (page(44)?, page(45)?);
+        injector.ask(|| edu.copy(&from, &to))?;
+        edu.copy(&from, &to)?;
+        check(to.bytes(), |page| pattern(page, 44))?;
+        check(from.bytes(), |page| pattern(page, 44))
+    })
 }
 
 fn edu_copies_nothing(path: &Path) -> Result<()> {

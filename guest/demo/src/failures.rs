@@ -56,6 +56,10 @@ pub(crate) fn of(setup: Setup) -> &'static [(&'static str, Scenario)] {
             ("failing_to_migrate", failing_to_migrate),
             ("failing_to_migrate_huge", failing_to_migrate_huge),
             ("failing_to_migrate_a_hole", failing_to_migrate_a_hole),
+            (
+                "failing_to_migrate_a_huge_hole",
+                failing_to_migrate_a_huge_hole,
+            ),
             ("failing_to_come_home", failing_to_come_home),
             ("failing_to_come_home_huge", failing_to_come_home_huge),
             ("failing_to_fault", failing_to_fault),
@@ -192,7 +196,7 @@ impl Injector {
     }
 
     /// As [`Injector::run`], for a request; if no allocation failed, neither may the request.
-    fn ask(&mut self, what: impl FnOnce() -> Result<(), Errno>) -> Result<()> {
+    pub(crate) fn ask(&mut self, what: impl FnOnce() -> Result<(), Errno>) -> Result<()> {
         let result = self.run(what)?;
         ensure!(
             result.is_ok() || self.failed == Some(true),
@@ -262,15 +266,24 @@ fn failing_to_migrate_huge(path: &Path) -> Result<()> {
     to_device(path, 2, Mapping::huge)
 }
 
-fn failing_to_migrate_a_hole(path: &Path) -> Result<()> {
+/// Memory that `make` makes, and nobody has touched, goes to the device.
+fn hole_to_device(path: &Path, make: fn() -> Result<Mapping>) -> Result<()> {
     let device = Device::open(path)?;
     for_each_failure(2, |injector| {
-        let memory = small()?;
+        let memory = make()?;
         let mut buffer = buffer(&memory);
         injector.ask(|| ask(&device, Request::MigrateToDevice, &memory, &mut buffer))?;
         check(&migrate(&device, &memory)?, |_| 0)?;
         check(memory.bytes(), |_| 0)
     })
+}
+
+fn failing_to_migrate_a_hole(path: &Path) -> Result<()> {
+    hole_to_device(path, small)
+}
+
+fn failing_to_migrate_a_huge_hole(path: &Path) -> Result<()> {
+    hole_to_device(path, Mapping::huge)
 }
 
 /// Memory that `make` makes comes home on request.

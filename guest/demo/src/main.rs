@@ -121,7 +121,14 @@ fn main() -> ExitCode {
             true => edu::REACHING,
             false => edu::NOT_REACHING,
         };
-        all(&[edu::ALL, more].concat(), &options)
+        let mut scenarios = [edu::ALL, more].concat();
+        if failures::possible() {
+            scenarios.extend(edu::FAILING);
+            if options.iommu {
+                scenarios.extend(edu::FAILING_REACHING);
+            }
+        }
+        all(&scenarios, &options)
     } else if options.coherent {
         all(coherent::ALL, &options)
     } else if options.ktap && options.setup == Setup::Peers {

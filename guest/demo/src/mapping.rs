@@ -156,6 +156,17 @@ impl Mapping {
         Ok(())
     }
 
+    /// Unmaps private memory, and maps other memory at the same address.
+    pub(crate) fn renew(&mut self) -> Result<()> {
+        let size = NonZeroUsize::new(self.len).context("a mapping without a page")?;
+        let addr = NonZeroUsize::new(self.addr());
+        let prot = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_FIXED;
+        // SAFETY: What is replaced is ours, and nobody else holds a reference to its content.
+        unsafe { mmap_anonymous(addr, size, prot, flags) }.context("mmap")?;
+        self.advise(MmapAdvise::MADV_NOHUGEPAGE)
+    }
+
     /// Where `pages` begin, and their length in bytes.
     fn part(&self, pages: Range<usize>) -> (NonNull<u8>, usize) {
         assert!(pages.end <= self.pages(), "no such pages");

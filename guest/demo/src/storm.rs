@@ -146,7 +146,7 @@ impl<'d> Sea<'d> {
 
     /// One thing of many.
     fn step(&mut self) -> Result<()> {
-        match self.random.below(12) {
+        match self.random.below(13) {
             0 | 1 => self.write(),
             2 | 3 => {
                 self.ask(Request::MigrateToDevice);
@@ -192,6 +192,10 @@ impl<'d> Sea<'d> {
                     bail!("the device cannot write");
                 }
                 self.expect(0..self.memory.pages(), value);
+            }
+            11 => {
+                self.memory.renew()?;
+                self.expect(0..self.memory.pages(), 0);
             }
             _ => {
                 let advice = match self.random.below(2) {

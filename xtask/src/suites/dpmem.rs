@@ -187,7 +187,8 @@ pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
     if context.filter.needs("walk") {
         runs.retain(|run| walk_of(run).is_some());
     } else if context.filter.needs("failing_") {
-        runs.retain(|run| FAILURES.iter().any(|(name, ..)| *name == run.name));
+        let failures = |run: &demo::Run<'_>| FAILURES.iter().any(|(name, ..)| *name == run.name);
+        runs.retain(|run| failures(run) || run.on == On::Edu);
     } else if context.filter.needs("edu_") {
         runs.retain(|run| run.on == On::Edu);
     }
