@@ -106,6 +106,11 @@ impl<T: DevPagemapOps> Owner<T> {
 /// a [`BoundPagemap`](crate::BoundPagemap), so that it does not live too long. Dropping it brings
 /// all its pages home to system memory first, and tries until that is done; it may sleep for long.
 ///
+/// One that is leaked, by `core::mem::forget()` or a cycle of `Arc`, stays registered. Processes
+/// fault at its pages then, with code of the driver's module, which must not be unloaded any more.
+/// No reference to the module is held for that: it would keep a module from being unloaded whose
+/// exit unregisters the memory, as it should.
+///
 /// # Invariants
 ///
 /// - `inner` is a registered pagemap of type `MEMORY_DEVICE_PRIVATE` or `MEMORY_DEVICE_COHERENT`,
