@@ -242,6 +242,10 @@ impl<'q> Question<'q> {
     }
 }
 
+/// How many attempts are not too many, however long they take: one that brings a page home has
+/// failed by that, and has waited for the device; it is the next that tells.
+const FAULT_ATTEMPTS: usize = 2;
+
 /// For how long the kernel is asked once more.
 struct Budget {
     /// When it began to count.
@@ -261,14 +265,12 @@ impl Budget {
         }
     }
 
-    /// An attempt has failed, and has left what it found in `buffer`.
+    /// An attempt has failed, which has got as far as page `reached`.
     ///
     /// That a page comes home from a device is a change as well, so that an attempt fails when it has
     /// brought some home, however long that has taken. Only the next one gets further, and then the
     /// time begins anew.
-    fn spend(&mut self, buffer: &HmmBuffer) -> Result {
-        let told = |pfn: &&HmmPfn| **pfn != HmmPfn::NONE;
-        let reached = buffer.pfns.iter().take_while(told).count();
+    fn spend(&mut self, reached: usize) -> Result {
         if reached > self.reached {
             *self = Self {
                 reached,
@@ -276,7 +278,7 @@ impl Budget {
             };
         }
         self.attempts = self.attempts.saturating_add(1);
-        match self.attempts > 2 && self.started.elapsed() > FAULT_BUDGET {
+        match self.attempts > FAULT_ATTEMPTS && self.started.elapsed() > FAULT_BUDGET {
             true => Err(EBUSY),
             false => Ok(()),
         }
@@ -461,10 +463,11 @@ impl<P: PageTable> Mirror<P> {
     /// # Errors
     ///
     /// [`EFAULT`] if the process may not read a page, or its address space is gone; [`EPERM`] if
-    /// it may not write to it; [`EBUSY`] if it kept changing its address space, whatever part of it,
-    /// so that there was no getting any further for a second; [`ENOMEM`]; [`EINTR`]. Where system memory is mapped for a device: [`ENODEV`] if its driver
-    /// has been unbound; [`ENOMEM`] if a page would need a bounce buffer; `EOPNOTSUPP` if a page is
-    /// in memory of another device that CPUs can address.
+    /// it may not write to it; [`EBUSY`] if it kept changing its address space, whatever part of
+    /// it, so that there was no getting any further for a second, or three on a kernel that tries
+    /// for a second by itself; [`ENOMEM`]; [`EINTR`]. Where system memory is mapped for a device:
+    /// [`ENODEV`] if its driver has been unbound; [`ENOMEM`] if a page would need a bounce buffer;
+    /// `EOPNOTSUPP` if a page is in memory of another device that CPUs can address.
     pub fn fault<T: DevPagemapOps>(
         &self,
         range: UserRange,
@@ -555,7 +558,7 @@ impl<P: PageTable> Mirror<P> {
 
     fn make_page_exclusive(&self, mm: &MmWithUser, addr: UserAddr) -> Result {
         let room = Room::new(GFP_KERNEL)?;
-        let started = Instant::<Monotonic>::now();
+        let mut budget = Budget::new();
         loop {
             if current!().signal_pending() {
                 return Err(EINTR);
@@ -595,9 +598,7 @@ impl<P: PageTable> Mirror<P> {
             drop(locked);
             drop(folio);
             drop(mmap);
-            if started.elapsed() > FAULT_BUDGET {
-                return Err(EBUSY);
-            }
+            budget.spend(0)?;
             // Taking it again would first give it back, and that is a change each time, as is a
             // copy or a way home. So it is made a page that the process can write to, which the
             // next attempt finds unchanged.
@@ -940,7 +941,8 @@ impl<P: PageTable> Mirror<P> {
                 Err(EBUSY) => {}
                 Err(err) => return Err(err),
             }
-            budget.spend(buffer)?;
+            let told = |pfn: &&HmmPfn| **pfn != HmmPfn::NONE;
+            budget.spend(buffer.pfns.iter().take_while(told).count())?;
         }
     }
 
@@ -991,8 +993,8 @@ impl<P: PageTable> Mirror<P> {
     };
 }
 
-/// Asks the kernel for the range `hmm`, once. The lock of the address space is given up while a
-/// page comes from user space.
+/// Asks the kernel for the range `hmm`, which tries for a second. The lock of the address space is
+/// given up while a page comes from user space.
 ///
 /// # Safety
 ///

@@ -594,14 +594,18 @@ fn pages_that_take_long_to_come_home() {
             cells.pause.store(seconds, Ordering::Relaxed);
         };
         let process = Process::new();
-        let memories = [memory(&process, NR), memory(&process, NR)];
+        let memories = [(); 3].map(|()| memory(&process, NR));
         process.run(|| {
             let context = gpu.open().unwrap();
-            for (memory, access) in memories.into_iter().zip([Access::Read, Access::Write]) {
-                assert_eq!(slow.migrate(pages(memory, NR)).unwrap(), NR);
-                pause(7);
+            let accesses = [Some(Access::Read), Some(Access::Write), None];
+            for (memory, access) in memories.into_iter().zip(accesses) {
                 let range = pages(memory, NR);
-                gpu.handle_fault(&context, range, access).unwrap();
+                assert_eq!(slow.migrate(range).unwrap(), NR);
+                pause(7);
+                match access {
+                    Some(access) => gpu.handle_fault(&context, range, access).unwrap(),
+                    None => context.mirror.make_exclusive(range).unwrap(),
+                }
                 pause(0);
                 for i in 0..NR {
                     let byte = gpu.access(&context, memory + i * PAGE_SIZE, None);
