@@ -322,8 +322,10 @@ pub(crate) struct Buffer {
 // SAFETY: The buffer is ours, by the type invariants, and nouveau's buffers belong to no thread.
 unsafe impl Send for Buffer {}
 // SAFETY: Through a shared reference it is pinned and unpinned, from which `place` excludes all but
-// one, and its offset is read, at once, which may be while TTM moves a buffer that is not pinned any
-// more: what was read is a number then, that says nothing.
+// one, and its offset is read, by C, where TTM may be changing it if the buffer is not pinned any
+// more: what comes of that is a number. It is used only where the buffer stays pinned: in copies,
+// for which an `Awake` sees to it, and for the GPU's faults, which `nouveau_svm_suspend()` stops
+// before `nouveau_dmem_suspend()` is called.
 unsafe impl Sync for Buffer {}
 
 impl Buffer {
@@ -345,9 +347,8 @@ impl Buffer {
 
     /// Where it is on the card, if it is pinned. Does not sleep.
     ///
-    /// It stays there for as long as nobody unpins it, which is what the caller has to see to: by
-    /// keeping the card awake, or by being somebody who is stopped before the card falls asleep, as
-    /// the handler of the GPU's faults is.
+    /// It stays there for as long as nobody unpins it. Copies keep the card awake for that; the
+    /// handler of the GPU's faults is stopped before the card falls asleep.
     pub(crate) fn address(&self) -> Option<u64> {
         let pinned = self.place.load(Acquire) == place::PINNED;
         // SAFETY: The buffer is ours, by the type invariants.

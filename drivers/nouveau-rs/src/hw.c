@@ -137,9 +137,10 @@ void nouveau_dmem_hw_bo_fini(struct nouveau_bo *bo)
 	nouveau_bo_fini(bo);
 }
 
+/* One that is not pinned any more may be moving: nobody uses what is said then. */
 u64 nouveau_dmem_hw_bo_offset(struct nouveau_bo *bo)
 {
-	return READ_ONCE(bo->offset);
+	return data_race(bo->offset);
 }
 
 /* What every job says to the engine: linear, and one after the other. */

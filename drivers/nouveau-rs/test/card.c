@@ -98,17 +98,15 @@ static int card_page_new(struct card_bo *bo, size_t i, gfp_t gfp)
 
 /*
  * All pages of a buffer that is not too large for that. The others come later.
- * That there is no memory on the card is for card_bo_place() to say.
+ * They are the card's memory, and there are as many as the card has: where each
+ * allocation fails in turn, that is about the driver's.
  */
-static int card_bo_fill(struct card_bo *bo)
+static void card_bo_fill(struct card_bo *bo)
 {
-	int ret = 0;
-
 	if (bo->nr > CARD_UNIT / PAGE_SIZE)
-		return 0;
-	for (size_t i = 0; i < bo->nr && !ret; i++)
-		ret = card_page_new(bo, i, GFP_KERNEL | __GFP_NOFAIL);
-	return ret;
+		return;
+	for (size_t i = 0; i < bo->nr; i++)
+		card_page_new(bo, i, GFP_KERNEL | __GFP_NOFAIL);
 }
 
 static void card_bo_free(struct card_bo *bo)
@@ -137,13 +135,12 @@ int nouveau_bo_new_pin(struct nouveau_cli *cli, u32 domain, u32 size,
 		return -ENOMEM;
 	bo->nr = DIV_ROUND_UP(size, PAGE_SIZE);
 	bo->pages = kvcalloc(bo->nr, sizeof(*bo->pages), GFP_KERNEL);
-	ret = bo->pages ? card_bo_fill(bo) : -ENOMEM;
-	if (!ret)
-		ret = card_bo_place(card, bo);
+	ret = bo->pages ? card_bo_place(card, bo) : -ENOMEM;
 	if (ret) {
 		card_bo_free(bo);
 		return ret;
 	}
+	card_bo_fill(bo);
 	atomic_inc(&card->nr_bos);
 	*pbo = &bo->bo;
 	return 0;

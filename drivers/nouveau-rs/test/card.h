@@ -83,6 +83,8 @@ struct card {
 	bool held, waiting, late;
 	/* nouveau is being unbound, or has been; it was pulled out. */
 	bool unplugged, gone;
+	/* The driver was asked to put it to sleep, or to go away, and not to undo that. */
+	bool going;
 };
 
 /* The address space of a process, as the GPU sees it. */

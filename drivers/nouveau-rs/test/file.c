@@ -84,6 +84,8 @@ static int file_hold(bool hold)
 static int file_power(unsigned int cmd)
 {
 	guard(mutex)(&power);
+	WRITE_ONCE(card->going, cmd == CARD_SUSPEND || cmd == CARD_FINI);
+	wake_up_all(&card->engine_wait);
 	switch (cmd) {
 	case CARD_SUSPEND:
 		card_svm_suspend(card);
@@ -149,6 +151,8 @@ static long file_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 		return wait_event_killable(card->engine_wait, READ_ONCE(card->waiting));
 	case CARD_AWAIT_LATE:
 		return wait_event_killable(card->engine_wait, READ_ONCE(card->late));
+	case CARD_AWAIT_GOING:
+		return wait_event_killable(card->engine_wait, READ_ONCE(card->going));
 	case CARD_FAIL:
 		if (copy_from_user(&fail, argp, sizeof(fail)))
 			return -EFAULT;

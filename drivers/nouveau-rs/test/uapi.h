@@ -58,5 +58,7 @@ struct card_state {
 /* Somebody looks at a page of the process, which cannot move until it is not looked at any more. */
 #define CARD_LOOK	_IOW('N', 14, struct card_range)
 #define CARD_LOOK_AWAY	_IO('N', 15)
+/* Waits until somebody has begun to put the card to sleep, or to take its memory away. */
+#define CARD_AWAIT_GOING	_IO('N', 16)
 
 #endif

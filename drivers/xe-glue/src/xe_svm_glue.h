@@ -7,8 +7,8 @@
 
 struct drm_pagemap_owner_list *xe_pagemap_hw_owner_list(void)
 {
-	/* What the Rust code says of a pagemap. */
-	BUILD_BUG_ON(XE_PEER_PAGEMAP);
+	/* The Rust code makes pagemaps whose peers have NULL for this. */
+	BUILD_BUG_ON(XE_PEER_PAGEMAP != NULL);
 	return &xe_owner_list;
 }
 

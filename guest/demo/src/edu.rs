@@ -39,10 +39,7 @@ use crate::{
         Mapping, //
     },
     pagemap::Count,
-    process::{
-        touch,
-        Child, //
-    },
+    process::Child,
     scenarios::{
         check,
         expect,
@@ -376,7 +373,7 @@ fn edu_failing_to_fault(path: &Path) -> Result<()> {
     for_each_failure(2, |injector| {
         let memory = page(42)?;
         edu.migrate(&memory)?;
-        let _ = injector.run(|| touch(&memory))?;
+        injector.touch(&memory)?;
         check(memory.bytes(), |page| pattern(page, 42))
     })
 }

@@ -38,6 +38,7 @@ use crate::{
         Mapping, //
     },
     pagemap::count,
+    process::touch,
     scenarios::{
         check,
         fill,
@@ -193,6 +194,16 @@ impl Injector {
         // What is left of the count: nothing, once the allocation has failed.
         self.failed = Some(left.get(..length).unwrap_or_default().trim_ascii() == b"0");
         Ok(result)
+    }
+
+    /// As [`Injector::run`], for a look at each page of `memory`.
+    pub(crate) fn touch(&mut self, memory: &Mapping) -> Result<()> {
+        let touched = self.run(|| touch(memory))?;
+        ensure!(
+            touched.is_ok() || self.failed == Some(true),
+            "{touched:?}, and nothing had failed"
+        );
+        Ok(())
     }
 
     /// As [`Injector::run`], for a request; if no allocation failed, neither may the request.

@@ -6,11 +6,16 @@
 
 use std::{
     fs::File,
+    io::{
+        Read as _,
+        Write as _, //
+    },
     os::fd::AsRawFd,
     path::Path, //
 };
 
 use anyhow::{
+    bail,
     ensure,
     Context as _,
     Result, //
@@ -170,6 +175,7 @@ mod ioctl {
     ioctl_none!(pull_out, b'N', 13);
     ioctl_write_ptr!(look, b'N', 14, Range);
     ioctl_none!(look_away, b'N', 15);
+    ioctl_none!(await_going, b'N', 16);
 }
 
 /// What goes wrong once.
@@ -474,18 +480,19 @@ fn memory_is_given_back(path: &Path) -> Result<()> {
 
 /// All of what is pinned can have pages of processes.
 fn every_page_is_used(path: &Path) -> Result<()> {
-    /// As many as there are in the 256 MiB that C pins at a time.
-    const MANY: usize = (256 << 20) / 4096;
+    /// What C pins at a time, in bytes.
+    const SIZE: usize = 256 << 20;
 
     let card = Card::open(path)?;
     empty(&card)?;
-    // Nothing but holes, which take no memory here.
-    let memory = Mapping::private(MANY)?;
+    // Nothing but holes: that much memory is needed once, for what the card has.
+    let pages = SIZE / page_size();
+    let memory = Mapping::private(pages)?;
     card.migrate(&memory)?;
     let pinned = card.state()?.nr_pinned;
     ensure!(
-        pinned == MANY as u64,
-        "{pinned} pages are pinned, of which {MANY} are used"
+        pinned == pages as u64,
+        "{pinned} pages are pinned, of which {pages} are used"
     );
     Ok(())
 }
@@ -576,8 +583,9 @@ fn no_room(path: &Path) -> Result<()> {
     let memory = small(15)?;
     let failed = card.state()?.nr_failed;
     card.fail(Failure::New, ALWAYS)?;
-    card.try_migrate(&memory).context("migrate")?;
+    let told = card.try_migrate(&memory);
     card.fail(Failure::New, 0)?;
+    told.context("migrate")?;
     ensure!(card.state()?.nr_failed > failed, "there was room");
     expect(&memory, in_ram(PAGES))?;
     is(&card, &memory, 15)?;
@@ -779,6 +787,7 @@ fn asleep_during_a_fault(path: &Path) -> Result<()> {
     let toucher = Child::run(|| check(memory.bytes(), |page| pattern(page, 43)))?;
     card.ask(ioctl::await_job)?;
     let sleeper = Child::run(|| card.ask(ioctl::suspend))?;
+    card.ask(ioctl::await_going)?;
     // The copy is waited for so long that there was time enough to fall asleep.
     card.ask(ioctl::await_late)?;
     card.ask(ioctl::release)?;
@@ -875,7 +884,8 @@ fn taken_away_during_a_migration(path: &Path) -> Result<()> {
     })?;
     card.ask(ioctl::await_job)?;
     let taker = Child::run(|| card.ask(ioctl::fini))?;
-    // The copy is waited for so long that there was time enough to begin to take it away.
+    card.ask(ioctl::await_going)?;
+    // The copy is waited for so long that there was time enough to begin.
     card.ask(ioctl::await_late)?;
     card.ask(ioctl::release)?;
     mover.wait()?;
@@ -904,21 +914,62 @@ fn nothing_is_kept(path: &Path) -> Result<()> {
     is(&card, &memory, 46)
 }
 
+/// What was copied since there were `before` jobs was not copied as a whole.
+fn in_pieces(card: &Card, before: u64) -> Result<()> {
+    let jobs = card.state()?.nr_jobs - before;
+    ensure!(
+        jobs > 1,
+        "there was a huge page: it was copied in {jobs} jobs"
+    );
+    Ok(())
+}
+
 /// A huge page comes home in pieces if there is none for it.
 fn no_huge_page_at_home(path: &Path) -> Result<()> {
-    let card = Card::open(path)?;
-    let memory = huge(47)?;
-    card.migrate(&memory)?;
-    without_huge_pages(|| check(memory.bytes(), |page| pattern(page, 47)))??;
-    expect(&memory, in_ram(memory.pages()))?;
-    is(&card, &memory, 47)
+    /// More faults than a page in pieces has, and what is done besides.
+    const FAULTS: u64 = 5000;
+
+    let (mut ready, mut tell) = os_pipe::pipe()?;
+    let (mut wait, mut go) = os_pipe::pipe()?;
+    let toucher = Child::run(|| {
+        let card = Card::open(path)?;
+        let memory = huge(47)?;
+        card.migrate(&memory)?;
+        let before = card.state()?.nr_jobs;
+        tell.write_all(&[0])?;
+        wait.read_exact(&mut [0])?;
+        check(memory.bytes(), |page| pattern(page, 47))?;
+        in_pieces(&card, before)?;
+        expect(&memory, in_ram(memory.pages()))?;
+        is(&card, &memory, 47)
+    })?;
+    drop(tell);
+    ready
+        .read_exact(&mut [0])
+        .context("nothing is on the card")?;
+    without_huge_pages(|| {
+        let first = toucher.faults()?;
+        go.write_all(&[0])?;
+        // Until it has ended.
+        while let Ok(faults) = toucher.faults() {
+            if faults > first + FAULTS {
+                toucher.kill()?;
+                bail!("a fault was tried again {FAULTS} times");
+            }
+            std::thread::yield_now();
+        }
+        Ok(())
+    })??;
+    toucher.wait()
 }
 
 fn no_huge_page_when_taken_away(path: &Path) -> Result<()> {
     let card = Card::open(path)?;
     let memory = huge(48)?;
     card.migrate(&memory)?;
+    let before = card.state()?.nr_jobs;
     without_huge_pages(|| card.ask(ioctl::fini))??;
+    in_pieces(&card, before)?;
     expect(&memory, in_ram(memory.pages()))?;
     card.ask(ioctl::init)?;
     is(&card, &memory, 48)
@@ -930,8 +981,7 @@ fn failing_on_the_way_there(path: &Path, make: fn(usize) -> Result<Mapping>) -> 
     for_each_failure(2, |injector| {
         empty(&card)?;
         let memory = make(49)?;
-        // That it is an error is not said of a page that stays where it is.
-        let _ = injector.run(|| card.try_migrate(&memory))?;
+        injector.ask(|| card.try_migrate(&memory))?;
         is(&card, &memory, 49)?;
         card.migrate(&memory)?;
         is(&card, &memory, 49)
@@ -959,7 +1009,7 @@ fn failing_on_the_way_home(path: &Path, make: fn(usize) -> Result<Mapping>) -> R
     for_each_failure(2, |injector| {
         let memory = make(50)?;
         card.migrate(&memory)?;
-        let _ = injector.run(|| touch(&memory))?;
+        injector.touch(&memory)?;
         is(&card, &memory, 50)
     })
 }
