@@ -128,7 +128,8 @@ impl<'a> DmaPages<'a> for RamPagesMut<'a> {
 /// System memory that is being mapped for a device, run by run: `P` is [`RamPages`] or
 /// [`RamPagesMut`].
 ///
-/// All of it is unmapped when this is dropped, or what [`DmaMap::sync`] makes of it.
+/// All of it is unmapped when this is dropped, or what [`DmaMap::sync`] makes of it, which does not
+/// sleep.
 ///
 /// # Invariants
 ///

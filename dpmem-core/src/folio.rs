@@ -211,7 +211,8 @@ pub(crate) unsafe fn drop_destination(entry: MigratePfn) {
 
 /// A folio of device memory that was requested, and that no process has yet.
 ///
-/// Dropping it gives it back to the allocator of its pagemap.
+/// Dropping it gives it back to the allocator of its pagemap, and drops what is kept with it, as
+/// the kernel does when it frees one: neither sleeps.
 ///
 /// # Invariants
 ///
@@ -262,7 +263,7 @@ impl<'p, T: DevPagemapOps> RequestedFolio<'p, T> {
         unsafe { data::borrow::<T::Data>(self.folio.0.cast()) }
     }
 
-    /// Keeps `data` with the folio; what it had is dropped.
+    /// Keeps `data` with the folio; what it had is dropped. Does not sleep.
     pub fn set_data(&mut self, data: T::Data) {
         let folio = self.folio.0.cast();
         // SAFETY: A folio begins with its first page. It is one of the pagemap, its data was

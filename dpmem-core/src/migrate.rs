@@ -301,7 +301,7 @@ pub(crate) enum Large {
     NoPlace,
 }
 
-/// Pages that are locked and unmapped, and have nowhere to go yet.
+/// Pages that are locked and unmapped, and have nowhere to go yet. Dropping them may sleep.
 #[must_use = "the pages go back to where they were when this is dropped: go on with `fill()`"]
 pub struct Collected<'m, T: DevPagemapOps>(Step<'m, T>);
 
@@ -414,7 +414,7 @@ impl<'m, T: DevPagemapOps> Collected<'m, T> {
     }
 }
 
-/// Pages that have somewhere to go.
+/// Pages that have somewhere to go. Dropping them may sleep.
 #[must_use = "the pages go back to where they were when this is dropped: go on with `copy()`"]
 pub struct Filled<'m, T: DevPagemapOps>(Step<'m, T>);
 
@@ -459,7 +459,7 @@ impl<'m, T: DevPagemapOps> Filled<'m, T> {
     }
 }
 
-/// Pages whose content is in both places.
+/// Pages whose content is in both places. Dropping them may sleep.
 #[must_use = "the pages go back to where they were when this is dropped: go on with `commit()`"]
 pub struct Copied<'m, T: DevPagemapOps>(Step<'m, T>);
 
@@ -489,7 +489,8 @@ impl<'m, T: DevPagemapOps> Copied<'m, T> {
     }
 }
 
-/// Pages that have moved, and are about to be seen by the process again: when this is dropped.
+/// Pages that have moved, and are about to be seen by the process again: when this is dropped,
+/// which may sleep.
 pub struct Committed<'m> {
     moved: NrPages,
     _flight: Flight<'m>,

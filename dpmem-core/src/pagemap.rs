@@ -441,7 +441,7 @@ impl<T: DevPagemapOps> DevPagemap<T> {
         self.backend.is_coherent()
     }
 
-    /// How many pages are out: requested, or in service.
+    /// How many pages are out: requested, or in service. Does not sleep.
     #[inline]
     pub fn nr_out(&self) -> NrPages {
         self.backend.nr_out()

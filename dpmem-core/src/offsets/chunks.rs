@@ -82,7 +82,7 @@ pub trait ChunkSource: Send + Sync + 'static {
 /// A chunk is pinned when there is no room in those that are there. It is unpinned when all of its
 /// pages are idle, but for one such chunk, which stays: by a work item, because pages come back in
 /// contexts that cannot sleep. [`ChunkOffsets::shrink`] unpins that one too, and dropping the
-/// allocator unpins all. Idle memory is thus given back to the rest of the driver without being
+/// allocator unpins all, and waits for the work item: it may sleep. Idle memory is thus given back to the rest of the driver without being
 /// asked for. What the driver would have to do to ask, which is to wait for somebody else's memory,
 /// is what it cannot do in most places where it runs out of it.
 ///
@@ -231,7 +231,7 @@ impl<S: ChunkSource> ChunkOffsets<S> {
         &self.0.source
     }
 
-    /// How many pages the chunks have that are there, idle or not.
+    /// How many pages the chunks have that are there, idle or not. Does not sleep.
     pub fn nr_pinned(&self) -> NrPages {
         let nr = self.0.table.lock().nr_present();
         NrPages::new(nr.saturating_mul(self.0.order.nr_pages().get()))
