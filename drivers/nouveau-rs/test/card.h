@@ -54,6 +54,7 @@ struct card_bo {
  * @nr_failed: how often something has failed on purpose.
  * @nr_refused, @nr_bare: what was asked for with a page size that the GPU does not have, and what
  *	was sent while nobody had locked the channel.
+ * @nr_lost: how often the driver went, and left what it had for the card.
  * @failures: what is to fail, and after how many more times.
  */
 struct card {
@@ -71,7 +72,7 @@ struct card {
 	wait_queue_head_t fault_wait;
 
 	atomic_t nr_bos, nr_fences;
-	atomic_long_t nr_jobs, nr_failed, nr_refused, nr_bare;
+	atomic_long_t nr_jobs, nr_failed, nr_refused, nr_bare, nr_lost;
 	atomic_t failures[CARD_NR_FAILURES];
 
 	u32 *push;

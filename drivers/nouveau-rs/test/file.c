@@ -98,6 +98,8 @@ static int file_power(unsigned int cmd)
 	case CARD_FINI:
 		card_unbind(card);
 		/* What is left there is lost, as when nouveau is unbound. */
+		if (card->drm.dmem)
+			atomic_long_inc(&card->nr_lost);
 		card->drm.dmem = NULL;
 		break;
 	case CARD_INIT:
@@ -166,6 +168,7 @@ static long file_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 		state.nr_failed = atomic_long_read(&card->nr_failed);
 		state.nr_refused = atomic_long_read(&card->nr_refused);
 		state.nr_bare = atomic_long_read(&card->nr_bare);
+		state.nr_lost = atomic_long_read(&card->nr_lost);
 		scoped_guard(mutex, &card->lock)
 			state.nr_pinned = card->nr_pinned;
 		return copy_to_user(argp, &state, sizeof(state)) ? -EFAULT : 0;

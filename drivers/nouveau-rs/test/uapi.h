@@ -30,6 +30,8 @@ struct card_state {
 	__u64 nr_bare;
 	/* Pages of buffers that are pinned. */
 	__u64 nr_pinned;
+	/* How often the driver went, and left what it had for the card. */
+	__u64 nr_lost;
 };
 
 /* Moves memory of the process to the card. */

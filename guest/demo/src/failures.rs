@@ -147,7 +147,8 @@ pub(crate) fn possible() -> bool {
     Path::new("/sys/kernel/debug/fail_page_alloc").exists()
 }
 
-/// Lets the kernel find no huge page, for whoever it may be, while `what` is done.
+/// Lets the kernel find no huge page, for whoever it may be, while `what` is done, or until 2000
+/// were asked for: who asks for one again and again is given it then.
 pub(crate) fn without_huge_pages<R>(what: impl FnOnce() -> R) -> Result<R> {
     const FOLDER: &str = "/sys/kernel/debug/fail_page_alloc";
     const NONE: &[(&str, &str)] = &[
@@ -155,7 +156,7 @@ pub(crate) fn without_huge_pages<R>(what: impl FnOnce() -> R) -> Result<R> {
         ("ignore-gfp-highmem", "N"),
         ("verbose", "0"),
         ("min-order", "9"),
-        ("times", "-1"),
+        ("times", "2000"),
         ("probability", "100"),
     ];
     let write = |(file, value): &(&str, &str)| {
@@ -165,6 +166,7 @@ pub(crate) fn without_huge_pages<R>(what: impl FnOnce() -> R) -> Result<R> {
     NONE.iter().try_for_each(write)?;
     let result = what();
     write(&("probability", "0"))?;
+    write(&("times", "1"))?;
     Ok(result)
 }
 
