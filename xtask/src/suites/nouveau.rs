@@ -47,9 +47,6 @@ struct Scenario {
     /// What is said when that shows: one of these.
     #[serde(default)]
     shows: Vec<String>,
-    /// Whether the series mends it.
-    #[serde(default)]
-    mended: bool,
     /// Whether that shows only where the kernel checks everything.
     #[serde(default)]
     debug: bool,
@@ -200,12 +197,10 @@ fn one(
 ) -> Result<Test> {
     let name = &scenario.name;
     let checked = context.kernel.profile == Profile::Debug;
-    let stock = context.options.kernel == KernelChoice::Stock;
     let wrong = scenario
         .wrong
         .as_ref()
-        .filter(|_| checked || !scenario.debug)
-        .filter(|_| stock || !scenario.mended);
+        .filter(|_| checked || !scenario.debug);
     let bound = alone::bound(context, TIMEOUT_S);
     let label = format!("{suite}/{name}");
     let outcome = alone::boot(context, label, files(context)?, report, |plan, _| {
