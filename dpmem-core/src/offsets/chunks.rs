@@ -82,9 +82,10 @@ pub trait ChunkSource: Send + Sync + 'static {
 /// A chunk is pinned when there is no room in those that are there. It is unpinned when all of its
 /// pages are idle, but for one such chunk, which stays: by a work item, because pages come back in
 /// contexts that cannot sleep. [`ChunkOffsets::shrink`] unpins that one too, and dropping the
-/// allocator unpins all, and waits for the work item: it may sleep. Idle memory is thus given back to the rest of the driver without being
-/// asked for. What the driver would have to do to ask, which is to wait for somebody else's memory,
-/// is what it cannot do in most places where it runs out of it.
+/// allocator unpins all, and waits for the work item: it may sleep. Idle memory is thus given back
+/// to the rest of the driver without being asked for. What the driver would have to do to ask,
+/// which is to wait for somebody else's memory, is what it cannot do in most places where it runs
+/// out of it.
 ///
 /// No request fails because of memory that is on its way back: it waits for that.
 pub struct ChunkOffsets<S: ChunkSource>(Arc<Chunks<S>>);
