@@ -116,9 +116,10 @@ pub(crate) fn run(options: &MigrateOptions) -> Result<bool> {
                 "-r".to_owned(),
                 TEST.to_owned(),
             ];
+            let preparations = hmm::preparations(context.kernel)?;
             let booted = boot.run(context, report, |machine| {
                 let mut plan = Plan::new();
-                hmm::prepare(&mut plan);
+                preparations.iter().for_each(|line| plan.prepare(line));
                 for _ in 0..runs {
                     for driver in drivers {
                         driver::load(&mut plan, machine, driver);

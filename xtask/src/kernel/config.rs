@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 
 use anyhow::{bail, Context, Result};
 use sha2::{Digest, Sha256};
@@ -173,6 +174,16 @@ fn symbols(text: &str) -> BTreeMap<&str, &str> {
         .collect()
 }
 
+/// Whether a tree is configured with `symbol`, built in or as a module.
+pub(super) fn has(tree: &Path, symbol: &str) -> Result<bool> {
+    let path = tree.join(".config");
+    let config =
+        fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let name = format!("CONFIG_{symbol}");
+    let value = symbols(&config).get(name.as_str()).copied();
+    Ok(matches!(value, Some("y" | "m")))
+}
+
 /// The lines that were asked for and did not come true.
 fn not_taken(asked: &str, config: &str) -> Vec<String> {
     let config = symbols(config);
@@ -211,6 +222,17 @@ mod tests {
                 "CONFIG_D=n was asked for and is y"
             ]
         );
+    }
+
+    #[test]
+    fn what_a_tree_is_configured_with() {
+        let tree = tempfile::tempdir().unwrap();
+        assert!(has(tree.path(), "A").is_err());
+        let config = "CONFIG_A=y\nCONFIG_B=m\nCONFIG_C=7\n# CONFIG_D is not set\n";
+        fs::write(tree.path().join(".config"), config).unwrap();
+        let found = |symbol| has(tree.path(), symbol).unwrap();
+        assert!(found("A") && found("B"));
+        assert!(!found("C") && !found("D") && !found("E"));
     }
 
     #[test]

@@ -397,6 +397,11 @@ impl Kernel {
         self.tree.join(self.arch.image_path())
     }
 
+    /// Whether it is configured with `symbol`, built in or as a module.
+    pub(crate) fn has(&self, symbol: &str) -> Result<bool> {
+        config::has(&self.tree, symbol)
+    }
+
     /// A module, by its name.
     pub(crate) fn module(&self, name: &str) -> Result<PathBuf> {
         let file = format!("{name}.ko");

@@ -13,7 +13,7 @@ use super::boot::Boot;
 use super::{driver, Context, Filter, NoMatch};
 use crate::cli::{Driver, Profile};
 use crate::guest::Plan;
-use crate::kernel::profile_name;
+use crate::kernel::{profile_name, Kernel};
 use crate::ktap::Status;
 use crate::repo;
 use crate::report::{Report, Test};
@@ -41,13 +41,14 @@ pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
         bail!(NoMatch(format!("test of {PROGRAM}")));
     }
     let known = Known::load()?;
-    let (slow, wanted): (Vec<&String>, Vec<&String>) = wanted
-        .into_iter()
-        .partition(|name| known.slow(kernel.profile, name).is_some());
-    for name in slow {
+    let needs = known.needs(|symbol| kernel.has(symbol))?;
+    let why_not = |name: &str| known.slow(kernel.profile, name).or_else(|| needs.of(name));
+    let (left_out, wanted): (Vec<&String>, Vec<&String>) =
+        wanted.into_iter().partition(|name| why_not(name).is_some());
+    for name in left_out {
         let mut test = Test::new(&suite, name, Ok(()), 0.0);
         test.status = Status::Skip;
-        test.reason = known.slow(kernel.profile, name).map(str::to_owned);
+        test.reason = why_not(name).map(str::to_owned);
         report.add(test)?;
     }
     // test_hmm's coherent devices are a case of their own, with messages of their own.
@@ -91,9 +92,10 @@ fn run_group(
         Profile::Plain => 600,
         Profile::Debug => 2400,
     });
+    let preparations = preparations(kernel)?;
     let booted = boot.run(context, report, |machine| {
         let mut plan = Plan::new();
-        prepare(&mut plan);
+        preparations.iter().for_each(|line| plan.prepare(line));
         driver::load(&mut plan, machine, context.driver);
         plan.program(PROGRAM, bound, &command);
         driver::unload(&mut plan, context.driver);
@@ -105,16 +107,22 @@ fn run_group(
     booted.finish(context, suite, report)
 }
 
-/// What the tests need in the guest.
-pub(crate) fn prepare(plan: &mut Plan) {
-    // For the tests with huge pages.
-    plan.prepare("echo 64 > /proc/sys/vm/nr_hugepages");
-    // khugepaged looks at memory every ten seconds. On a slow machine that is in the middle of a
-    // test, which then finds that pages it has just migrated were collapsed: it may have its first
-    // look now, and then sleeps.
-    plan.prepare(&format!(
-        "echo 4000000000 > {KHUGEPAGED}/scan_sleep_millisecs"
-    ));
+/// What the tests need in the guest, in lines for its shell.
+pub(crate) fn preparations(kernel: &Kernel) -> Result<Vec<String>> {
+    let mut lines = Vec::new();
+    if kernel.has("HUGETLBFS")? {
+        // For the tests with huge pages.
+        lines.push("echo 64 > /proc/sys/vm/nr_hugepages".to_owned());
+    }
+    if kernel.has("TRANSPARENT_HUGEPAGE")? {
+        // khugepaged looks at memory every ten seconds. On a slow machine that is in the middle of
+        // a test, which then finds that pages it has just migrated were collapsed: it may have its
+        // first look now, and then sleeps.
+        lines.push(format!(
+            "echo 4000000000 > {KHUGEPAGED}/scan_sleep_millisecs"
+        ));
+    }
+    Ok(lines)
 }
 
 /// What is known about test_hmm and its tests.
@@ -127,6 +135,8 @@ struct Known {
     known: Vec<KnownTest>,
     #[serde(default)]
     slow: Vec<SlowTest>,
+    #[serde(default)]
+    needs: Vec<Need>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -165,7 +175,46 @@ struct SlowTest {
     why: String,
 }
 
+/// What tests cannot do without.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Need {
+    /// The symbol of the kernel's configuration.
+    config: String,
+    /// Of the full name of such a test.
+    #[serde(rename = "match")]
+    pattern: String,
+    why: String,
+}
+
+/// The tests that a kernel lacks something for, and why.
+#[derive(Debug)]
+struct Needs<'a>(Vec<(Regex, &'a str)>);
+
+impl<'a> Needs<'a> {
+    /// Why a test cannot run, if it cannot.
+    fn of(&self, name: &str) -> Option<&'a str> {
+        let mut needs = self.0.iter();
+        needs
+            .find(|(pattern, _)| pattern.is_match(name))
+            .map(|(_, why)| *why)
+    }
+}
+
 impl Known {
+    /// The tests that a kernel lacks something for; `has` says whether it has a symbol.
+    fn needs(&self, has: impl Fn(&str) -> Result<bool>) -> Result<Needs<'_>> {
+        let mut needs = Vec::new();
+        for need in &self.needs {
+            if !has(&need.config)? {
+                let pattern =
+                    Regex::new(&need.pattern).with_context(|| format!("{KNOWN}: a bad pattern"))?;
+                needs.push((pattern, need.why.as_str()));
+            }
+        }
+        Ok(Needs(needs))
+    }
+
     /// Why a test does not run with this profile, if it does not.
     fn slow(&self, profile: Profile, name: &str) -> Option<&str> {
         self.slow
@@ -291,6 +340,29 @@ TEST_F(other, plain)
             ]
         );
         assert!(names("int main(void)").is_err());
+    }
+
+    #[test]
+    fn tests_that_a_kernel_lacks_something_for() {
+        let known = Known::load().unwrap();
+        let all = known.needs(|_| Ok(true)).unwrap();
+        assert!(all.of("hmm.hmm_device_private.anon_write_huge").is_none());
+        let small = known
+            .needs(|symbol| Ok(symbol != "TRANSPARENT_HUGEPAGE"))
+            .unwrap();
+        for (test, runs) in [
+            ("anon_write", true),
+            ("anon_write_hugetlbfs", true),
+            ("anon_write_huge", false),
+            ("migrate_anon_huge_zero_err", false),
+            ("migrate_remap_fault", false),
+        ] {
+            let name = format!("hmm.hmm_device_private.{test}");
+            assert_eq!(small.of(&name).is_none(), runs, "{test}");
+        }
+        let none = known.needs(|symbol| Ok(symbol != "HUGETLBFS")).unwrap();
+        assert!(none.of("hmm.hmm_device_coherent.compound").is_some());
+        assert!(none.of("hmm.hmm_device_private.anon_write_huge").is_none());
     }
 
     #[test]
