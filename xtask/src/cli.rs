@@ -395,6 +395,12 @@ pub(crate) struct MachineOptions {
     /// CPUs: a suite can want more than there usually are.
     #[arg(skip)]
     pub(crate) cpus: Option<u32>,
+    /// Whether QEMU itself has to be its CPU: what KVM has is the host's.
+    #[arg(skip)]
+    pub(crate) emulated: bool,
+    /// Shell lines that do not fail in such a machine.
+    #[arg(skip)]
+    pub(crate) checks: Vec<String>,
     /// One more device of the machine, as QEMU's command line names it; it comes before all others.
     #[arg(long, value_name = "QEMU_DEVICE")]
     pub(crate) device: Vec<String>,
@@ -409,6 +415,8 @@ impl MachineOptions {
             mem,
             device,
             cpus: _,
+            emulated: _,
+            checks: _,
         } = self;
         cpu.is_none() && append.is_none() && mem.is_none() && device.is_empty()
     }

@@ -35,14 +35,19 @@ impl Plan {
 
     /// Looks first of all whether the kernel's checks are on that a debug kernel has.
     pub(crate) fn checks(&mut self) {
-        let checks = [
+        self.first(&[
             "[ -f /sys/kernel/debug/page_owner ]",
             "[ -f /sys/kernel/debug/kmemleak ]",
             "grep -qx 1 /proc/sys/vm/mem_profiling",
             "grep -q 'debug_locks: *1' /proc/lockdep_stats",
-        ];
-        let checks = checks.map(|check| format!("prepare {}", quote(check)));
-        self.lines.splice(0..0, checks);
+        ]);
+    }
+
+    /// Runs shell commands first of all, which must not fail.
+    pub(crate) fn first(&mut self, commands: &[impl AsRef<str>]) {
+        let lines = commands.iter().map(AsRef::as_ref);
+        let lines = lines.map(|command| format!("prepare {}", quote(command)));
+        self.lines.splice(0..0, lines);
     }
 
     /// Runs a shell command that a test needs.
@@ -110,6 +115,14 @@ fn quote(word: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_comes_first() {
+        let mut plan = Plan::new();
+        plan.load("m", &[]);
+        plan.first(&["a", "b"]);
+        assert_eq!(plan.script(), "prepare 'a'\nprepare 'b'\nload 'm'\n");
+    }
 
     #[test]
     fn words_stay_words() {

@@ -104,6 +104,7 @@ impl Boot {
             machine.count_instructions();
         }
         let mut plan = plan(&machine);
+        plan.first(&context.machine.checks);
         if kernel.profile == Profile::Debug {
             plan.checks();
             plan.leaks();

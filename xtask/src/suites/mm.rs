@@ -171,8 +171,8 @@ impl List {
             mem: user
                 .mem
                 .or(mem.map_err(|error: String| anyhow!("{LIST}: {error}"))?),
-            device: user.device.clone(),
             cpus: self.vm.cpus,
+            ..user.clone()
         })
     }
 

@@ -40,6 +40,7 @@ pub(crate) struct Machine {
     devices: Vec<String>,
     interactive: bool,
     counting: bool,
+    emulated: bool,
     accel: Accel,
 }
 
@@ -78,6 +79,7 @@ impl Machine {
             devices: Vec::new(),
             interactive: false,
             counting: false,
+            emulated: options.emulated,
             accel: Accel::Tcg,
         }
     }
@@ -99,9 +101,10 @@ impl Machine {
         self.cpus = 1;
     }
 
-    /// Whether it may be run by a processor of `host`: QEMU itself counts instructions.
+    /// Whether it may be run by a processor of `host`: QEMU itself counts instructions, and has
+    /// what the host's does not.
     pub(super) fn may_be_real(&self, host: Arch) -> bool {
-        self.arch == host && !self.counting
+        self.arch == host && !self.counting && !self.emulated
     }
 
     /// With this accelerator.
@@ -225,6 +228,17 @@ mod tests {
         assert!(machine.may_be_real(Arch::X86_64));
         assert!(!machine.may_be_real(Arch::Arm64));
         machine.count_instructions();
+        assert!(!machine.may_be_real(Arch::X86_64));
+    }
+
+    #[test]
+    fn a_processor_that_nobody_has() {
+        let options = MachineOptions {
+            emulated: true,
+            ..MachineOptions::default()
+        };
+        let paths = (PathBuf::new(), PathBuf::new());
+        let machine = Machine::new(Arch::X86_64, Profile::Plain, paths.0, paths.1, &options);
         assert!(!machine.may_be_real(Arch::X86_64));
     }
 }
