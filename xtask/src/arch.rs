@@ -4,15 +4,18 @@
 
 use anyhow::{bail, Result};
 use clap::ValueEnum;
+use serde::Deserialize;
 
 /// An architecture that the lab has kernels for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, ValueEnum, Deserialize)]
 pub(crate) enum Arch {
     /// 64-bit x86.
     #[value(name = "x86_64")]
+    #[serde(rename = "x86_64")]
     X86_64,
     /// 64-bit Arm.
     #[value(name = "arm64")]
+    #[serde(rename = "arm64")]
     Arm64,
 }
 

@@ -6,6 +6,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde::Deserialize;
 
 use crate::arch::Arch;
 
@@ -66,6 +67,18 @@ pub(crate) struct SeriesOptions {
     /// End with so many patches; with all of them, if not given.
     #[arg(long, value_name = "N")]
     pub(crate) to: Option<usize>,
+}
+
+/// Options of `lab machines`.
+#[derive(Debug, Args)]
+pub(crate) struct MachinesOptions {
+    /// 7.3 or 7.2.
+    #[arg(long, default_value = "7.3", value_name = "7.3|7.2", value_parser = version)]
+    pub(crate) linux: crate::version::Series,
+    /// Only machines whose name contains this, or matches it if it has `*`, `?` or `[` in it; with
+    /// `!` before it, all others. May be given several times, for more of them.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) filter: Vec<String>,
 }
 
 /// Options of `lab symbols`.
@@ -145,8 +158,8 @@ pub(crate) struct HostedOptions {
 /// Options of `test`.
 #[derive(Debug, Args)]
 pub(crate) struct TestOptions {
-    /// Also what does not fit into an hour: 7.2, arm64, the debug profile, the sanitizer, threads
-    /// in many orders, upstream's mm tests.
+    /// Also what does not fit into an hour: 7.2, arm64, the debug profile, machines of other kinds,
+    /// the sanitizer, threads in many orders, upstream's mm tests.
     #[arg(long)]
     pub(crate) full: bool,
 }
@@ -162,6 +175,8 @@ pub(crate) enum LabCommand {
     Test(LabTestOptions),
     /// Build and boot every prefix of the series.
     Series(SeriesOptions),
+    /// Run tests with the series on machines and configurations of other kinds.
+    Machines(MachinesOptions),
     /// Build the drivers of the tree that have device memory, tell which of them take physical
     /// address space for it, and load what is a module.
     Symbols(SymbolsOptions),
@@ -217,8 +232,13 @@ impl std::str::FromStr for LinuxChoice {
     }
 }
 
+/// A version that has a package.
+fn version(text: &str) -> Result<crate::version::Series, String> {
+    crate::version::Series::parse(text).ok_or_else(|| "say 7.3 or 7.2".to_owned())
+}
+
 /// A line of a kernel configuration, from what the user says: `CONFIG_` may be left out.
-fn config_symbol(text: &str) -> Result<String, String> {
+pub(crate) fn config_symbol(text: &str) -> Result<String, String> {
     let line = text.strip_prefix("CONFIG_").unwrap_or(text);
     let (name, value) = line.split_once('=').ok_or("it has no =")?;
     let symbol = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
@@ -236,7 +256,7 @@ fn config_symbol(text: &str) -> Result<String, String> {
 }
 
 /// Arguments of a kernel that says what it has to report.
-fn kernel_arguments(text: &str) -> Result<String, String> {
+pub(crate) fn kernel_arguments(text: &str) -> Result<String, String> {
     let silences = |word: &str| word == "quiet" || word.starts_with("loglevel=");
     match text.split_whitespace().find(|word| silences(word)) {
         Some(word) => Err(format!(
@@ -274,7 +294,8 @@ pub(crate) enum Profile {
 }
 
 /// A set of tests.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub(crate) enum SuiteChoice {
     /// The kernel tree's own hmm-tests.
     Hmm,
@@ -297,7 +318,7 @@ pub(crate) enum SuiteChoice {
 
 impl SuiteChoice {
     /// The only driver that it can have, if there is but one.
-    fn driver(self) -> Option<Driver> {
+    pub(crate) fn driver(self) -> Option<Driver> {
         match self {
             // Their tests are in the Rust parts, or are for what those can do; of xe's C code, they
             // would need the hardware.
@@ -376,7 +397,7 @@ impl KernelOptions {
 }
 
 /// Options of the virtual machine.
-#[derive(Clone, Debug, Default, Args)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
 pub(crate) struct MachineOptions {
     /// QEMU's `-cpu`.
     #[arg(long, value_name = "QEMU_CPU")]

@@ -4,6 +4,7 @@
 
 mod cargo;
 mod hosted;
+pub(crate) mod machines;
 mod tree;
 
 pub(crate) use cargo::cargo_in;
@@ -41,6 +42,10 @@ struct Cell {
     /// With the test that only measures, and takes as long as all others together, and with what
     /// repeats others.
     thorough: bool,
+    /// What the configuration or the machine is called, if it is not the usual one.
+    name: Option<String>,
+    config: Vec<String>,
+    machine: MachineOptions,
 }
 
 impl Cell {
@@ -54,6 +59,9 @@ impl Cell {
             suites: vec![SuiteChoice::Hmm],
             demo: false,
             thorough: true,
+            name: None,
+            config: Vec::new(),
+            machine: MachineOptions::default(),
         }
     }
 
@@ -66,14 +74,9 @@ impl Cell {
             SuiteChoice::Xe,
         ];
         Self {
-            series,
-            arch,
-            profile,
             kernel: KernelChoice::Dpmem,
-            driver: None,
             suites,
-            demo: false,
-            thorough: true,
+            ..Self::stock(series, arch, profile)
         }
     }
 
@@ -107,7 +110,7 @@ impl Cell {
                 _ => Purpose::Lab,
             },
             prefix: None,
-            config: Vec::new(),
+            config: self.config.clone(),
         }
     }
 
@@ -118,11 +121,12 @@ impl Cell {
             (Driver::Rust, KernelChoice::Stock) => "rust-on-stock",
             (Driver::Rust, KernelChoice::Dpmem) => "rust",
         };
+        let name = self.name.as_deref();
         format!(
             "{}/{}/{}/{driver}",
             self.series,
             self.arch.name(),
-            profile_name(self.profile)
+            name.unwrap_or(profile_name(self.profile))
         )
     }
 
@@ -136,12 +140,11 @@ impl Cell {
     }
 
     fn run(&self, report: &mut Report) -> Result<()> {
-        let machine = MachineOptions::default();
         let without = format!("!{BENCHMARK}");
         let filter = (!self.thorough).then_some(without.as_str());
         lab::with_kernel(
             &self.options(),
-            &machine,
+            &self.machine,
             &self.label(),
             filter,
             report,
@@ -247,6 +250,8 @@ pub(crate) fn run(options: &TestOptions) -> Result<bool> {
         failed_to_run(&cell.label(), outcome, &mut report)?;
     }
     if options.full {
+        let outcome = machines::test(Series::V7_3, &[], &mut report);
+        failed_to_run("machines", outcome, &mut report)?;
         for series in [Series::V7_3, Series::V7_2] {
             let outcome = tree::install_and_remove(series, &mut report);
             failed_to_run("install", outcome, &mut report)?;
