@@ -69,6 +69,14 @@ pub(crate) struct SeriesOptions {
     pub(crate) to: Option<usize>,
 }
 
+/// Options of `lab checkpatch`.
+#[derive(Debug, Args)]
+pub(crate) struct CheckpatchOptions {
+    /// 7.3, 7.2, or the folder of a 7.2 or 7.3 kernel tree, whose checkpatch it is then.
+    #[arg(long, default_value = "7.3", value_name = "7.3|7.2|DIR")]
+    pub(crate) linux: LinuxChoice,
+}
+
 /// Options of `lab machines`.
 #[derive(Debug, Args)]
 pub(crate) struct MachinesOptions {
@@ -159,7 +167,7 @@ pub(crate) struct HostedOptions {
 #[derive(Debug, Args)]
 pub(crate) struct TestOptions {
     /// Also what does not fit into an hour: 7.2, arm64, the debug profile, machines of other kinds,
-    /// the sanitizer, threads in many orders, upstream's mm tests.
+    /// checkpatch, the sanitizer, threads in many orders, upstream's mm tests.
     #[arg(long)]
     pub(crate) full: bool,
 }
@@ -175,6 +183,8 @@ pub(crate) enum LabCommand {
     Test(LabTestOptions),
     /// Build and boot every prefix of the series.
     Series(SeriesOptions),
+    /// Run the kernel's own checkpatch on each patch of the series.
+    Checkpatch(CheckpatchOptions),
     /// Run tests with the series on machines and configurations of other kinds.
     Machines(MachinesOptions),
     /// Build the drivers of the tree that have device memory, tell which of them take physical

@@ -5,7 +5,7 @@
 use anyhow::{bail, Result};
 
 use crate::cache::Cache;
-use crate::check::machines;
+use crate::check::{checkpatch, machines};
 use crate::cli::{
     CleanOptions, Driver, InstallOptions, KernelChoice, KernelOptions, LabCommand, LabTestOptions,
     MachineOptions, Profile, Purpose, SeriesOptions, SetupOptions, ShellOptions, SuiteChoice,
@@ -31,6 +31,7 @@ pub(crate) fn run(command: LabCommand) -> Result<bool> {
         LabCommand::Build(options) => build(&options).map(|()| true),
         LabCommand::Test(options) => test(&options),
         LabCommand::Series(options) => series(&options),
+        LabCommand::Checkpatch(options) => checkpatch::run(&options),
         LabCommand::Machines(options) => machines::run(&options),
         LabCommand::Symbols(options) => symbols::run(&options),
         LabCommand::Shell(options) => shell(&options).map(|()| true),

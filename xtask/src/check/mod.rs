@@ -3,6 +3,7 @@
 //! `cargo xtask test`: everything, one step after another, in one report.
 
 mod cargo;
+pub(crate) mod checkpatch;
 mod hosted;
 pub(crate) mod machines;
 mod tree;
@@ -253,6 +254,8 @@ pub(crate) fn run(options: &TestOptions) -> Result<bool> {
         let outcome = machines::test(Series::V7_3, &[], &mut report);
         failed_to_run("machines", outcome, &mut report)?;
         for series in [Series::V7_3, Series::V7_2] {
+            let outcome = checkpatch::test(&LinuxChoice::Package(series), &mut report);
+            failed_to_run("checkpatch", outcome, &mut report)?;
             let outcome = tree::install_and_remove(series, &mut report);
             failed_to_run("install", outcome, &mut report)?;
             let outcome = tree::lint(series, &mut report);
