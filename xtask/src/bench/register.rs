@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! `cargo xtask bench register`: the time and the memory that it takes to register device memory,
-//! against its size.
+//! against its size. The series has to keep within limits, whatever the size is.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,7 +18,7 @@ use crate::cli::{BenchOptions, Driver, KernelChoice, MachineOptions, MemorySize}
 use crate::guest::Plan;
 use crate::lab;
 use crate::repo;
-use crate::report::Report;
+use crate::report::{Report, Test};
 use crate::suites::Boot;
 
 /// The module.
@@ -39,6 +39,11 @@ const LOADS: [Load; 4] = [
 const RUNS: usize = 5;
 /// Room for the struct pages of 256 GiB, and then some.
 const MEMORY: MemorySize = MemorySize(6 * 1024);
+/// How long it may take to register with the series, and to unregister.
+const MOST_NS: u64 = 1_000_000;
+/// How much memory may be in use in between.
+const MOST_KIB: i64 = 1024;
+
 /// What the module is asked for.
 struct Load {
     gib: &'static [u64],
@@ -151,13 +156,19 @@ const KERNELS: [(&str, KernelChoice); 2] = [
     ("dpmem", KernelChoice::Dpmem),
 ];
 
-/// Measures, and draws.
+/// Measures, draws, and judges.
 pub(crate) fn run(options: &BenchOptions) -> Result<bool> {
     let mut report = Report::quiet("bench")?;
     let mut curves: Vec<(&str, Curve)> = Vec::new();
     for (name, choice) in KERNELS {
         let curve =
             measure(options, name, choice, &mut report).map_err(|error| report.ended_by(error))?;
+        if choice == KernelChoice::Dpmem {
+            for (what, outcome) in &curve {
+                let verdict = judge(outcome);
+                report.add(Test::new(&suite(name), &what.to_string(), verdict, 0.0))?;
+            }
+        }
         curves.push((name, curve));
     }
     let folder = repo::lab_output().join("bench");
@@ -187,6 +198,35 @@ pub(crate) fn run(options: &BenchOptions) -> Result<bool> {
 /// What a boot is called in the report.
 fn suite(name: &str) -> String {
     format!("register-{name}")
+}
+
+/// Whether the series keeps within the limits.
+fn judge(outcome: &Outcome) -> Result<(), String> {
+    let sample = match outcome {
+        Outcome::Took(sample) => sample,
+        Outcome::Refused(error) => return Err(format!("refused ({error})")),
+    };
+    let mut over = Vec::new();
+    let times = [
+        ("register", sample.register_ns),
+        ("unregister", sample.unregister_ns),
+    ];
+    for (what, ns) in times.into_iter().filter(|(_, ns)| *ns > MOST_NS) {
+        let (ms, most) = (milliseconds(ns), milliseconds(MOST_NS));
+        over.push(format!(
+            "{ms:.3} ms to {what}, where {most} ms is the limit"
+        ));
+    }
+    if sample.kib > MOST_KIB {
+        over.push(format!(
+            "{} KiB in use, where {MOST_KIB} KiB is the limit",
+            sample.kib
+        ));
+    }
+    match over.is_empty() {
+        true => Ok(()),
+        false => Err(over.join("; ")),
+    }
 }
 
 fn milliseconds(ns: u64) -> f64 {
@@ -349,7 +389,11 @@ fn table(curves: &[(&str, Curve)]) -> String {
             line.push_str(&format!("  {cell:>30}"));
         }
     }
-    lines.push("(to register, memory in use, to unregister)".to_owned());
+    let most = milliseconds(MOST_NS);
+    lines.push(format!(
+        "(to register, memory in use, to unregister; with the series at most {most} ms, \
+         {MOST_KIB} KiB and {most} ms)"
+    ));
     lines.iter().map(|line| format!("{line}\n")).collect()
 }
 
@@ -435,6 +479,34 @@ mod tests {
         assert!(parse([begun].into_iter(), 1).is_err());
         assert!(parse([begun, ended].into_iter(), 1).is_ok());
         assert!(parse([begun, ended].into_iter(), 2).is_err());
+    }
+
+    #[test]
+    fn at_the_limit_and_above_it() {
+        let most = Sample {
+            register_ns: MOST_NS,
+            unregister_ns: MOST_NS,
+            kib: MOST_KIB,
+        };
+        assert_eq!(judge(&Outcome::Took(most)), Ok(()));
+        let slow = Sample {
+            unregister_ns: 2 * MOST_NS,
+            ..most
+        };
+        assert_eq!(
+            judge(&Outcome::Took(slow)).unwrap_err(),
+            "2.000 ms to unregister, where 1 ms is the limit"
+        );
+        let large = Sample {
+            kib: MOST_KIB + 1,
+            ..slow
+        };
+        assert_eq!(
+            judge(&Outcome::Took(large)).unwrap_err(),
+            "2.000 ms to unregister, where 1 ms is the limit; \
+             1025 KiB in use, where 1024 KiB is the limit"
+        );
+        assert_eq!(judge(&Outcome::Refused(-28)).unwrap_err(), "refused (-28)");
     }
 
     #[test]
