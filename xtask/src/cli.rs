@@ -45,7 +45,7 @@ pub(crate) enum Command {
 #[derive(Debug, Subcommand)]
 pub(crate) enum BenchCommand {
     /// The time and the memory that it takes to register device memory, against its size.
-    Register(BenchOptions),
+    Register(RegisterOptions),
     /// What the series costs a machine that has no device memory, in instructions.
     Core(BenchOptions),
     /// Upstream's benchmark of migrations, with upstream's driver and with ours, in turn.
@@ -112,6 +112,17 @@ pub(crate) struct BenchOptions {
     pub(crate) config: Vec<String>,
     #[command(flatten)]
     pub(crate) machine: MachineOptions,
+}
+
+/// Options of `bench register`.
+#[derive(Debug, Args)]
+pub(crate) struct RegisterOptions {
+    #[command(flatten)]
+    pub(crate) kernel: BenchOptions,
+    /// Plain, or with all of the kernel's checks: then only the kernel with the series is measured,
+    /// which the limits are for.
+    #[arg(long, default_value = "plain")]
+    pub(crate) profile: Profile,
 }
 
 /// Options of `bench migrate`.

@@ -14,7 +14,8 @@ use serde::Serialize;
 
 use super::{boot_options, chart, end, median};
 use crate::cache;
-use crate::cli::{BenchOptions, Driver, KernelChoice, MachineOptions, MemorySize};
+use crate::cli::{Driver, KernelChoice, KernelOptions, MachineOptions, MemorySize};
+use crate::cli::{Profile, RegisterOptions};
 use crate::guest::Plan;
 use crate::lab;
 use crate::repo;
@@ -150,20 +151,26 @@ struct Row<'a> {
     outcome: &'a Outcome,
 }
 
-/// The kernels to measure on, by their names.
-const KERNELS: [(&str, KernelChoice); 2] = [
-    ("stock", KernelChoice::Stock),
-    ("dpmem", KernelChoice::Dpmem),
-];
+/// The kernels to measure on, by their names. With all checks, a stock one would take minutes for
+/// its struct pages, and there is no limit for it.
+fn kernels(profile: Profile) -> &'static [(&'static str, KernelChoice)] {
+    match profile {
+        Profile::Plain => &[
+            ("stock", KernelChoice::Stock),
+            ("dpmem", KernelChoice::Dpmem),
+        ],
+        Profile::Debug => &[("dpmem", KernelChoice::Dpmem)],
+    }
+}
 
 /// Measures, draws, and judges.
-pub(crate) fn run(options: &BenchOptions) -> Result<bool> {
+pub(crate) fn run(options: &RegisterOptions) -> Result<bool> {
     let mut report = Report::quiet("bench")?;
     let mut curves: Vec<(&str, Curve)> = Vec::new();
-    for (name, choice) in KERNELS {
+    for (name, choice) in kernels(options.profile) {
         let curve =
-            measure(options, name, choice, &mut report).map_err(|error| report.ended_by(error))?;
-        if choice == KernelChoice::Dpmem {
+            measure(options, name, *choice, &mut report).map_err(|error| report.ended_by(error))?;
+        if *choice == KernelChoice::Dpmem {
             for (what, outcome) in &curve {
                 let verdict = judge(outcome);
                 report.add(Test::new(&suite(name), &what.to_string(), verdict, 0.0))?;
@@ -173,6 +180,14 @@ pub(crate) fn run(options: &BenchOptions) -> Result<bool> {
     }
     let folder = repo::lab_output().join("bench");
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let (file, checks, boots) = match options.profile {
+        Profile::Plain => ("register", "", "one boot of each kernel"),
+        Profile::Debug => (
+            "register-debug",
+            " with all of the kernel's checks,",
+            "one boot",
+        ),
+    };
     let rows: BTreeMap<&str, Vec<Row<'_>>> = curves
         .iter()
         .map(|(name, curve)| {
@@ -181,15 +196,15 @@ pub(crate) fn run(options: &BenchOptions) -> Result<bool> {
         })
         .collect();
     let json = serde_json::to_vec_pretty(&rows).context("cannot write JSON")?;
-    cache::write_atomically(&folder.join("register.json"), &json)?;
-    let picture = folder.join("register.svg");
+    cache::write_atomically(&folder.join(format!("{file}.json")), &json)?;
+    let picture = folder.join(format!("{file}.svg"));
     chart::draw(&picture, &lines(&curves))?;
 
     print!("{}", table(&curves));
     let title = report.kernels();
     let good = end(report)?;
     println!(
-        "\nLinux {title} in QEMU, medians of {RUNS} runs in one boot of each kernel; the curves: {}",
+        "\nLinux {title}{checks} in QEMU, medians of {RUNS} runs in {boots}; the curves: {}",
         picture.display()
     );
     Ok(good)
@@ -235,15 +250,19 @@ fn milliseconds(ns: u64) -> f64 {
 
 /// Boots one kernel, and measures there.
 fn measure(
-    options: &BenchOptions,
+    options: &RegisterOptions,
     name: &str,
     choice: KernelChoice,
     report: &mut Report,
 ) -> Result<Curve> {
-    let kernel = boot_options(options, choice, Driver::C);
+    let kernel = KernelOptions {
+        profile: options.profile,
+        ..boot_options(&options.kernel, choice, Driver::C)
+    };
+    let machine = &options.kernel.machine;
     let machine = MachineOptions {
-        mem: options.machine.mem.or(Some(MEMORY)),
-        ..options.machine.clone()
+        mem: machine.mem.or(Some(MEMORY)),
+        ..machine.clone()
     };
     let console_ok = match choice {
         KernelChoice::Stock => vec![refusal()?],
@@ -507,6 +526,17 @@ mod tests {
              1025 KiB in use, where 1024 KiB is the limit"
         );
         assert_eq!(judge(&Outcome::Refused(-28)).unwrap_err(), "refused (-28)");
+    }
+
+    #[test]
+    fn a_kernel_with_all_checks_has_the_table_for_itself() {
+        let names = |profile| kernels(profile).iter().map(|(name, _)| *name);
+        assert!(names(Profile::Plain).eq(["stock", "dpmem"]));
+        assert!(names(Profile::Debug).eq(["dpmem"]));
+        let curve = Curve::from([(ONE, Outcome::Refused(-34))]);
+        let table = table(&[("dpmem", curve)]);
+        assert!(table.contains("refused (-34)"), "{table}");
+        assert!(!table.contains("stock"), "{table}");
     }
 
     #[test]
