@@ -12,6 +12,7 @@ use std::{
 };
 
 use anyhow::{
+    bail,
     Context as _,
     Result, //
 };
@@ -71,14 +72,17 @@ fn millis(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
+/// What has physical address space.
+const IOMEM: &str = "/proc/iomem";
+
 /// Tells what physical address space the device's memory has.
 fn address_space() -> Result<()> {
-    let iomem = fs::read_to_string("/proc/iomem").context("cannot read /proc/iomem")?;
+    let iomem = read(Path::new(IOMEM))?;
     let lines: Vec<&str> = iomem
         .lines()
         .filter(|line| line.ends_with("dmirror"))
         .collect();
-    println!("  /proc/iomem:");
+    println!("  {IOMEM}:");
     for line in &lines {
         println!("      {}", line.trim());
     }
@@ -86,6 +90,41 @@ fn address_space() -> Result<()> {
         println!("      nothing for the device");
     }
     Ok(())
+}
+
+/// Makes sure that nobody has lost or got physical address space since the file `before` was
+/// written.
+fn nothing_lost(before: &Path) -> Result<()> {
+    if let Some(change) = change(&read(before)?, &read(Path::new(IOMEM))?) {
+        bail!("{IOMEM} is not what it was before the driver was loaded: {change}");
+    }
+    println!("      all as it was before the driver was loaded");
+    Ok(())
+}
+
+fn read(file: &Path) -> Result<String> {
+    fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
+}
+
+/// What has changed, in one line; none if nothing has.
+fn change(before: &str, now: &str) -> Option<String> {
+    if before == now {
+        return None;
+    }
+    let only = |word, of: &str, other: &str| {
+        let lines: Vec<&str> = of
+            .lines()
+            .filter(|line| !other.lines().any(|of_other| of_other == *line))
+            .map(str::trim)
+            .collect();
+        (!lines.is_empty()).then(|| format!("{word} {}", lines.join(", ")))
+    };
+    let changes = [only("new is", now, before), only("gone is", before, now)];
+    let changes: Vec<String> = changes.into_iter().flatten().collect();
+    Some(match changes.is_empty() {
+        true => "the same lines, in another order or number".to_owned(),
+        false => changes.join("; "),
+    })
 }
 
 /// Lets one page migrate, and tells whether that goes; false, not an error, if the device has no
@@ -106,8 +145,9 @@ pub(crate) fn try_it(path: &Path) -> Result<bool> {
     Ok(true)
 }
 
-/// Tells the story; true if every byte was right.
-pub(crate) fn tell(path: &Path) -> Result<bool> {
+/// Tells the story; true if every byte was right. It is an error if `/proc/iomem` is not what the
+/// file `iomem` says, while the device is in use.
+pub(crate) fn tell(path: &Path, iomem: Option<&Path>) -> Result<bool> {
     let size = PAGES * page_size();
     println!(
         "A process with {} MiB, and {}:\n",
@@ -136,6 +176,9 @@ pub(crate) fn tell(path: &Path) -> Result<bool> {
         moved.cpages
     );
     address_space()?;
+    if let Some(before) = iomem {
+        nothing_lost(before)?;
+    }
 
     for byte in &mut buffer {
         *byte = changed(*byte);
@@ -175,4 +218,40 @@ pub(crate) fn tell(path: &Path) -> Result<bool> {
         }
     );
     Ok(good)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::change;
+
+    const BEFORE: &str = "00001000-0009fbff : System RAM\n000a0000-000fffff : Reserved\n";
+
+    #[test]
+    fn what_is_the_same_is_no_change() {
+        assert_eq!(change(BEFORE, BEFORE), None);
+    }
+
+    #[test]
+    fn what_is_new_and_what_is_gone() {
+        let taken = format!("{BEFORE}7f0000000-fefffffff : dmirror\n");
+        assert_eq!(
+            change(BEFORE, &taken).unwrap(),
+            "new is 7f0000000-fefffffff : dmirror"
+        );
+        assert_eq!(
+            change(&taken, BEFORE).unwrap(),
+            "gone is 7f0000000-fefffffff : dmirror"
+        );
+        let other = taken.replace("Reserved", "PCI Bus");
+        assert_eq!(
+            change(BEFORE, &other).unwrap(),
+            "new is 000a0000-000fffff : PCI Bus, 7f0000000-fefffffff : dmirror; \
+             gone is 000a0000-000fffff : Reserved"
+        );
+        let twice = BEFORE.repeat(2);
+        assert_eq!(
+            change(BEFORE, &twice).unwrap(),
+            "the same lines, in another order or number"
+        );
+    }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::boot::{Boot, Booted};
+use super::boot::{Boot, Booted, Output};
 use super::{driver, Context};
 use crate::cli::Profile;
 use crate::guest::{programs, Plan};
@@ -21,6 +21,12 @@ const MEMORY_MIB: u64 = 64 * 1024;
 
 /// What the sample says if it cannot register its memory.
 const NO_PLACE: &str = "no place for";
+
+/// Where the guest keeps what `/proc/iomem` said before any driver was loaded.
+const IOMEM: &str = "/tmp/iomem";
+
+/// What the program says before the reason why it failed.
+const FAILED: &str = "FAILED: ";
 
 /// The device that the program talks to.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -82,6 +88,7 @@ pub(super) fn boot(
     };
     boot.run(context, report, |machine| {
         let mut plan = Plan::new();
+        plan.prepare(&format!("cat /proc/iomem >{IOMEM}"));
         for run in runs {
             let mut command = vec![format!("/tests/{}", programs::DEMO)];
             command.extend(run.options.iter().map(|option| (*option).to_owned()));
@@ -104,7 +111,8 @@ pub(super) fn boot(
     })
 }
 
-/// Runs it; what it says goes to stdout.
+/// Runs it on a kernel with the series; what it says goes to stdout. It fails if a byte is wrong,
+/// or if physical address space is in use for the device.
 pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
     let suite = context.suite("demo");
     let booted = boot(
@@ -114,7 +122,7 @@ pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
         &[Run {
             name: programs::DEMO,
             on: On::Hmm(driver::DEVICE),
-            options: &[],
+            options: &["--iomem", IOMEM],
             parameters: &[memory()],
         }],
         report,
@@ -127,13 +135,20 @@ pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
             }
             match output.status {
                 Some(0) => Ok(()),
-                Some(status) => Err(format!("the program ended with status {status}")),
+                Some(status) => Err(reason(output)
+                    .unwrap_or_else(|| format!("the program ended with status {status}"))),
                 None => Err("the machine ended before the program did".to_owned()),
             }
         }
     };
     report.add(Test::new(&suite, programs::DEMO, verdict, 0.0))?;
     booted.finish(context, &suite, report)
+}
+
+/// Why the program failed, if it said so.
+fn reason(output: &Output) -> Option<String> {
+    let mut lines = output.lines.iter().rev();
+    lines.find_map(|line| Some(line.text.trim().strip_prefix(FAILED)?.to_owned()))
 }
 
 /// The sample's parameter for its memory.
@@ -178,4 +193,28 @@ pub(crate) fn refused(context: &Context<'_>, report: &mut Report) -> Result<()> 
     };
     report.add(Test::new(&suite, programs::DEMO, verdict, 0.0))?;
     booted.finish(context, &suite, report)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vm::Line;
+
+    #[test]
+    fn the_reason_is_what_the_program_said() {
+        let lines = |text: &str| {
+            let line = |text: &str| Line {
+                at: 0.0,
+                text: text.to_owned(),
+            };
+            Output {
+                lines: text.lines().map(line).collect(),
+                status: Some(1),
+            }
+        };
+        let said = lines("  its memory migrates\n  FAILED: /proc/iomem is not what it was\n");
+        let expected = Some("/proc/iomem is not what it was".to_owned());
+        assert_eq!(reason(&said), expected);
+        assert_eq!(reason(&lines("  That is not as it should be.")), None);
+    }
 }
