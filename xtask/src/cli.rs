@@ -89,6 +89,14 @@ pub(crate) struct MachinesOptions {
     pub(crate) filter: Vec<String>,
 }
 
+/// Options of `lab count`.
+#[derive(Debug, Args)]
+pub(crate) struct CountOptions {
+    /// 7.3 or 7.2.
+    #[arg(long, default_value = "7.3", value_name = "7.3|7.2", value_parser = version)]
+    pub(crate) linux: crate::version::Series,
+}
+
 /// Options of `lab symbols`.
 #[derive(Debug, Args)]
 pub(crate) struct SymbolsOptions {
@@ -198,6 +206,8 @@ pub(crate) enum LabCommand {
     Checkpatch(CheckpatchOptions),
     /// Run tests with the series on machines and configurations of other kinds.
     Machines(MachinesOptions),
+    /// Count the lines that the series adds and removes, by file.
+    Count(CountOptions),
     /// Build the drivers of the tree that have device memory, tell which of them take physical
     /// address space for it, and load what is a module.
     Symbols(SymbolsOptions),

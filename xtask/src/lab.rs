@@ -10,6 +10,7 @@ use crate::cli::{
     CleanOptions, Driver, InstallOptions, KernelChoice, KernelOptions, LabCommand, LabTestOptions,
     MachineOptions, Profile, Purpose, SeriesOptions, SetupOptions, ShellOptions, SuiteChoice,
 };
+use crate::count;
 use crate::guest::{programs, Initramfs};
 use crate::install::{self, Installer};
 use crate::kernel::Builder;
@@ -33,6 +34,7 @@ pub(crate) fn run(command: LabCommand) -> Result<bool> {
         LabCommand::Series(options) => series(&options),
         LabCommand::Checkpatch(options) => checkpatch::run(&options),
         LabCommand::Machines(options) => machines::run(&options),
+        LabCommand::Count(options) => count::run(&options).map(|()| true),
         LabCommand::Symbols(options) => symbols::run(&options),
         LabCommand::Shell(options) => shell(&options).map(|()| true),
         LabCommand::Install(options) => install(&options).map(|()| true),

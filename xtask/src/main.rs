@@ -19,6 +19,7 @@ mod cache;
 mod check;
 mod cli;
 mod console;
+mod count;
 mod demo;
 mod disk;
 mod guest;

@@ -24,7 +24,7 @@ pub(crate) struct Patches(Vec<Patch>);
 
 impl Patches {
     /// Reads the series in this folder; without the folder there is none.
-    pub(super) fn load(folder: &Path) -> Result<Self> {
+    pub(crate) fn load(folder: &Path) -> Result<Self> {
         let list = folder.join("series");
         if !list.exists() {
             return Ok(Self::default());
@@ -59,6 +59,12 @@ impl Patches {
     /// Their names, in order.
     pub(super) fn names(&self) -> Vec<String> {
         self.0.iter().map(|patch| patch.name.clone()).collect()
+    }
+
+    /// Their names and texts, in order.
+    pub(crate) fn texts(&self) -> impl Iterator<Item = (&str, &str)> {
+        let patches = self.0.iter();
+        patches.map(|patch| (patch.name.as_str(), patch.text.as_str()))
     }
 
     /// The files that the patches change, make or remove.
