@@ -7,12 +7,17 @@
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
+#include <linux/cpumask.h>
 #include <linux/ioport.h>
 #include <linux/ktime.h>
 #include <linux/memremap.h>
 #include <linux/mm.h>
+#include <linux/mmzone.h>
 #include <linux/module.h>
+#include <linux/nodemask.h>
 #include <linux/numa.h>
+#include <linux/percpu.h>
+#include <linux/vmstat.h>
 
 static unsigned long sizes[16];
 static int nr_sizes;
@@ -84,12 +89,29 @@ static void bench_unregister(struct dev_pagemap *pgmap)
 }
 #endif
 
+/*
+ * Free pages.  Those on the lists of CPUs are among them, which may be some MiB,
+ * and so is what CPUs have counted and not told yet: each can be more than what
+ * is measured.
+ */
 static unsigned long bench_free_pages(void)
 {
-	struct sysinfo info;
+	unsigned long nr = 0;
+	int nid, cpu;
 
-	si_meminfo(&info);
-	return info.freeram;
+	for_each_online_node(nid) {
+		for (int i = 0; i < MAX_NR_ZONES; i++) {
+			struct zone *zone = &NODE_DATA(nid)->node_zones[i];
+
+			if (!populated_zone(zone))
+				continue;
+			nr += zone_page_state_snapshot(zone, NR_FREE_PAGES);
+			for_each_online_cpu(cpu)
+				nr += READ_ONCE(per_cpu_ptr(zone->per_cpu_pageset,
+							    cpu)->count);
+		}
+	}
+	return nr;
 }
 
 /* What a line is about: the size, and which one of how many it is. */
