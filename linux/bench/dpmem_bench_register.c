@@ -32,6 +32,10 @@ static unsigned int maps = 1;
 module_param(maps, uint, 0444);
 MODULE_PARM_DESC(maps, "how many of a size there are at the same time (1 or 2)");
 
+static unsigned int runs = 1;
+module_param(runs, uint, 0444);
+MODULE_PARM_DESC(runs, "how often all of it is done");
+
 static struct dev_pagemap pgmaps[2];
 static bool registered[ARRAY_SIZE(pgmaps)];
 
@@ -173,8 +177,9 @@ static int __init bench_init(void)
 	if (!maps || maps > ARRAY_SIZE(pgmaps))
 		return -EINVAL;
 
-	for (int i = 0; i < nr_sizes; i++)
-		bench_size(sizes[i]);
+	for (unsigned int run = 0; run < runs; run++)
+		for (int i = 0; i < nr_sizes; i++)
+			bench_size(sizes[i]);
 	return 0;
 }
 module_init(bench_init);

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use anyhow::{bail, ensure, Context as _, Result};
 use regex::Regex;
@@ -36,8 +37,13 @@ const LOADS: [Load; 4] = [
     Load::new(SOME_SIZES, false, 2),
     Load::new(SOME_SIZES, true, 2),
 ];
-/// How often.
-const RUNS: usize = 5;
+/// How often on a stock kernel, which takes seconds for the largest of them.
+const STOCK_RUNS: usize = 5;
+/// How often with the series: so often that the median is none of those in which the host did
+/// something else.
+const RUNS: usize = 25;
+/// How long all of that may take.
+const BOUND: Duration = Duration::from_secs(600);
 /// Room for the struct pages of 256 GiB, and then some.
 const MEMORY: MemorySize = MemorySize(6 * 1024);
 /// How long it may take to register with the series, and to unregister.
@@ -57,13 +63,14 @@ impl Load {
         Self { gib, odd, maps }
     }
 
-    /// The module's parameters.
-    fn parameters(&self) -> [String; 3] {
+    /// The module's parameters, for so many runs.
+    fn parameters(&self, runs: usize) -> [String; 4] {
         let sizes: Vec<String> = self.gib.iter().map(u64::to_string).collect();
         [
             format!("gib={}", sizes.join(",")),
             format!("odd={}", u8::from(self.odd)),
             format!("maps={}", self.maps),
+            format!("runs={runs}"),
         ]
     }
 
@@ -180,13 +187,15 @@ pub(crate) fn run(options: &RegisterOptions) -> Result<bool> {
     }
     let folder = repo::lab_output().join("bench");
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    let (file, checks, boots) = match options.profile {
-        Profile::Plain => ("register", "", "one boot of each kernel"),
-        Profile::Debug => (
-            "register-debug",
-            " with all of the kernel's checks,",
-            "one boot",
-        ),
+    let (file, checks, runs) = match options.profile {
+        Profile::Plain => {
+            let runs = format!("{STOCK_RUNS} runs on stock and {RUNS} with the series, each");
+            ("register", "", runs)
+        }
+        Profile::Debug => {
+            let checks = " with all of the kernel's checks,";
+            ("register-debug", checks, format!("{RUNS} runs"))
+        }
     };
     let rows: BTreeMap<&str, Vec<Row<'_>>> = curves
         .iter()
@@ -204,7 +213,7 @@ pub(crate) fn run(options: &RegisterOptions) -> Result<bool> {
     let title = report.kernels();
     let good = end(report)?;
     println!(
-        "\nLinux {title}{checks} in QEMU, medians of {RUNS} runs in {boots}; the curves: {}",
+        "\nLinux {title}{checks} in QEMU, medians of {runs} in one boot; the curves: {}",
         picture.display()
     );
     Ok(good)
@@ -264,9 +273,9 @@ fn measure(
         mem: machine.mem.or(Some(MEMORY)),
         ..machine.clone()
     };
-    let console_ok = match choice {
-        KernelChoice::Stock => vec![refusal()?],
-        KernelChoice::Dpmem => Vec::new(),
+    let (runs, console_ok) = match choice {
+        KernelChoice::Stock => (STOCK_RUNS, vec![refusal()?]),
+        KernelChoice::Dpmem => (RUNS, Vec::new()),
     };
     let mut curve = Curve::new();
     lab::with_kernel(&kernel, &machine, "", None, report, |context, report| {
@@ -284,16 +293,15 @@ fn measure(
         };
         let booted = boot.run(context, report, |_| {
             let mut plan = Plan::new();
-            for _ in 0..RUNS {
-                for load in &LOADS {
-                    plan.load(MODULE, &load.parameters());
-                    plan.unload(MODULE);
-                }
+            plan.allow(BOUND);
+            for load in &LOADS {
+                plan.load(MODULE, &load.parameters(runs));
+                plan.unload(MODULE);
             }
             plan
         })?;
         let console = booted.outcome.console.iter();
-        let said = parse(console.map(|line| line.text.as_str()), RUNS);
+        let said = parse(console.map(|line| line.text.as_str()), runs);
         booted.finish(context, &boot.suite, report)?;
         let logs = || format!("the {name} kernel; see {}", report.shown_folder());
         curve = said.with_context(logs)?;
@@ -405,7 +413,7 @@ fn table(curves: &[(&str, Curve)]) -> String {
             .iter_mut()
             .zip(std::iter::once((*name).to_owned()).chain(cells))
         {
-            line.push_str(&format!("  {cell:>30}"));
+            line.push_str(&format!("  {cell:>36}"));
         }
     }
     let most = milliseconds(MOST_NS);
@@ -546,8 +554,8 @@ mod tests {
         assert_eq!(all.len(), different.len());
         assert_eq!(all.len(), SIZES.len() + 5 * SOME_SIZES.len());
         assert_eq!(
-            Load::new(SOME_SIZES, true, 2).parameters(),
-            ["gib=1,1024,16384", "odd=1", "maps=2"]
+            Load::new(SOME_SIZES, true, 2).parameters(7),
+            ["gib=1,1024,16384", "odd=1", "maps=2", "runs=7"]
         );
     }
 }

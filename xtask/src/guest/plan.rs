@@ -28,6 +28,11 @@ impl Plan {
             .push(format!("load {}{parameters}", quote(module)));
     }
 
+    /// Lets the plan take so much longer, for modules that work while they are loaded.
+    pub(crate) fn allow(&mut self, bound: Duration) {
+        self.bound += bound;
+    }
+
     /// Unloads a module.
     pub(crate) fn unload(&mut self, module: &str) {
         self.lines.push(format!("unload {}", quote(module)));
