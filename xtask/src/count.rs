@@ -6,7 +6,7 @@
 //! removes is none, and only one that comes back after it was removed is counted twice. That takes
 //! no source of a kernel, as the hunks say where they apply.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use anyhow::{bail, ensure, Context as _, Result};
@@ -37,7 +37,7 @@ enum Part {
 }
 
 impl Part {
-    /// Where a file belongs that is changed after the mends.
+    /// Where a file belongs, but for the mends of the core.
     fn of(path: &str, is_new: bool) -> Self {
         let below = |folders: &[&str]| folders.iter().any(|folder| path.starts_with(folder));
         if path == RESOURCE {
@@ -93,7 +93,6 @@ type Counts = BTreeMap<(Part, String), Lines>;
 /// A file that patches change.
 #[derive(Debug, Default)]
 struct File {
-    is_new: bool,
     /// Its lines, as far as a patch has come: to what part a patch has added them, or none if they
     /// were there. What follows was there.
     lines: Vec<Option<Part>>,
@@ -262,32 +261,33 @@ fn count(patches: &[(&str, &str)]) -> Result<Counts> {
     let Some(first) = names.position(|name| name.contains(FIRST_AFTER_MENDS)) else {
         bail!("no patch is called {FIRST_AFTER_MENDS}, which is the first after the mends");
     };
-    let (mends, rest) = patches.split_at(first);
-    let mut counts = Counts::new();
-    for (stands_alone, patches) in [(true, mends), (false, rest)] {
-        let mut files: BTreeMap<&str, File> = BTreeMap::new();
-        for (name, text) in patches {
-            let changes = Change::all(text).with_context(|| (*name).to_owned())?;
-            let for_tests = are_for_tests(&changes);
-            for change in changes {
-                let file = files.entry(change.path).or_default();
-                file.is_new |= change.is_new;
-                let part = match Part::of(change.path, file.is_new) {
-                    _ if stands_alone => Part::Mends,
-                    Part::Core if for_tests => Part::Tests,
-                    part => part,
-                };
-                file.apply(&change.hunks, part);
+    let mut made = BTreeSet::new();
+    // What a mend has changed is as it was for those that follow: the two are counted apart.
+    let mut files: BTreeMap<(bool, &str), File> = BTreeMap::new();
+    for (i, (name, text)) in patches.iter().enumerate() {
+        let changes = Change::all(text).with_context(|| (*name).to_owned())?;
+        let for_tests = are_for_tests(&changes);
+        for change in changes {
+            if change.is_new {
+                made.insert(change.path);
             }
+            let part = match Part::of(change.path, made.contains(change.path)) {
+                Part::Core | Part::Resource | Part::New if i < first => Part::Mends,
+                Part::Core if for_tests => Part::Tests,
+                part => part,
+            };
+            let file = files.entry((part == Part::Mends, change.path));
+            file.or_default().apply(&change.hunks, part);
         }
-        for (path, file) in files {
-            let key = |part| (part, path.to_owned());
-            for part in file.lines.into_iter().flatten() {
-                counts.entry(key(part)).or_default().added += 1;
-            }
-            for part in file.removed {
-                counts.entry(key(part)).or_default().removed += 1;
-            }
+    }
+    let mut counts = Counts::new();
+    for ((_, path), file) in files {
+        let key = |part| (part, path.to_owned());
+        for part in file.lines.into_iter().flatten() {
+            counts.entry(key(part)).or_default().added += 1;
+        }
+        for part in file.removed {
+            counts.entry(key(part)).or_default().removed += 1;
         }
     }
     Ok(counts)
@@ -372,7 +372,7 @@ diff --git a/mm/hmm.c b/mm/hmm.c
 @@ -11,3 +11,2 @@ int hmm(void)
  and
 -two
- 
+ three
 @@ -20 +19,2 @@ int other(void)
 -old
 +new
@@ -471,6 +471,13 @@ new file mode 100644
         assert!(count(&[MEND, LATER]).is_err());
         let counts = count(&[FIRST]).unwrap();
         assert!(counts.keys().all(|(part, _)| *part != Part::Mends));
+        // One of a driver is the driver's.
+        let mend = MEND.1.replace("mm/hmm.c", "drivers/acme.c");
+        let counts = count(&[(MEND.0, &mend), FIRST]).unwrap();
+        assert_eq!(
+            of(&counts, Part::Drivers, "drivers/acme.c"),
+            Some(lines(2, 1))
+        );
     }
 
     #[test]
