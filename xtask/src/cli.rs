@@ -447,6 +447,9 @@ pub(crate) struct MachineOptions {
     /// CPUs: a suite can want more than there usually are.
     #[arg(skip)]
     pub(crate) cpus: Option<u32>,
+    /// Two nodes, each with half of the memory: for tests that move pages.
+    #[arg(skip)]
+    pub(crate) two_nodes: bool,
     /// Whether QEMU itself has to be its CPU: what KVM has is the host's.
     #[arg(skip)]
     pub(crate) emulated: bool,
@@ -467,6 +470,7 @@ impl MachineOptions {
             mem,
             device,
             cpus: _,
+            two_nodes: _,
             emulated: _,
             checks: _,
         } = self;

@@ -5,18 +5,14 @@
 use std::hint::black_box;
 
 use anyhow::{
-    ensure,
     Context as _,
     Result, //
 };
-use nix::{
-    errno::Errno,
-    libc,
-    sys::mman::ProtFlags, //
-};
+use nix::sys::mman::ProtFlags;
 
 use crate::{
     mapping::{
+        move_to,
         page_size,
         Mapping, //
     },
@@ -124,39 +120,10 @@ fn unmap() -> Result<u64> {
 /// All pages go to the other node of the machine, and back.
 fn migrate() -> Result<u64> {
     let memory = memory()?;
-    let pages: Vec<*mut libc::c_void> = (0..PAGES)
-        .map(|page| std::ptr::with_exposed_provenance_mut(memory.addr() + page * page_size()))
-        .collect();
+    let pages: Vec<_> = memory.places().collect();
     move_to(0, &pages)?;
     cost(|| {
         move_to(1, &pages)?;
         move_to(0, &pages)
     })
-}
-
-/// Moves pages of this process to `node`.
-fn move_to(node: i32, pages: &[*mut libc::c_void]) -> Result<()> {
-    const MPOL_MF_MOVE: i32 = 2;
-    let nodes = vec![node; pages.len()];
-    let mut status = vec![0i32; pages.len()];
-    // SAFETY: There are as many nodes and places for a status as there are pages, and moving a page
-    // changes nothing that this process can see.
-    let left = unsafe {
-        libc::syscall(
-            libc::SYS_move_pages,
-            0,
-            pages.len(),
-            pages.as_ptr(),
-            nodes.as_ptr(),
-            status.as_mut_ptr(),
-            MPOL_MF_MOVE,
-        )
-    };
-    Errno::result(left).context("move_pages")?;
-    let there = status.iter().filter(|status| **status == node).count();
-    ensure!(
-        left == 0 && there == pages.len(),
-        "{there} pages are on node {node}"
-    );
-    Ok(())
 }

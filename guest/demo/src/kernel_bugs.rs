@@ -7,6 +7,7 @@ use std::{
     fs,
     hint::black_box,
     io::IoSlice,
+    ops::Range,
     os::fd::AsFd,
     path::Path, //
 };
@@ -47,6 +48,7 @@ use crate::{
         Request, //
     },
     mapping::{
+        move_to,
         page_size,
         Mapping, //
     },
@@ -64,6 +66,10 @@ use crate::{
 /// All of them, with their names.
 pub(crate) const ALL: &[(&str, Scenario)] = &[
     ("young_after_a_migration", young_after_a_migration),
+    (
+        "young_and_dirty_on_another_node",
+        young_and_dirty_on_another_node,
+    ),
     ("smaps_of_a_huge_page", smaps_of_a_huge_page),
     ("ksm_pages_stay", ksm_pages_stay),
     ("write_to_a_shared_page", write_to_a_shared_page),
@@ -97,7 +103,7 @@ fn young_after_a_migration(path: &Path) -> Result<()> {
     .context("vmsplice")?;
     // The bit of the entry alone, not the folio's. A CPU that still knows the entry would not set
     // it.
-    fs::write("/proc/self/clear_refs", "1").context("cannot write /proc/self/clear_refs")?;
+    clear_young()?;
     memory.protect(ProtFlags::PROT_READ)?;
     check(memory.bytes(), |page| pattern(page, 5))?;
     let all = PAGES * page_size() / 1024;
@@ -121,6 +127,99 @@ fn young_after_a_migration(path: &Path) -> Result<()> {
         "{after} kB of {all} kB are still young after a migration that failed"
     );
     check(memory.bytes(), |page| pattern(page, 5))
+}
+
+/// What is done to pages before they migrate.
+#[derive(Clone, Copy, Debug)]
+enum Touch {
+    Nothing,
+    Read,
+    Write,
+}
+
+impl Touch {
+    const ALL: [Self; 3] = [Self::Nothing, Self::Read, Self::Write];
+}
+
+/// Pages are as young and as dirty on another node as they were, no more and no less.
+fn young_and_dirty_on_another_node(_: &Path) -> Result<()> {
+    const PAGES: usize = 8;
+    let mut memory = Mapping::private(Touch::ALL.len() * PAGES)?;
+    // smaps says it of each part by itself.
+    memory.advise_pages(PAGES..2 * PAGES, MmapAdvise::MADV_DONTDUMP)?;
+    let parts = Touch::ALL.into_iter().enumerate();
+    let parts = parts.map(|(i, touch)| (touch, i * PAGES..(i + 1) * PAGES));
+    move_touched(&mut memory, &parts.collect::<Vec<_>>(), 1).context("single pages")?;
+    for touch in Touch::ALL {
+        let mut memory = Mapping::huge()?;
+        let pages = memory.pages();
+        move_touched(&mut memory, &[(touch, 0..pages)], pages).context("a huge page")?;
+    }
+    Ok(())
+}
+
+/// Moves pages to another node and back that were touched as `parts` say. `nr` is how many pages
+/// move as one.
+fn move_touched(memory: &mut Mapping, parts: &[(Touch, Range<usize>)], nr: usize) -> Result<()> {
+    const SEED: usize = 9;
+    fill(memory.bytes_mut(), SEED);
+    let pages: Vec<_> = memory.places().step_by(nr).collect();
+    move_to(0, &pages)?;
+    // Nothing else makes anonymous memory clean that was written to; its pages are there until
+    // memory is short.
+    memory.advise(MmapAdvise::MADV_FREE)?;
+    clear_young()?;
+    // A CPU that still knows the entry would set nothing there.
+    memory.protect(ProtFlags::PROT_READ)?;
+    memory.protect(ProtFlags::PROT_READ | ProtFlags::PROT_WRITE)?;
+    for (touch, part) in parts {
+        for page in part.clone().step_by(nr) {
+            let byte = memory.bytes_mut().get_mut(page * page_size());
+            let byte = byte.context("no such page")?;
+            match touch {
+                Touch::Nothing => {}
+                Touch::Read => drop(black_box(*black_box(byte))),
+                Touch::Write => *black_box(byte) = pattern(page, SEED),
+            }
+        }
+    }
+    are_as_touched(memory, parts).context("before a migration")?;
+    for node in [1, 0] {
+        move_to(node, &pages)?;
+        are_as_touched(memory, parts).context("after a migration")?;
+    }
+    check(memory.bytes(), |page| pattern(page, SEED))
+}
+
+/// Checks what is young in `memory`, and what is dirty.
+fn are_as_touched(memory: &Mapping, parts: &[(Touch, Range<usize>)]) -> Result<()> {
+    for (touch, part) in parts {
+        let all = part.len() * page_size() / 1024;
+        let (young, dirty) = match touch {
+            Touch::Nothing => (0, 0),
+            Touch::Read => (all, 0),
+            Touch::Write => (all, all),
+        };
+        let of = Smaps::of(memory.addr() + part.start * page_size())?;
+        for (field, expected) in [
+            ("Rss", all),
+            ("Referenced", young),
+            ("Private_Dirty", dirty),
+            ("Private_Clean", all - dirty),
+        ] {
+            let found = of.get(field)?;
+            ensure!(
+                found == expected,
+                "{field} is {found} kB of {all} kB, not {expected} kB: {touch:?}"
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Makes all pages of this process old.
+fn clear_young() -> Result<()> {
+    fs::write("/proc/self/clear_refs", "1").context("cannot write /proc/self/clear_refs")
 }
 
 /// The proportional share of a huge page on the device that two processes have.
@@ -147,15 +246,35 @@ fn smaps_of_a_huge_page(path: &Path) -> Result<()> {
 
 /// What smaps says of `memory` in the line `field`, in kB.
 fn smaps(memory: &Mapping, field: &str) -> Result<usize> {
-    let text = fs::read_to_string("/proc/self/smaps").context("cannot read /proc/self/smaps")?;
-    let begins = format!("{:x}-", memory.addr());
-    let rest = text
-        .lines()
-        .skip_while(|line| !line.starts_with(&begins))
-        .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))
-        .context("the mapping is not in /proc/self/smaps")?;
-    let number = rest.trim().trim_end_matches(" kB");
-    number.parse().context("smaps does not say a number")
+    Smaps::of(memory.addr())?.get(field)
+}
+
+/// What smaps says of a mapping.
+struct Smaps(String);
+
+impl Smaps {
+    /// What it says of the one that begins at `addr`.
+    fn of(addr: usize) -> Result<Self> {
+        let text =
+            fs::read_to_string("/proc/self/smaps").context("cannot read /proc/self/smaps")?;
+        let begins = format!("{addr:x}-");
+        let mut lines = text.lines().skip_while(|line| !line.starts_with(&begins));
+        lines.next().context("the mapping is not in smaps")?;
+        // Up to what begins as the next mapping does.
+        let lines = lines.take_while(|line| line.starts_with(|c: char| c.is_ascii_uppercase()));
+        Ok(Self(lines.collect::<Vec<_>>().join("\n")))
+    }
+
+    /// What is in the line `field`, in kB.
+    fn get(&self, field: &str) -> Result<usize> {
+        let line = self
+            .0
+            .lines()
+            .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+        let line = line.with_context(|| format!("smaps does not say {field}"))?;
+        let number = line.trim().trim_end_matches(" kB");
+        number.parse().context("smaps does not say a number")
+    }
 }
 
 /// Pages that KSM has merged must not migrate: it keeps their frame number, and reads them.

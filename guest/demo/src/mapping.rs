@@ -9,10 +9,13 @@ use std::{
 };
 
 use anyhow::{
+    ensure,
     Context as _,
     Result, //
 };
 use nix::{
+    errno::Errno,
+    libc,
     sys::mman::{
         madvise,
         mmap_anonymous,
@@ -101,6 +104,13 @@ impl Mapping {
     /// How many pages it has.
     pub(crate) fn pages(&self) -> usize {
         self.len / page_size()
+    }
+
+    /// Where each page is, for the kernel.
+    pub(crate) fn places(&self) -> impl Iterator<Item = *mut libc::c_void> {
+        let addr = self.addr();
+        (0..self.pages())
+            .map(move |page| std::ptr::with_exposed_provenance_mut(addr + page * page_size()))
     }
 
     /// The bytes. Looking at them brings them home.
@@ -193,4 +203,31 @@ impl Drop for Mapping {
         // be done about.
         let _ = unsafe { munmap(self.start.cast(), self.len) };
     }
+}
+
+/// Moves pages of this process to `node`.
+pub(crate) fn move_to(node: i32, pages: &[*mut libc::c_void]) -> Result<()> {
+    const MPOL_MF_MOVE: i32 = 2;
+    let nodes = vec![node; pages.len()];
+    let mut status = vec![0i32; pages.len()];
+    // SAFETY: There are as many nodes and places for a status as there are pages, and moving a page
+    // changes nothing that this process can see.
+    let left = unsafe {
+        libc::syscall(
+            libc::SYS_move_pages,
+            0,
+            pages.len(),
+            pages.as_ptr(),
+            nodes.as_ptr(),
+            status.as_mut_ptr(),
+            MPOL_MF_MOVE,
+        )
+    };
+    Errno::result(left).context("move_pages")?;
+    let there = status.iter().filter(|status| **status == node).count();
+    ensure!(
+        left == 0 && there == pages.len(),
+        "{there} pages are on node {node}"
+    );
+    Ok(())
 }

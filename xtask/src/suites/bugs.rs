@@ -2,7 +2,8 @@
 
 //! `--suite bugs`: what the core of the kernel does wrong before the series, one boot for each.
 //!
-//! On a stock kernel, a test passes if the bug shows; with the series, if it does not.
+//! On a stock kernel, a test passes if the bug shows; with the series, if it does not. A stock kernel
+//! that does not have it, for its architecture, can be asked to do right as well.
 
 use std::fs;
 
@@ -11,7 +12,7 @@ use regex::Regex;
 use serde::Deserialize;
 
 use super::{alone, driver, Context, NoMatch};
-use crate::cli::{Driver, KernelChoice};
+use crate::cli::{Driver, KernelChoice, MachineOptions};
 use crate::guest::programs;
 use crate::kernel::profile_name;
 use crate::ktap::Status;
@@ -41,9 +42,15 @@ struct Bug {
     profile: Option<String>,
     /// The only architecture that has it, if it is not all.
     arch: Option<String>,
+    /// Whether stock kernels that do not have it run the test as well, and must pass it as they are.
+    #[serde(default)]
+    elsewhere: bool,
     /// Whether the series mends it.
     #[serde(default = "mended")]
     mended: bool,
+    /// Whether the machine has two nodes.
+    #[serde(default)]
+    two_nodes: bool,
     /// How long it may take, without all checks.
     timeout_s: u64,
 }
@@ -77,7 +84,7 @@ pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
 /// Boots for one bug.
 fn one(context: &Context<'_>, suite: &str, bug: &Bug, report: &mut Report) -> Result<Test> {
     let profile = profile_name(context.kernel.profile);
-    let shows = context.options.kernel == KernelChoice::Stock || !bug.mended;
+    let has_it = context.options.kernel == KernelChoice::Stock || !bug.mended;
     let arch = context.kernel.arch.name();
     let only = [
         ("profile", &bug.profile, profile),
@@ -88,7 +95,8 @@ fn one(context: &Context<'_>, suite: &str, bug: &Bug, report: &mut Report) -> Re
         let only = only.as_deref().filter(|only| *only != this)?;
         Some(format!("--{option} {only}"))
     });
-    if let Some(only) = only.filter(|_| shows) {
+    let shows = has_it && only.is_none();
+    if let Some(only) = only.filter(|_| has_it && !bug.elsewhere) {
         let mut test = Test::new(suite, &bug.name, Ok(()), 0.0);
         test.status = Status::Skip;
         test.reason = Some(format!("only {only} shows: {}", bug.what));
@@ -104,6 +112,14 @@ fn one(context: &Context<'_>, suite: &str, bug: &Bug, report: &mut Report) -> Re
         bug.name.clone(),
         driver::DEVICE.to_owned(),
     ];
+    let machine = MachineOptions {
+        two_nodes: bug.two_nodes,
+        ..context.machine.clone()
+    };
+    let context = &Context {
+        machine: &machine,
+        ..*context
+    };
     let outcome = alone::boot(context, label, modules, report, |plan, machine| {
         driver::load(plan, machine, context.driver);
         plan.program(programs::DEMO, bound, &command);

@@ -41,6 +41,7 @@ pub(crate) struct Machine {
     interactive: bool,
     counting: bool,
     emulated: bool,
+    two_nodes: bool,
     accel: Accel,
 }
 
@@ -80,6 +81,7 @@ impl Machine {
             interactive: false,
             counting: false,
             emulated: options.emulated,
+            two_nodes: options.two_nodes,
             accel: Accel::Tcg,
         }
     }
@@ -98,6 +100,7 @@ impl Machine {
     /// nodes.
     pub(crate) fn count_instructions(&mut self) {
         self.counting = true;
+        self.two_nodes = true;
         self.cpus = 1;
     }
 
@@ -159,15 +162,19 @@ impl Machine {
         if self.counting {
             command.args(["-accel", "tcg,thread=single"]);
             command.args(["-icount", "shift=0,sleep=off"]);
+        } else {
+            command.args(["-accel", self.accel.argument()]);
+        }
+        if self.two_nodes {
             let half = (self.memory + RESERVED_MIB) / 2;
-            for (node, cpus) in [(0, ",cpus=0"), (1, "")] {
+            // All CPUs are in the first, so that it makes no difference how many there are.
+            let all = format!(",cpus=0-{}", self.cpus - 1);
+            for (node, cpus) in [(0, all.as_str()), (1, "")] {
                 command.arg("-object");
                 command.arg(format!("memory-backend-ram,id=node{node},size={half}M"));
                 command.arg("-numa");
                 command.arg(format!("node,memdev=node{node}{cpus}"));
             }
-        } else {
-            command.args(["-accel", self.accel.argument()]);
         }
         match self.arch {
             // Little memory below 4 GiB, so that there is some above.
