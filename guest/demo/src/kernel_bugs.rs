@@ -71,6 +71,7 @@ pub(crate) const ALL: &[(&str, Scenario)] = &[
         young_and_dirty_on_another_node,
     ),
     ("smaps_of_a_huge_page", smaps_of_a_huge_page),
+    ("smaps_of_a_clean_huge_page", smaps_of_a_clean_huge_page),
     ("ksm_pages_stay", ksm_pages_stay),
     ("write_to_a_shared_page", write_to_a_shared_page),
     ("dontneed_on_the_way", dontneed_on_the_way),
@@ -222,7 +223,8 @@ fn clear_young() -> Result<()> {
     fs::write("/proc/self/clear_refs", "1").context("cannot write /proc/self/clear_refs")
 }
 
-/// The proportional share of a huge page on the device that two processes have.
+/// What smaps says of a huge page on the device: of two processes each has half, and nothing that it
+/// would not say of the same memory if it were mapped by PTEs.
 fn smaps_of_a_huge_page(path: &Path) -> Result<()> {
     let device = Device::open(path)?;
     let memory = migrated_huge(&device, 2)?;
@@ -241,6 +243,53 @@ fn smaps_of_a_huge_page(path: &Path) -> Result<()> {
         share == half,
         "the share of one of two is {share} kB, not {half} kB"
     );
+    is_as_if_in_pieces(&memory)
+}
+
+/// What smaps says of a huge page on the device that nobody has ever written to: that it is clean,
+/// and old.
+fn smaps_of_a_clean_huge_page(path: &Path) -> Result<()> {
+    let device = Device::open(path)?;
+    // A hole, which is filled there.
+    let memory = Mapping::huge()?;
+    check(&migrate(&device, &memory)?, |_| 0)?;
+    is_as_if_in_pieces(&memory)
+}
+
+/// Checks that smaps says the same of a huge page on the device, but that it is one, when its PMD
+/// is replaced by PTEs.
+fn is_as_if_in_pieces(memory: &Mapping) -> Result<()> {
+    const FIELDS: [&str; 8] = [
+        "Rss",
+        "Pss",
+        "Referenced",
+        "Pss_Dirty",
+        "Shared_Clean",
+        "Shared_Dirty",
+        "Private_Clean",
+        "Private_Dirty",
+    ];
+    const HUGE: &str = "AnonHugePages";
+
+    let all = memory.pages() * page_size() / 1024;
+    let whole = Smaps::of(memory.addr())?;
+    ensure!(whole.get(HUGE)? == all, "it is no huge page");
+    memory.protect_pages(0..1, ProtFlags::PROT_READ)?;
+    // So that it is one mapping again.
+    memory.protect(ProtFlags::PROT_READ | ProtFlags::PROT_WRITE)?;
+    let pieces = Smaps::of(memory.addr())?;
+    ensure!(pieces.get(HUGE)? == 0, "it is still one huge page");
+    ensure!(
+        count(memory)?.device == memory.pages(),
+        "it is not on the device any more"
+    );
+    for field in FIELDS {
+        let (whole, pieces) = (whole.get(field)?, pieces.get(field)?);
+        ensure!(
+            whole == pieces,
+            "smaps says of a PMD on the device: {field} {whole} kB, and of PTEs {pieces} kB"
+        );
+    }
     Ok(())
 }
 
