@@ -234,7 +234,7 @@ pub(crate) fn threads_while_it_moves(path: &Path) -> Result<()> {
 }
 
 /// One of those who are left, until this is dropped.
-struct Left<'a>(&'a AtomicUsize);
+pub(crate) struct Left<'a>(pub(crate) &'a AtomicUsize);
 
 impl Drop for Left<'_> {
     fn drop(&mut self) {
