@@ -307,7 +307,8 @@ pub(crate) enum KernelChoice {
 }
 
 /// Which driver the tests use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
 pub(crate) enum Driver {
     /// The kernel's own `lib/test_hmm.c`.
     C,
@@ -348,16 +349,21 @@ pub(crate) enum SuiteChoice {
 }
 
 impl SuiteChoice {
-    /// The only driver that it can have, if there is but one.
-    pub(crate) fn driver(self) -> Option<Driver> {
+    /// The driver that it is about, if it is about one.
+    fn driver(self) -> Option<Driver> {
         match self {
             // Their tests are in the Rust parts, or are for what those can do; of xe's C code, they
             // would need the hardware.
             Self::Kunit | Self::Dpmem | Self::Xe => Some(Driver::Rust),
-            // They are about what test_hmm runs into.
+            // Most are what test_hmm runs into.
             Self::Bugs => Some(Driver::C),
             Self::Hmm | Self::Mm | Self::Nouveau | Self::All => None,
         }
+    }
+
+    /// Whether it has something for `driver`.
+    pub(crate) fn takes(self, driver: Driver) -> bool {
+        self == Self::Bugs || self.driver().is_none_or(|only| only == driver)
     }
 }
 
@@ -447,15 +453,15 @@ pub(crate) struct MachineOptions {
     /// CPUs: a suite can want more than there usually are.
     #[arg(skip)]
     pub(crate) cpus: Option<u32>,
-    /// Two nodes, each with half of the memory: for tests that move pages.
-    #[arg(skip)]
-    pub(crate) two_nodes: bool,
     /// Whether QEMU itself has to be its CPU: what KVM has is the host's.
     #[arg(skip)]
     pub(crate) emulated: bool,
     /// Shell lines that do not fail in such a machine.
     #[arg(skip)]
     pub(crate) checks: Vec<String>,
+    /// Two nodes, each with half of the memory: for tests that move pages.
+    #[arg(skip)]
+    pub(crate) two_nodes: bool,
     /// One more device of the machine, as QEMU's command line names it; it comes before all others.
     #[arg(long, value_name = "QEMU_DEVICE")]
     pub(crate) device: Vec<String>,
@@ -470,9 +476,9 @@ impl MachineOptions {
             mem,
             device,
             cpus: _,
-            two_nodes: _,
             emulated: _,
             checks: _,
+            two_nodes: _,
         } = self;
         cpu.is_none() && append.is_none() && mem.is_none() && device.is_empty()
     }
@@ -533,7 +539,7 @@ impl LabTestOptions {
             return Ok(());
         };
         anyhow::ensure!(
-            asked == of_suite,
+            self.suite.takes(asked),
             "--suite {} needs --driver {}",
             value_name(&self.suite),
             value_name(&of_suite)
@@ -543,7 +549,7 @@ impl LabTestOptions {
 }
 
 /// What the user says for a value.
-fn value_name(value: &impl ValueEnum) -> String {
+pub(crate) fn value_name(value: &impl ValueEnum) -> String {
     let possible = value.to_possible_value();
     possible.map_or_else(String::new, |value| value.get_name().to_owned())
 }
@@ -646,7 +652,7 @@ mod tests {
             }
         };
         assert_eq!(parse(&["bugs"]), Some(Driver::C));
-        assert_eq!(parse(&["bugs", "--driver", "rust"]), None);
+        assert_eq!(parse(&["bugs", "--driver", "rust"]), Some(Driver::Rust));
         assert_eq!(parse(&["kunit", "--kernel", "stock"]), Some(Driver::Rust));
         assert_eq!(parse(&["xe", "--driver", "c"]), None);
         assert_eq!(parse(&["hmm", "--kernel", "stock"]), Some(Driver::C));

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! What the core of the kernel does wrong with device memory before the series, one program run for
-//! each: an error, or a report on the console, shows the bug. They speak to `lib/test_hmm.c`.
+//! each: an error, or a report on the console, shows the bug. They speak to `lib/test_hmm.c`, but
+//! for one that needs our sample.
 
 use std::{
     fs,
@@ -93,6 +94,7 @@ pub(crate) const ALL: &[(&str, Scenario)] = &[
         "spins_while_a_huge_page_comes_home",
         spins_while_a_huge_page_comes_home,
     ),
+    ("a_part_of_a_huge_page", a_part_of_a_huge_page),
     ("exit_while_evicted", exit_while_evicted),
 ];
 
@@ -596,6 +598,45 @@ fn faults_of_threads(memory: &[u8], nr: usize, seed: usize) -> Result<i64> {
         });
         faults.sum()
     })
+}
+
+/// A device that asks for a part of a huge page reads that part. Only our sample shows it: `test_hmm`
+/// reads the device page itself, which no CPU can, and dies of that.
+fn a_part_of_a_huge_page(path: &Path) -> Result<()> {
+    const SEED: usize = 8;
+    let device = Device::open(path)?;
+    let memory = migrated_huge(&device, SEED)?;
+    ensure!(
+        smaps(&memory, "AnonHugePages")? == memory.pages() * page_size() / 1024,
+        "it is no huge page on the device"
+    );
+    // The device has to ask where it is.
+    memory.protect(ProtFlags::PROT_READ)?;
+    let last = memory.pages();
+    // It knows then what it has asked for, so that each part has to come before the one it is in.
+    for part in [last - 1..last, 300..400, 100..102, 1..100] {
+        let mut buffer = vec![0; part.len() * page_size()];
+        let mut command = Command {
+            addr: (memory.addr() + part.start * page_size()) as u64,
+            ptr: buffer.as_mut_ptr().addr() as u64,
+            npages: part.len() as u64,
+            ..Command::default()
+        };
+        device.raw(Request::Read, &mut command).context("reading")?;
+        ensure!(
+            command.cpages == part.len() as u64 && command.faults > 0,
+            "the device has read {} pages of {part:?}, and asked {} times",
+            command.cpages,
+            command.faults
+        );
+        check(&buffer, |page| pattern(part.start + page, SEED))
+            .with_context(|| format!("the device reads other pages than {part:?}"))?;
+    }
+    ensure!(
+        count(&memory)?.device == memory.pages(),
+        "it is not on the device any more"
+    );
+    check(memory.bytes(), |page| pattern(page, SEED))
 }
 
 /// Processes that are killed while what they have on the device is evicted.

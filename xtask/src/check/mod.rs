@@ -73,6 +73,7 @@ impl Cell {
             SuiteChoice::Dpmem,
             SuiteChoice::Nouveau,
             SuiteChoice::Xe,
+            SuiteChoice::Bugs,
         ];
         Self {
             kernel: KernelChoice::Dpmem,
@@ -178,9 +179,9 @@ fn usual() -> Vec<Cell> {
         // takes hours has it.
         cell.thorough = false;
         // Without the series, the other backend: where the two differ is below what these suites
-        // share with it.
+        // share with it. There is also a bug of the kernel that takes our driver to be seen.
         if cell.kernel == KernelChoice::Stock && cell.driver == Some(Driver::Rust) {
-            cell.suites = vec![SuiteChoice::Hmm, SuiteChoice::Kunit];
+            cell.suites = vec![SuiteChoice::Hmm, SuiteChoice::Kunit, SuiteChoice::Bugs];
         }
     }
     cells

@@ -100,7 +100,7 @@ const SUITES: [(SuiteChoice, Run); 7] = [
 fn is_of_all(suite: SuiteChoice, driver: Driver) -> bool {
     match suite {
         SuiteChoice::Hmm | SuiteChoice::Mm => true,
-        // They are in test_hmm's way to use the kernel, and a stock kernel may not survive them.
+        // Most are in test_hmm's way to use the kernel, and a stock kernel may not survive them.
         SuiteChoice::Bugs | SuiteChoice::All => false,
         // The Rust parts have tests only where they are.
         SuiteChoice::Kunit | SuiteChoice::Dpmem | SuiteChoice::Nouveau | SuiteChoice::Xe => {
