@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 use super::{jobs, Builder};
 use crate::arch::Arch;
 use crate::cache;
-use crate::cli::Profile;
+use crate::cli::{KernelOptions, Profile};
 use crate::disk;
 use crate::process::Logged;
 use crate::progress::Step;
@@ -27,6 +27,27 @@ const USUAL_SIZE: u64 = 2300;
 /// depend on it.
 const INSIDE: &str = "/linux";
 
+/// What compiles a kernel's C files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Compiler {
+    /// What most kernels are compiled with.
+    Gcc,
+    /// With the rest of LLVM.
+    Clang,
+}
+
+impl Compiler {
+    /// What it takes for such a kernel: with KASAN, Rust depends on clang, and so does C that is
+    /// compiled into Rust code.
+    pub(super) fn of(options: &KernelOptions) -> Self {
+        let inlines = |line: &String| line == "CONFIG_RUST_INLINE_HELPERS=y";
+        match options.profile {
+            Profile::Plain if !options.config.iter().any(inlines) => Self::Gcc,
+            Profile::Plain | Profile::Debug => Self::Clang,
+        }
+    }
+}
+
 /// make in one tree.
 #[derive(Debug)]
 pub(crate) struct Make<'a> {
@@ -34,7 +55,7 @@ pub(crate) struct Make<'a> {
     tree: &'a Path,
     name: &'a str,
     arch: Arch,
-    profile: Profile,
+    compiler: Compiler,
     powerpc: bool,
 }
 
@@ -45,14 +66,14 @@ impl<'a> Make<'a> {
         tree: &'a Path,
         name: &'a str,
         arch: Arch,
-        profile: Profile,
+        compiler: Compiler,
     ) -> Self {
         Self {
             builder,
             tree,
             name,
             arch,
-            profile,
+            compiler,
             powerpc: false,
         }
     }
@@ -114,24 +135,29 @@ impl<'a> Make<'a> {
         if self.arch != Arch::host()? {
             variables.push(format!("CROSS_COMPILE={}-", self.arch.triplet()));
         }
-        // RUST depends on !KASAN || CC_IS_CLANG.
-        if self.profile == Profile::Debug {
+        if self.compiler == Compiler::Clang {
             variables.push("LLVM=1".to_owned());
         }
         Ok(variables)
     }
 
     /// The programs that such a build needs besides those that all need.
-    pub(crate) fn programs(arch: Arch, profile: Profile) -> Result<Vec<String>> {
+    pub(crate) fn programs(arch: Arch, compiler: Compiler) -> Result<Vec<String>> {
         let mut programs = Vec::new();
         if arch != Arch::host()? {
             programs.extend(["gcc", "ld"].map(|name| format!("{}-{name}", arch.triplet())));
             programs.push(arch.qemu().to_owned());
         }
-        if profile == Profile::Debug {
-            programs.extend(
-                ["clang", "ld.lld", "llvm-ar", "llvm-nm", "llvm-objcopy"].map(str::to_owned),
-            );
+        if compiler == Compiler::Clang {
+            let llvm = [
+                "clang",
+                "ld.lld",
+                "llvm-ar",
+                "llvm-link",
+                "llvm-nm",
+                "llvm-objcopy",
+            ];
+            programs.extend(llvm.map(str::to_owned));
         }
         Ok(programs)
     }

@@ -28,6 +28,7 @@ use crate::source::Source;
 use crate::tools::Tools;
 use crate::version::Series;
 
+use make::Compiler;
 pub(crate) use make::Make;
 
 /// What a kernel tree has on top of its source.
@@ -97,6 +98,8 @@ pub(crate) struct Kernel {
     pub(crate) series: Series,
     /// Its configuration's profile.
     pub(crate) profile: Profile,
+    /// What has compiled it, and compiles modules for it.
+    compiler: Compiler,
     /// What `uname -r` says.
     pub(crate) release: String,
     _lock: Lock,
@@ -106,8 +109,9 @@ impl Builder<'_> {
     /// Builds the kernel that was asked for, or what changed of it.
     pub(crate) fn build(&self, options: &KernelOptions) -> Result<Kernel> {
         let source = Source::get(self.cache, self.tools, &options.linux)?;
+        let compiler = Compiler::of(options);
         self.tools
-            .require(&Make::programs(options.arch, options.profile)?)?;
+            .require(&Make::programs(options.arch, compiler)?)?;
         // A stock kernel has none of our parts, and does not depend on what they are.
         let stock = options.prefix.is_none()
             && options.kernel == KernelChoice::Stock
@@ -155,7 +159,7 @@ impl Builder<'_> {
             kept.restore()?;
         }
 
-        let mut make = Make::new(self, &tree, &name, options.arch, options.profile);
+        let mut make = Make::new(self, &tree, &name, options.arch, compiler);
         if options.purpose == Purpose::Uvmem {
             make = make.for_powerpc();
         }
@@ -179,6 +183,7 @@ impl Builder<'_> {
             arch: options.arch,
             series: source.series,
             profile: options.profile,
+            compiler,
             release,
             _lock: lock,
         })
@@ -191,7 +196,7 @@ impl Builder<'_> {
             &kernel.tree,
             &kernel.name,
             kernel.arch,
-            kernel.profile,
+            kernel.compiler,
         );
         let step = Step::start(
             format!("building the test programs of {}", kernel.name),
@@ -209,7 +214,7 @@ impl Builder<'_> {
             &kernel.tree,
             &kernel.name,
             kernel.arch,
-            kernel.profile,
+            kernel.compiler,
         );
         let warnings = make.warnings(&format!("{name} in the kernel tree"), arguments)?;
         if !warnings.is_empty() {
@@ -434,7 +439,7 @@ impl Kernel {
             let to = own.join(path.file_name().unwrap_or_default());
             fs::copy(&path, &to).with_context(|| format!("cannot write {}", to.display()))?;
         }
-        Make::new(builder, &self.tree, &self.name, self.arch, self.profile).external(&own)?;
+        Make::new(builder, &self.tree, &self.name, self.arch, self.compiler).external(&own)?;
         Ok(own.join(format!("{name}.ko")))
     }
 
