@@ -317,7 +317,8 @@ pub(crate) enum Driver {
 }
 
 /// How a kernel is configured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
 pub(crate) enum Profile {
     /// Fast.
     Plain,

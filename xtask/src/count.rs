@@ -18,6 +18,13 @@ use crate::repo;
 /// The first patch that is no mend which stands alone, as it is called in its file's name.
 const FIRST_AFTER_MENDS: &str = "one-place-that-takes-write-permission-from-a-leaf";
 
+/// Patches before that which mend nothing that goes wrong today: they prepare for what follows.
+const PREPARATIONS: [&str; 3] = [
+    "page_ext-pages-outside-every-section",
+    "do-not-look-for-the-pageblock",
+    "let-the-KASAN-shadow-of-an-area",
+];
+
 /// What the core may have at most, apart from mends and new files: below this.
 const GOAL: usize = 400;
 
@@ -28,6 +35,7 @@ const RESOURCE: &str = "kernel/resource.c";
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Part {
     Mends,
+    Preparations,
     Core,
     Resource,
     New,
@@ -61,6 +69,7 @@ impl fmt::Display for Part {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Mends => "core: mends, which stand alone",
+            Self::Preparations => "core: preparations",
             Self::Core => "core: the rest, without kernel/resource.c",
             Self::Resource => "kernel/resource.c, which loses a search",
             Self::New => "new files",
@@ -263,8 +272,12 @@ fn count(patches: &[(&str, &str)]) -> Result<Counts> {
     };
     let mut made = BTreeSet::new();
     // What a mend has changed is as it was for those that follow: the two are counted apart.
-    let mut files: BTreeMap<(bool, &str), File> = BTreeMap::new();
+    let mut files: BTreeMap<(Option<Part>, &str), File> = BTreeMap::new();
     for (i, (name, text)) in patches.iter().enumerate() {
+        let alone = match PREPARATIONS.iter().any(|of| name.contains(of)) {
+            true => Part::Preparations,
+            false => Part::Mends,
+        };
         let changes = Change::all(text).with_context(|| (*name).to_owned())?;
         let for_tests = are_for_tests(&changes);
         for change in changes {
@@ -272,11 +285,11 @@ fn count(patches: &[(&str, &str)]) -> Result<Counts> {
                 made.insert(change.path);
             }
             let part = match Part::of(change.path, made.contains(change.path)) {
-                Part::Core | Part::Resource | Part::New if i < first => Part::Mends,
+                Part::Core | Part::Resource | Part::New if i < first => alone,
                 Part::Core if for_tests => Part::Tests,
                 part => part,
             };
-            let file = files.entry((part == Part::Mends, change.path));
+            let file = files.entry(((part == alone).then_some(alone), change.path));
             file.or_default().apply(&change.hunks, part);
         }
     }
@@ -305,12 +318,15 @@ fn table(counts: &Counts) -> String {
         }
         table.push_str(&line(format!("  {path}"), *lines));
     }
-    let core = sum(counts, &[Part::Core]).added;
-    let resource = sum(counts, &[Part::Resource]);
+    let of = |part| sum(counts, &[part]);
+    let resource = of(Part::Resource);
     table.push_str(&format!(
-        "\nThe core, apart from mends and new files: {core} lines added or changed, and {} in \
-         {RESOURCE}, which loses {}; the goal is under {GOAL}\n",
-        resource.added, resource.removed
+        "\nThe core, apart from mends and new files: {} lines added or changed, {} more in \
+         preparations, and {} in {RESOURCE}, which loses {}; the goal is under {GOAL}\n",
+        of(Part::Core).added,
+        of(Part::Preparations).added,
+        resource.added,
+        resource.removed
     ));
     table
 }
@@ -324,6 +340,8 @@ fn sum(counts: &Counts, parts: &[Part]) -> Lines {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    use crate::version::Series;
 
     /// A mend, in a mail that has more in it than it needs.
     const MEND: (&str, &str) = (
@@ -453,8 +471,33 @@ new file mode 100644
         );
         assert_eq!(counts.len(), 4);
         let table = table(&counts);
-        let core = "apart from mends and new files: 2 lines added or changed, and 0 in";
+        let core = "apart from mends and new files: 2 lines added or changed, 0 more in";
         assert!(table.contains(core), "{table}");
+    }
+
+    #[test]
+    fn the_series_is_as_its_documentation_says() {
+        let document = repo::top().join("Documentation/series.rst");
+        let document = std::fs::read_to_string(document).unwrap();
+        for series in [Series::V7_3, Series::V7_2] {
+            let patches = Patches::load(&repo::top().join("linux/series").join(series.name()));
+            let patches = patches.unwrap();
+            let counts = count(&patches.texts().collect::<Vec<_>>()).unwrap();
+            assert!(
+                sum(&counts, &[Part::Core]).added < GOAL,
+                "{}",
+                table(&counts)
+            );
+            for part in counts.keys().map(|(part, _)| part) {
+                let Lines { added, removed } = sum(&counts, &[*part]);
+                let said = document.lines().any(|line| {
+                    let mut words = line.split_whitespace().rev();
+                    let numbers = [words.next(), words.next()];
+                    numbers == [Some(removed.to_string().as_str()), Some(&added.to_string())]
+                });
+                assert!(said || series != Series::V7_3, "{part}: {added} {removed}");
+            }
+        }
     }
 
     #[test]

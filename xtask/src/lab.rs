@@ -138,8 +138,8 @@ pub(crate) fn with_kernel(
     work(&context, report)
 }
 
-/// Upstream's tests of device-private memory, but for the one that measures, whose name alone begins
-/// so: it takes as long as all others, and on a busy host more than its own harness gives it.
+/// Upstream's tests of device-private memory, but for the one that measures, whose name alone
+/// begins so: it takes as long as all others, and on a busy host more than its own harness gives it.
 const OF_PRIVATE: &str = "*private.[!b]*";
 
 /// Builds and boots every prefix of the series, with upstream's tests of device-private memory.

@@ -241,8 +241,8 @@ fn clear_young() -> Result<()> {
     fs::write("/proc/self/clear_refs", "1").context("cannot write /proc/self/clear_refs")
 }
 
-/// What smaps says of a huge page on the device: of two processes each has half, and nothing that it
-/// would not say of the same memory if it were mapped by PTEs.
+/// What smaps says of a huge page on the device: of two processes each has half, and nothing that
+/// it would not say of the same memory if it were mapped by PTEs.
 fn smaps_of_a_huge_page(path: &Path) -> Result<()> {
     let device = Device::open(path)?;
     let memory = migrated_huge(&device, 2)?;
@@ -520,8 +520,8 @@ fn spins_while_a_huge_page_comes_home(path: &Path) -> Result<()> {
     const TOUCHERS: usize = 3;
     /// How many have the other device read.
     const READERS: usize = 2;
-    /// How many faults may be taken in all. In eight boots each, with two CPUs that QEMU emulates, a
-    /// stock kernel took 17123 to 173103, and one that sleeps took 51 to 60: one for each thread,
+    /// How many faults may be taken in all. In eight boots each, with two CPUs that QEMU emulates,
+    /// a stock kernel took 17123 to 173103, and one that sleeps took 51 to 60: one for each thread,
     /// but where the huge page was there already, and another one now and then.
     const MOST: i64 = 1000;
 
@@ -600,8 +600,8 @@ fn faults_of_threads(memory: &[u8], nr: usize, seed: usize) -> Result<i64> {
     })
 }
 
-/// A device that asks for a part of a huge page reads that part. Only our sample shows it: `test_hmm`
-/// reads the device page itself, which no CPU can, and dies of that.
+/// A device that asks for a part of a huge page reads that part. Only our sample shows it:
+/// `test_hmm` reads the device page itself, which no CPU can, and dies of that.
 fn a_part_of_a_huge_page(path: &Path) -> Result<()> {
     const SEED: usize = 8;
     let device = Device::open(path)?;

@@ -93,8 +93,8 @@ struct Options {
     /// each, for a comparison.
     #[arg(long, conflicts_with_all = ["ktap", "kernel_bug", "try_it", "cost"])]
     walk: bool,
-    /// What /proc/iomem said before the driver was loaded: it is to say the same while the device is
-    /// in use.
+    /// What /proc/iomem said before the driver was loaded: it is to say the same while the device
+    /// is in use.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["ktap", "kernel_bug", "try_it", "cost", "walk"])]
     iomem: Option<PathBuf>,
     /// The device; the other one of a pair has the same name but for the last digit.

@@ -51,7 +51,14 @@ struct Known {
     kind: String,
     /// The only version of the series that has it, if it is not all.
     linux: Option<String>,
+    /// How often.
+    #[serde(default = "once")]
+    times: usize,
     why: String,
+}
+
+fn once() -> usize {
+    1
 }
 
 /// Something that checkpatch says.
@@ -178,8 +185,12 @@ fn findings(said: &str) -> Result<Vec<Finding>> {
     Ok(found)
 }
 
-/// Nothing may be found but what is known, and all of that has to be.
+/// Nothing may be found but what is known, and all of that has to be, as often as it is known.
 fn judge(findings: &[Finding], known: &[&Known]) -> Result<(), String> {
+    let of = |kind: &str| -> Vec<&Finding> {
+        let is_of = |finding: &&Finding| finding.kind == kind;
+        findings.iter().filter(is_of).collect()
+    };
     let is_known = |finding: &&Finding| known.iter().any(|known| known.kind == finding.kind);
     let mut wrong: Vec<String> = findings
         .iter()
@@ -187,11 +198,14 @@ fn judge(findings: &[Finding], known: &[&Known]) -> Result<(), String> {
         .map(|finding| finding.text.clone())
         .collect();
     for known in known {
-        if !findings.iter().any(|finding| finding.kind == known.kind) {
+        let found = of(&known.kind);
+        if found.len() != known.times {
+            let (kind, times) = (&known.kind, known.times);
+            let said = found.len();
             wrong.push(format!(
-                "checkpatch does not say {} any more, and {KNOWN} knows it",
-                known.kind
+                "checkpatch says {kind} {said} times, and {KNOWN} knows {times}"
             ));
+            wrong.extend(found.iter().map(|finding| finding.text.clone()));
         }
     }
     if wrong.is_empty() {
@@ -227,6 +241,7 @@ NOTE: For some of the reported defects, checkpatch may be able to
             patch: "a".to_owned(),
             kind: kind.to_owned(),
             linux: None,
+            times: 1,
             why: "because".to_owned(),
         }
     }
@@ -256,6 +271,8 @@ NOTE: For some of the reported defects, checkpatch may be able to
         assert!(unknown.starts_with("WARNING:LONG_LINE"), "{unknown}");
         assert!(judge(&found, &[&bit, &line, &other]).is_err());
         assert!(judge(&[], &[&bit]).is_err());
+        let twice = findings(&SAID.replace("WARNING:LONG_LINE", "CHECK:BIT_MACRO"));
+        assert!(judge(&twice.unwrap(), &[&bit]).is_err());
         assert!(judge(&[], &[]).is_ok());
     }
 

@@ -222,8 +222,9 @@ mod tests {
         x86("max,phys-bits=46", &[Hmm], &[]);
         x86("max,phys-bits=52", &[Hmm], &[]);
         x86("nokaslr", &[Hmm], &[]);
-        x86("no5lvl", &[Hmm], &[]);
+        x86("no5lvl", &[Hmm], &[Kunit]);
         x86("Skylake-Server,phys-bits=46", &[Hmm, Bugs], &[Kunit]);
+        x86("Skylake-Server,phys-bits=36", &[Hmm], &[Kunit]);
         x86("l1tf=flush", &[Hmm, Bugs], &[Kunit]);
         x86("hugetlb_free_vmemmap=on", &[Hmm], &[Kunit]);
         x86("HUGETLB_PAGE_OPTIMIZE_VMEMMAP=n", &[Hmm], &[Kunit]);

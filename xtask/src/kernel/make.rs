@@ -40,10 +40,16 @@ impl Compiler {
     /// What it takes for such a kernel: with KASAN, Rust depends on clang, and so does C that is
     /// compiled into Rust code.
     pub(super) fn of(options: &KernelOptions) -> Self {
-        let inlines = |line: &String| line == "CONFIG_RUST_INLINE_HELPERS=y";
-        match options.profile {
-            Profile::Plain if !options.config.iter().any(inlines) => Self::Gcc,
-            Profile::Plain | Profile::Debug => Self::Clang,
+        // The last word counts, as in a configuration.
+        let inlines = options
+            .config
+            .iter()
+            .filter_map(|line| line.split_once('='));
+        let mut inlines = inlines.filter(|(name, _)| *name == "CONFIG_RUST_INLINE_HELPERS");
+        let inlines = inlines.next_back().is_some_and(|(_, value)| value == "y");
+        match (options.profile, inlines) {
+            (Profile::Plain, false) => Self::Gcc,
+            (Profile::Plain, true) | (Profile::Debug, _) => Self::Clang,
         }
     }
 }
@@ -263,5 +269,37 @@ impl<'a> Make<'a> {
         }
         step.finish();
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use crate::cli::{KernelChoice, LinuxChoice, Purpose};
+    use crate::version::Series;
+
+    #[test]
+    fn what_takes_clang() {
+        let of = |profile, config: &[&str]| {
+            Compiler::of(&KernelOptions {
+                linux: LinuxChoice::Package(Series::V7_3),
+                arch: Arch::X86_64,
+                kernel: KernelChoice::Dpmem,
+                driver: None,
+                profile,
+                config: config.iter().map(|line| (*line).to_owned()).collect(),
+                purpose: Purpose::Lab,
+                prefix: None,
+            })
+        };
+        let (yes, no) = (
+            "CONFIG_RUST_INLINE_HELPERS=y",
+            "CONFIG_RUST_INLINE_HELPERS=n",
+        );
+        assert_eq!(of(Profile::Plain, &["CONFIG_CMA=y"]), Compiler::Gcc);
+        assert_eq!(of(Profile::Plain, &[no, yes]), Compiler::Clang);
+        assert_eq!(of(Profile::Plain, &[yes, no]), Compiler::Gcc);
+        assert_eq!(of(Profile::Debug, &[no]), Compiler::Clang);
     }
 }

@@ -2,8 +2,8 @@
 
 //! `--suite bugs`: what the core of the kernel does wrong before the series, one boot for each.
 //!
-//! On a stock kernel, a test passes if the bug shows; with the series, if it does not. A stock kernel
-//! that does not have it, for its architecture, can be asked to do right as well.
+//! On a stock kernel, a test passes if the bug shows; with the series, if it does not. A stock
+//! kernel that does not have it, for its architecture, can be asked to do right as well.
 
 use std::fs;
 
@@ -12,7 +12,8 @@ use regex::Regex;
 use serde::Deserialize;
 
 use super::{alone, driver, Context, NoMatch};
-use crate::cli::{value_name, Driver, KernelChoice, MachineOptions};
+use crate::arch::Arch;
+use crate::cli::{value_name, Driver, KernelChoice, MachineOptions, Profile};
 use crate::guest::programs;
 use crate::kernel::profile_name;
 use crate::ktap::Status;
@@ -42,10 +43,11 @@ struct Bug {
     #[serde(default = "test_hmm")]
     driver: Driver,
     /// The only profile that shows it, if it takes one.
-    profile: Option<String>,
+    profile: Option<Profile>,
     /// The only architecture that has it, if it is not all.
-    arch: Option<String>,
-    /// Whether stock kernels that do not have it run the test as well, and must pass it as they are.
+    arch: Option<Arch>,
+    /// Whether stock kernels that do not have it run the test as well, and must pass it as they
+    /// are.
     #[serde(default)]
     elsewhere: bool,
     /// Whether the series mends it.
@@ -58,6 +60,17 @@ struct Bug {
     timeout_s: u64,
 }
 
+impl Bug {
+    /// What another kernel than this would have to be to show it; none if this one can.
+    fn only(&self, profile: Profile, arch: Arch) -> Option<String> {
+        if let Some(only) = self.profile.filter(|only| *only != profile) {
+            return Some(format!("--profile {}", profile_name(only)));
+        }
+        let only = self.arch.filter(|only| *only != arch)?;
+        Some(format!("--arch {}", only.name()))
+    }
+}
+
 fn mended() -> bool {
     true
 }
@@ -68,12 +81,9 @@ fn test_hmm() -> Driver {
 
 /// Runs the suite.
 pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
-    let path = repo::top().join(LIST);
-    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {LIST}"))?;
-    let list: List =
-        toml::from_str(&text).with_context(|| format!("{LIST} is not as it should be"))?;
+    let list = load()?;
     let suite = context.suite("bugs");
-    let mut bugs = list.bug;
+    let mut bugs = list;
     bugs.retain(|bug| bug.driver == context.driver && context.filter.takes(&bug.name));
     if bugs.is_empty() {
         let driver = value_name(&context.driver);
@@ -86,20 +96,19 @@ pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
+/// The bugs of the list.
+fn load() -> Result<Vec<Bug>> {
+    let path = repo::top().join(LIST);
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {LIST}"))?;
+    let list: List =
+        toml::from_str(&text).with_context(|| format!("{LIST} is not as it should be"))?;
+    Ok(list.bug)
+}
+
 /// Boots for one bug.
 fn one(context: &Context<'_>, suite: &str, bug: &Bug, report: &mut Report) -> Result<Test> {
-    let profile = profile_name(context.kernel.profile);
     let has_it = context.options.kernel == KernelChoice::Stock || !bug.mended;
-    let arch = context.kernel.arch.name();
-    let only = [
-        ("profile", &bug.profile, profile),
-        ("arch", &bug.arch, arch),
-    ]
-    .into_iter()
-    .find_map(|(option, only, this)| {
-        let only = only.as_deref().filter(|only| *only != this)?;
-        Some(format!("--{option} {only}"))
-    });
+    let only = bug.only(context.kernel.profile, context.kernel.arch);
     let shows = has_it && only.is_none();
     if let Some(only) = only.filter(|_| has_it && !bug.elsewhere) {
         let mut test = Test::new(suite, &bug.name, Ok(()), 0.0);
@@ -150,4 +159,67 @@ fn one(context: &Context<'_>, suite: &str, bug: &Bug, report: &mut Report) -> Re
         (false, None) => Ok(()),
     };
     Ok(Test::new(suite, &bug.name, verdict, outcome.seconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn each_reproducer_is_listed() {
+        let source = repo::top().join("guest/demo/src/kernel_bugs.rs");
+        let source = fs::read_to_string(source).unwrap();
+        let (_, all) = source.split_once("pub(crate) const ALL").unwrap();
+        let (all, _) = all.split_once("];").unwrap();
+        let name = Regex::new(r#""(\w+)""#).unwrap();
+        let there: BTreeSet<_> = name
+            .captures_iter(all)
+            .map(|name| name[1].to_owned())
+            .collect();
+        let listed = load().unwrap();
+        assert_eq!(listed.len(), there.len());
+        assert_eq!(
+            listed
+                .into_iter()
+                .map(|bug| bug.name)
+                .collect::<BTreeSet<_>>(),
+            there
+        );
+    }
+
+    #[test]
+    fn signs_are_patterns_and_elsewhere_is_somewhere() {
+        for bug in load().unwrap() {
+            Regex::new(&bug.sign).unwrap();
+            let everywhere = bug.arch.is_none() && bug.profile.is_none();
+            assert!(!bug.elsewhere || !everywhere, "{}", bug.name);
+        }
+    }
+
+    #[test]
+    fn which_kernels_show_it() {
+        let bug = |profile, arch| Bug {
+            name: String::new(),
+            what: String::new(),
+            sign: String::new(),
+            driver: Driver::C,
+            profile,
+            arch,
+            elsewhere: false,
+            mended: true,
+            two_nodes: false,
+            timeout_s: 1,
+        };
+        let here = (Profile::Plain, Arch::X86_64);
+        assert!(bug(None, None).only(here.0, here.1).is_none());
+        assert!(bug(Some(here.0), Some(here.1))
+            .only(here.0, here.1)
+            .is_none());
+        let only = bug(Some(Profile::Debug), None).only(here.0, here.1);
+        assert_eq!(only.unwrap(), "--profile debug");
+        let only = bug(None, Some(Arch::Arm64)).only(here.0, here.1);
+        assert_eq!(only.unwrap(), "--arch arm64");
+    }
 }
