@@ -2,7 +2,11 @@
 
 //! Where things are in the checkout.
 
+use std::fs;
 use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use serde::de::DeserializeOwned;
 
 /// The top folder of the repository.
 pub(crate) fn top() -> PathBuf {
@@ -13,6 +17,13 @@ pub(crate) fn top() -> PathBuf {
     manifest
         .parent()
         .map_or(manifest.clone(), Path::to_path_buf)
+}
+
+/// What the TOML file at `path`, from the top folder on, says.
+pub(crate) fn toml<T: DeserializeOwned>(path: &str) -> Result<T> {
+    let text =
+        fs::read_to_string(top().join(path)).with_context(|| format!("cannot read {path}"))?;
+    toml::from_str(&text).with_context(|| format!("{path} is not as it should be"))
 }
 
 /// What is made here.

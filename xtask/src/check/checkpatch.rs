@@ -2,7 +2,6 @@
 
 //! `lab checkpatch`: what the kernel's own checkpatch says of the series.
 
-use std::fs;
 use std::path::Path;
 use std::time::Instant;
 
@@ -115,11 +114,7 @@ pub(super) fn test(linux: &LinuxChoice, report: &mut Report) -> Result<()> {
 }
 
 fn load() -> Result<Vec<Known>> {
-    let path = repo::top().join(KNOWN);
-    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {KNOWN}"))?;
-    let list: List =
-        toml::from_str(&text).with_context(|| format!("{KNOWN} is not as it should be"))?;
-    Ok(list.known)
+    Ok(repo::toml::<List>(KNOWN)?.known)
 }
 
 /// What is known about one patch.

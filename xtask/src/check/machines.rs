@@ -2,9 +2,7 @@
 
 //! `lab machines`: the series on machines and configurations of other kinds, as a list has them.
 
-use std::fs;
-
-use anyhow::{anyhow, bail, Context as _, Result};
+use anyhow::{anyhow, bail, Result};
 use serde::Deserialize;
 
 use super::{failed_to_run, Cell};
@@ -91,11 +89,7 @@ impl Machine {
 
 /// Reads the list.
 fn load() -> Result<Vec<Machine>> {
-    let path = repo::top().join(LIST);
-    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {LIST}"))?;
-    let list: List =
-        toml::from_str(&text).with_context(|| format!("{LIST} is not as it should be"))?;
-    Ok(list.machine)
+    Ok(repo::toml::<List>(LIST)?.machine)
 }
 
 /// Runs `lab machines`; false if something failed.

@@ -5,8 +5,6 @@
 //! On a stock kernel, a test passes if the bug shows; with the series, if it does not. A stock
 //! kernel that does not have it, for its architecture, can be asked to do right as well.
 
-use std::fs;
-
 use anyhow::{bail, Context as _, Result};
 use regex::Regex;
 use serde::Deserialize;
@@ -98,11 +96,7 @@ pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
 
 /// The bugs of the list.
 fn load() -> Result<Vec<Bug>> {
-    let path = repo::top().join(LIST);
-    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {LIST}"))?;
-    let list: List =
-        toml::from_str(&text).with_context(|| format!("{LIST} is not as it should be"))?;
-    Ok(list.bug)
+    Ok(repo::toml::<List>(LIST)?.bug)
 }
 
 /// Boots for one bug.
@@ -166,6 +160,7 @@ mod tests {
     use super::*;
 
     use std::collections::BTreeSet;
+    use std::fs;
 
     #[test]
     fn each_reproducer_is_listed() {

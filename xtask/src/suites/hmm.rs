@@ -2,7 +2,6 @@
 
 //! `--suite hmm`: the kernel tree's hmm-tests, unmodified.
 
-use std::fs;
 use std::time::Duration;
 
 use anyhow::{bail, Context as _, Result};
@@ -224,10 +223,7 @@ impl Known {
     }
 
     fn load() -> Result<Self> {
-        let path = repo::top().join(KNOWN);
-        let text =
-            fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        toml::from_str(&text).with_context(|| format!("cannot understand {KNOWN}"))
+        repo::toml(KNOWN)
     }
 
     /// The messages that upstream's driver causes.

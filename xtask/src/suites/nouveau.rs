@@ -5,10 +5,9 @@
 //! In Rust, everything must pass, in one boot. In C, each scenario has a boot of its own, and one
 //! that the list says the C code gets wrong passes if that shows.
 
-use std::fs;
 use std::path::PathBuf;
 
-use anyhow::{bail, Context as _, Result};
+use anyhow::{bail, Result};
 use regex::Regex;
 use serde::Deserialize;
 
@@ -74,10 +73,7 @@ impl Scenario {
 
 impl List {
     fn load() -> Result<Self> {
-        let path = repo::top().join(LIST);
-        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {LIST}"))?;
-        let list: Self =
-            toml::from_str(&text).with_context(|| format!("{LIST} is not as it should be"))?;
+        let list: Self = repo::toml(LIST)?;
         for scenario in &list.scenario {
             if scenario.wrong.is_some() == scenario.shows.is_empty() {
                 bail!(
