@@ -29,6 +29,9 @@ use crate::{
     }, //
 };
 
+/// The device is evicted in blocks of so many pages.
+const BLOCK: NrPages = NrPages::new(64);
+
 /// The registered memory of a device.
 pub(crate) type Pagemap = DevPagemap<Memory>;
 
@@ -138,16 +141,21 @@ impl Device {
     }
 
     /// Brings pages home, as many as will go, and gives their number: what a driver does before its
-    /// device sleeps. May sleep.
+    /// device sleeps. It does so block by block, the last first. May sleep.
     ///
     /// # Errors
     ///
-    /// Those of [`DevPagemap::evict`].
+    /// Those of [`DevPagemap::evict_list`].
     pub(crate) fn evict(&self) -> Result<NrPages> {
-        match self.pagemap() {
-            Some(pagemap) => pagemap.evict(PageOffset::ZERO, pagemap.nr_pages()),
-            None => Ok(NrPages::ZERO),
-        }
+        let Some(pagemap) = self.pagemap() else {
+            return Ok(NrPages::ZERO);
+        };
+        let end = pagemap.nr_pages().get();
+        let blocks = (0..end).step_by(BLOCK.get()).rev().map(|start| {
+            let nr = NrPages::new(end.saturating_sub(start));
+            (PageOffset::new(start), nr.min(BLOCK))
+        });
+        pagemap.evict_list(blocks)
     }
 
     /// Brings all pages home, and gives up the memory; it is registered anew when it is needed
