@@ -49,6 +49,7 @@ macro_rules! bound_to_a_thread {
 functions! {
     fn __bitmap_clear(*mut c_ulong, c_uint, c_int);
     fn __bitmap_set(*mut c_ulong, c_uint, c_int);
+    fn __folio_set_locked(*mut bindings::folio);
     fn __release_region(
         *mut bindings::resource, bindings::resource_size_t, bindings::resource_size_t
     );
@@ -96,10 +97,9 @@ functions! {
     );
     fn dma_use_iova(*mut bindings::dma_iova_state) -> bool;
     fn folio_alloc_movable(c_uint) -> *mut bindings::folio;
-    fn folio_lock(*mut bindings::folio);
     fn folio_order(*const bindings::folio) -> c_uint;
-    fn folio_page(*mut bindings::folio, c_ulong) -> *mut bindings::page;
     fn folio_put(*mut bindings::folio);
+    fn folio_set_dirty(*mut bindings::folio);
     fn folio_trylock(*mut bindings::folio) -> bool;
     fn folio_unlock(*mut bindings::folio);
     fn get_page_unless_zero(*mut bindings::page) -> bool;

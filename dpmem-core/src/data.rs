@@ -49,6 +49,7 @@ pub(crate) const fn is_kept<D: FolioData>() -> bool {
 ///
 /// `folio` must be the first page of a folio of device memory, which is not freed meanwhile, and is
 /// that of a pagemap whose data is not `()`.
+#[inline]
 unsafe fn get(folio: NonNull<bindings::page>) -> *mut c_void {
     // SAFETY: The page is there, as the caller promises.
     unsafe { bindings::page_zone_device_data(folio.as_ptr()) }
@@ -111,7 +112,22 @@ pub(crate) unsafe fn borrow<'a, D: FolioData>(
     // SAFETY: The page has a folio, to which there is a reference.
     let folio = unsafe { bindings::page_folio(page.as_ptr()) };
     // SAFETY: As above. A folio begins with its first page.
-    let data = unsafe { get(NonNull::new(folio)?.cast()) };
+    unsafe { borrow_from::<D>(NonNull::new(folio)?.cast()) }
+}
+
+/// As [`borrow`], for a page that is known to be the first of its folio.
+///
+/// # Safety
+///
+/// That of [`borrow`], and `first` must be the first page of its folio.
+pub(crate) unsafe fn borrow_from<'a, D: FolioData>(
+    first: NonNull<bindings::page>,
+) -> Option<D::Borrowed<'a>> {
+    if !is_kept::<D>() {
+        return None;
+    }
+    // SAFETY: The caller promises it.
+    let data = unsafe { get(first) };
     if data.is_null() {
         return None;
     }

@@ -245,6 +245,7 @@ impl<'m> Flight<'m> {
     }
 
     /// The source of entry `i`, empty beyond the last.
+    #[inline]
     pub(crate) fn source(&self, i: usize) -> MigratePfn {
         if i >= self.nr {
             return MigratePfn::NONE;
@@ -254,6 +255,7 @@ impl<'m> Flight<'m> {
     }
 
     /// The destination of entry `i`, empty beyond the last.
+    #[inline]
     pub(crate) fn destination(&self, i: usize) -> MigratePfn {
         if i >= self.nr {
             return MigratePfn::NONE;
@@ -264,11 +266,16 @@ impl<'m> Flight<'m> {
 
     /// The size of the folio, or of the hole, that entry `i` stands for: it and as many entries
     /// behind it as the folio has other pages, if they are there.
+    #[inline]
     pub(crate) fn order(&self, i: usize) -> Order {
-        let src = self.source(i);
-        if !src.is_compound() {
-            return Order::ZERO;
+        match self.source(i) {
+            src if src.is_compound() => self.order_of_compound(i, src),
+            _ => Order::ZERO,
         }
+    }
+
+    /// As [`Flight::order`], for an entry whose source is `src`, which is large.
+    fn order_of_compound(&self, i: usize, src: MigratePfn) -> Order {
         let order = match src.page() {
             // SAFETY: The flight holds a reference to its source, which is the first page of its
             // folio.
@@ -411,9 +418,8 @@ impl<'m> Flight<'m> {
     }
 
     /// What has become of the pages that had somewhere to go, once [`Flight::migrate`] has been
-    /// called. If they came `home`, those that did are dirty then: what the device had may be newer
-    /// than any copy of it, and the page table entries that are about to be made do not say so.
-    pub(crate) fn result(&self, home: bool) -> Moved {
+    /// called.
+    pub(crate) fn result(&self) -> Moved {
         let mut result = Moved::default();
         let large = nr_of_large();
         for i in (0..self.nr).filter(|_| self.migrated) {
@@ -428,10 +434,6 @@ impl<'m> Flight<'m> {
                 continue;
             }
             result.moved = result.moved.saturating_add(nr);
-            if let Some(page) = dst.page().filter(|_| home) {
-                // SAFETY: The destination is locked and has a reference until it is finalized.
-                unsafe { bindings::set_page_dirty(page.as_ptr()) };
-            }
         }
         result
     }

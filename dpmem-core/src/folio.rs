@@ -77,6 +77,7 @@ pub(crate) unsafe fn order_of(folio: NonNull<bindings::folio>) -> Order {
 /// # Safety
 ///
 /// Both must exist, and their numbers follow each other, as those of the pages of a folio do.
+#[inline]
 pub(crate) unsafe fn nth_page(page: NonNull<bindings::page>, n: usize) -> *mut bindings::page {
     if n == 0 {
         return page.as_ptr();
@@ -159,10 +160,10 @@ impl LockedFolio {
         Self(folio)
     }
 
-    /// The first page.
-    fn page(&self) -> Option<NonNull<bindings::page>> {
-        // SAFETY: The folio is valid, by the type invariant, and has a first page.
-        NonNull::new(unsafe { bindings::folio_page(self.0.as_ptr(), 0) })
+    /// The first page, which a folio begins with.
+    #[inline]
+    fn page(&self) -> NonNull<bindings::page> {
+        self.0.cast()
     }
 
     /// How large it is.
@@ -171,16 +172,12 @@ impl LockedFolio {
         unsafe { order_of(self.0) }
     }
 
-    /// Gives lock and reference to the entry of a migration.
-    fn into_migrate_pfn(self) -> MigratePfn {
-        let pfn = self.page().map_or(MigratePfn::NONE, |page| {
-            // SAFETY: The page is valid.
-            unsafe { MigratePfn::of_page(page.as_ptr()) }.with_order(self.order())
-        });
-        if pfn.is_valid() {
-            forget(self);
-        }
-        pfn
+    /// Gives lock and reference to the entry of a migration. The folio is of `order`.
+    fn into_migrate_pfn(self, order: Order) -> MigratePfn {
+        // SAFETY: The page is valid.
+        let pfn = unsafe { MigratePfn::of_page(self.page().as_ptr()) };
+        forget(self);
+        pfn.with_order(order)
     }
 }
 
@@ -246,9 +243,8 @@ impl<'p, T: DevPagemapOps> RequestedFolio<'p, T> {
 
     /// Where the folio begins.
     pub fn offset(&self) -> Option<PageOffset> {
-        let page = self.folio.page()?;
         // SAFETY: The reference to the folio is that of `self.folio`, by its type invariants.
-        unsafe { self.pagemap.offset_of(page) }
+        unsafe { self.pagemap.offset_of(self.folio.page()) }
     }
 
     /// How large the folio is.
@@ -260,7 +256,7 @@ impl<'p, T: DevPagemapOps> RequestedFolio<'p, T> {
     pub fn data(&self) -> Option<<T::Data as ForeignOwnable>::Borrowed<'_>> {
         // SAFETY: It is a folio of the pagemap, by the type invariants, and `self.folio`, which is
         // borrowed, has a reference to it.
-        unsafe { data::borrow::<T::Data>(self.folio.0.cast()) }
+        unsafe { data::borrow_from::<T::Data>(self.folio.page()) }
     }
 
     /// Keeps `data` with the folio; what it had is dropped. Does not sleep.
@@ -275,13 +271,19 @@ impl<'p, T: DevPagemapOps> RequestedFolio<'p, T> {
 
     /// Makes the folio the destination of an entry of a migration.
     pub(crate) fn into_migrate_pfn(self) -> MigratePfn {
-        self.folio.into_migrate_pfn()
+        let order = self.order();
+        self.folio.into_migrate_pfn(order)
     }
 }
 
-/// A folio of system memory that was just allocated, to receive one from the device.
+/// A folio of system memory that was just allocated, to receive one from the device. It is dirty:
+/// what the device has may be newer than any copy of it, and the page table entries that are about
+/// to be made do not say so.
 #[must_use = "the folio is freed when this is dropped"]
-pub(crate) struct RamFolio(LockedFolio);
+pub(crate) struct RamFolio {
+    folio: LockedFolio,
+    order: Order,
+}
 
 impl RamFolio {
     /// A folio of `order` for the address `addr` of `vma`. Sleeps; for a large one not for long, as
@@ -300,7 +302,9 @@ impl RamFolio {
         order: Order,
     ) -> Result<Self> {
         // SAFETY: The caller promises what the function asks for.
-        Self::lock(unsafe { bindings::vma_alloc_folio_movable(vma, addr, order.get()) })
+        let folio = unsafe { bindings::vma_alloc_folio_movable(vma, addr, order.get()) };
+        // SAFETY: It is new, and of this order.
+        unsafe { Self::of_new(folio, order) }
     }
 
     /// A folio of `order` for whoever it may be. Sleeps, as above.
@@ -310,20 +314,34 @@ impl RamFolio {
     /// [`ENOMEM`].
     pub(crate) fn for_anyone(order: Order) -> Result<Self> {
         // SAFETY: The function asks for nothing but a context that may sleep.
-        Self::lock(unsafe { bindings::folio_alloc_movable(order.get()) })
+        let folio = unsafe { bindings::folio_alloc_movable(order.get()) };
+        // SAFETY: As above.
+        unsafe { Self::of_new(folio, order) }
     }
 
-    /// Locks a new folio.
-    fn lock(folio: *mut bindings::folio) -> Result<Self> {
+    /// A new folio, or [`ENOMEM`] if there is none.
+    ///
+    /// # Safety
+    ///
+    /// What is not null must be a folio of `order` that was just allocated, with the caller's
+    /// reference, who gives it away.
+    unsafe fn of_new(folio: *mut bindings::folio, order: Order) -> Result<Self> {
         let folio = NonNull::new(folio).ok_or(ENOMEM)?;
-        // SAFETY: The folio is valid. Nobody else knows it, so this does not wait.
-        unsafe { bindings::folio_lock(folio.as_ptr()) };
-        // INVARIANT: Just locked, and the reference is that of the allocation.
-        Ok(Self(LockedFolio(folio)))
+        // SAFETY: The folio is valid, and nobody else knows it, so that its flags can be written
+        // as they are.
+        unsafe { bindings::__folio_set_locked(folio.as_ptr()) };
+        // SAFETY: The folio is valid, and was never in a mapping, which would count dirty pages.
+        unsafe { bindings::folio_set_dirty(folio.as_ptr()) };
+        Ok(Self {
+            // INVARIANT: Just locked, and the reference is that of the allocation.
+            folio: LockedFolio(folio),
+            order,
+        })
     }
 
     /// Makes the folio the destination of an entry of a migration.
+    #[inline]
     pub(crate) fn into_migrate_pfn(self) -> MigratePfn {
-        self.0.into_migrate_pfn()
+        self.folio.into_migrate_pfn(self.order)
     }
 }

@@ -477,7 +477,7 @@ impl<'m, T: DevPagemapOps> Copied<'m, T> {
             way,
         } = self.0;
         flight.migrate();
-        let result = flight.result(way == Way::ToRam);
+        let result = flight.result();
         let moved = NrPages::new(result.moved);
         let counters = pagemap.counters();
         counters.migrated(way, NrPages::new(result.copied), moved);

@@ -22,7 +22,6 @@ use crate::{
         FaultAnswer, //
     },
     folio::order_of,
-    number::Order,
     offsets::OffsetAllocator,
     pagemap::DevPagemap, //
 };
@@ -108,30 +107,31 @@ impl<T: DevPagemapOps> PagemapVTable<T> {
     ///
     /// `folio` must belong to a pagemap with this table, and its last reference must be gone.
     unsafe extern "C" fn folio_free(folio: *mut bindings::folio) {
-        // SAFETY: A valid folio has a first page.
-        let page = unsafe { bindings::folio_page(folio, 0) };
+        let Some(folio) = NonNull::new(folio) else {
+            return;
+        };
+        // A folio begins with its first page.
+        let page = folio.cast::<bindings::page>();
         // SAFETY: A page of device memory has a pagemap.
-        let pgmap = unsafe { bindings::page_pgmap(page) };
+        let pgmap = unsafe { bindings::page_pgmap(page.as_ptr()) };
         // SAFETY: The caller promises that the pagemap has this table, so a `DevPagemap<T>` made
         // it. The folio still counts as a reference to it, until we have returned.
         let pagemap = unsafe { DevPagemap::<T>::from_raw(pgmap) };
 
         // SAFETY: The caller is the one who gave up the last reference.
-        let order = NonNull::new(folio).map_or(Order::ZERO, |folio| unsafe { order_of(folio) });
+        let order = unsafe { order_of(folio) };
         // SAFETY: As above, and the pagemap is that of the page.
-        let offset = NonNull::new(page).map(|page| unsafe { pagemap.own_offset(page) });
+        let offset = unsafe { pagemap.own_offset(page) };
         // Before the page is idle, which somebody may then request.
         //
-        // SAFETY: A folio begins with its first page. Every folio of the pagemap was initialised,
+        // SAFETY: This is the first page of the folio. Every folio of the pagemap was initialised,
         // and nobody has a reference to this one any more.
-        let data = NonNull::new(page).and_then(|page| unsafe { data::take::<T::Data>(page) });
-        if let Some(offset) = offset {
-            // SAFETY: Every folio of the pagemap comes from its backend, and the caller promises
-            // that the last reference is gone. All that is to be known of it was asked above.
-            unsafe { pagemap.backend().release(offset, order) };
-            pagemap.ops().offsets().free(offset, order);
-            pagemap.counters().freed(offset, order);
-        }
+        let data = unsafe { data::take::<T::Data>(page) };
+        // SAFETY: Every folio of the pagemap comes from its backend, and the caller promises that
+        // the last reference is gone. All that is to be known of it was asked above.
+        unsafe { pagemap.backend().release(offset, order) };
+        pagemap.ops().offsets().free(offset, order);
+        pagemap.counters().freed(offset, order);
         drop(data);
     }
 

@@ -107,19 +107,19 @@ __rust_helper struct folio *rust_helper_page_folio(struct page *page)
 	return page_folio(page);
 }
 
-__rust_helper struct page *rust_helper_folio_page(struct folio *folio, unsigned long n)
-{
-	return folio_page(folio, n);
-}
-
 __rust_helper unsigned int rust_helper_folio_order(const struct folio *folio)
 {
 	return folio_order(folio);
 }
 
-__rust_helper void rust_helper_folio_lock(struct folio *folio)
+__rust_helper void rust_helper___folio_set_locked(struct folio *folio)
 {
-	folio_lock(folio);
+	__folio_set_locked(folio);
+}
+
+__rust_helper void rust_helper_folio_set_dirty(struct folio *folio)
+{
+	folio_set_dirty(folio);
 }
 
 __rust_helper bool rust_helper_folio_trylock(struct folio *folio)

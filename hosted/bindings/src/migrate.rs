@@ -555,7 +555,7 @@ unsafe fn move_page(
     }
     let to = unsafe { info(m, to) };
     to.index = index;
-    to.dirty = dirty;
+    to.dirty |= dirty;
     to.lazy = lazy;
     true
 }

@@ -157,7 +157,7 @@ fn a_locked_page_freed() {
         let page = new_page();
         // SAFETY: As above.
         unsafe {
-            folio_lock(page.cast());
+            __folio_set_locked(page.cast());
             __free_pages(page, 0);
         }
     });
