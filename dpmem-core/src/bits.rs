@@ -13,6 +13,10 @@ use kernel::{
     prelude::*, //
 };
 
+/// How many bits a word has.
+// CAST: A word has 64 of them at most.
+const BITS: usize = c_ulong::BITS as usize;
+
 /// Bits that [`BitmapVec`] has only one by one. What lies beyond the last is neither set nor clear.
 pub(crate) struct Bits(BitmapVec);
 
@@ -36,7 +40,6 @@ impl Bits {
     /// much longer.
     #[inline]
     fn is_set(&self, bit: usize) -> bool {
-        const BITS: usize = c_ulong::BITS as usize;
         if bit >= self.0.len() {
             return false;
         }
@@ -44,6 +47,20 @@ impl Bits {
         let word = unsafe { self.0.as_ptr().add(bit / BITS) };
         // SAFETY: As above, and whoever changes it has borrowed the bitmap for that.
         unsafe { word.read() >> (bit % BITS) & 1 != 0 }
+    }
+
+    /// Changes the word that `bit` is in: `f` is given it, and which of its bits that is.
+    #[inline]
+    fn change(&mut self, bit: usize, f: impl FnOnce(c_ulong, c_ulong) -> c_ulong) {
+        if bit >= self.0.len() {
+            return;
+        }
+        // SAFETY: The bitmap has the bit, and so the word that it is in.
+        let word = unsafe { self.0.as_mut_ptr().add(bit / BITS) };
+        // SAFETY: As above, and the bitmap is borrowed for this.
+        let old = unsafe { word.read() };
+        // SAFETY: As above.
+        unsafe { word.write(f(old, 1 << (bit % BITS))) };
     }
 
     /// The first bit in `range` that is set.
@@ -73,7 +90,7 @@ impl Bits {
     pub(crate) fn set(&mut self, range: Range<usize>) {
         let Range { start, end } = self.clamp(range);
         if end - start == 1 {
-            return self.0.set_bit(start);
+            return self.change(start, |word, bit| word | bit);
         }
         // CAST: A bitmap has no more bits than an `i32` can count.
         let (first, nr) = (start as u32, (end - start) as i32);
@@ -86,7 +103,7 @@ impl Bits {
         let mut left = self.clamp(range);
         if left.len() == 1 {
             let was_set = self.is_set(left.start);
-            self.0.clear_bit(left.start);
+            self.change(left.start, |word, bit| word & !bit);
             return usize::from(was_set);
         }
         let mut nr_set = 0usize;

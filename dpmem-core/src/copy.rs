@@ -53,6 +53,7 @@ pub struct RamPage<'a> {
 
 impl<'a> RamPage<'a> {
     /// A page of the driver's own.
+    #[inline]
     pub fn of(page: &'a Page) -> Self {
         // INVARIANT: The page is borrowed during `'a`.
         Self {
@@ -82,6 +83,7 @@ impl<'a> RamPage<'a> {
     /// # Errors
     ///
     /// [`EINVAL`] if `to` is not as long as a page.
+    #[inline]
     pub fn read(&self, to: &mut [u8]) -> Result {
         if to.len() != PAGE_SIZE {
             return Err(EINVAL);
@@ -102,6 +104,7 @@ pub struct RamPageMut<'a>(RamPage<'a>);
 
 impl<'a> RamPageMut<'a> {
     /// A page of the driver's own.
+    #[inline]
     pub fn of(page: &'a mut Page) -> Self {
         // INVARIANT: It is the driver's, who has no other reference to it.
         Self(RamPage::of(page))
@@ -125,6 +128,7 @@ impl<'a> RamPageMut<'a> {
     /// # Errors
     ///
     /// [`EINVAL`] if `from` is not as long as a page.
+    #[inline]
     pub fn write(&self, from: &[u8]) -> Result {
         if from.len() != PAGE_SIZE {
             return Err(EINVAL);
@@ -136,12 +140,14 @@ impl<'a> RamPageMut<'a> {
     }
 
     /// Copies all of `from` to the page. Does not sleep.
+    #[inline]
     pub fn copy_from(&self, from: &RamPage<'_>) {
         // SAFETY: Both pages are valid by their type invariants, and this one may be written to.
         unsafe { bindings::copy_highpage(self.0.page.as_ptr(), from.page.as_ptr()) };
     }
 
     /// Fills the page with zeroes. Does not sleep.
+    #[inline]
     pub fn clear(&self) {
         // SAFETY: The page is valid, and may be written to, by the type invariants.
         unsafe { bindings::clear_highpage(self.0.page.as_ptr()) };
@@ -201,6 +207,7 @@ impl<'a> RamPages<'a> {
     }
 
     /// The pages, in order.
+    #[inline]
     pub fn pages(self) -> impl Iterator<Item = RamPage<'a>> {
         (0..self.nr.get()).filter_map(move |i| {
             // SAFETY: The folio has this page, by the type invariants.
@@ -232,6 +239,7 @@ impl<'a> RamPagesMut<'a> {
     }
 
     /// The pages, in order.
+    #[inline]
     pub fn pages(self) -> impl Iterator<Item = RamPageMut<'a>> {
         // INVARIANT: By the type invariant, and nobody has the pages besides.
         self.0.pages().map(RamPageMut)
@@ -302,7 +310,7 @@ impl<'a, D: FolioData> DevicePages<'a, D> {
     /// What the driver keeps with the pages, if it gave them anything.
     pub fn data(&self) -> Option<D::Borrowed<'a>> {
         // SAFETY: By the type invariants.
-        unsafe { data::borrow::<D>(self.first) }
+        unsafe { data::borrow_from::<D>(self.first) }
     }
 
     /// The pages as a CPU sees them, if it can: if the memory is coherent.

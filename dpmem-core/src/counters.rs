@@ -187,7 +187,8 @@ impl Values {
 
 /// The counters of one pagemap.
 ///
-/// The methods do not sleep, and may be called with any lock held.
+/// The methods do not sleep, and may be called with any lock held. They are not inlined: see
+/// `trace.rs`.
 pub(crate) struct Counters {
     number: u64,
     values: Pin<KBox<Scope<Values>>>,
@@ -214,18 +215,21 @@ impl Counters {
     }
 
     /// A folio was taken out of the allocator.
+    #[inline(never)]
     pub(crate) fn requested(&self, offset: PageOffset, order: Order) {
         count(&self.values.requested, order.nr_pages());
         trace::request(self.number, offset, order);
     }
 
     /// A folio went back to the allocator.
+    #[inline(never)]
     pub(crate) fn freed(&self, offset: PageOffset, order: Order) {
         count(&self.values.freed, order.nr_pages());
         trace::free(self.number, offset, order);
     }
 
     /// Of `copied` pages, `moved` have moved.
+    #[inline(never)]
     pub(crate) fn migrated(&self, way: Way, copied: NrPages, moved: NrPages) {
         if copied == NrPages::ZERO {
             return;
@@ -241,18 +245,21 @@ impl Counters {
 
     /// Of `nr` pages, the first of which is at `offset`, `moved` came home because the driver
     /// wanted it.
+    #[inline(never)]
     pub(crate) fn evicted(&self, offset: PageOffset, nr: NrPages, moved: NrPages) {
         count(&self.values.evicted, moved);
         trace::evict(self.number, offset, nr, moved);
     }
 
     /// A CPU touched the page at `offset`, and `answer` is what the kernel is told, a `vm_fault_t`.
+    #[inline(never)]
     pub(crate) fn fault(&self, address: UserAddr, offset: PageOffset, answer: c_uint) {
         count(&self.values.faults, NrPages::new(1));
         trace::fault(self.number, address, offset, answer);
     }
 
     /// So many large folios were split.
+    #[inline(never)]
     pub(crate) fn split(&self, folios: usize) {
         // CAST: `usize` is not wider.
         self.values.splits.add(folios as u64, Relaxed);
@@ -265,6 +272,7 @@ impl Counters {
     }
 
     /// Something did not work `nr` times, if at all.
+    #[inline(never)]
     pub(crate) fn failed_often(&self, cause: Failure, nr: usize) {
         if nr == 0 {
             return;

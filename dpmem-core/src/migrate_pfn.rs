@@ -103,6 +103,9 @@ impl MigratePfn {
     /// The page that the entry names, or `None` if it names none.
     #[inline]
     pub(crate) fn page(self) -> Option<NonNull<bindings::page>> {
+        if !self.is_valid() {
+            return None;
+        }
         // SAFETY: An entry with the valid flag was made from a page, by C or by `of_page`. The
         // function only computes the page's address and does not look at it.
         NonNull::new(unsafe { bindings::migrate_pfn_to_page(self.0) })

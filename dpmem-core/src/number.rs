@@ -129,6 +129,7 @@ impl PageOffset {
     }
 
     /// This page, and all pages behind it.
+    #[inline]
     pub fn pages(self) -> impl Iterator<Item = Self> {
         (self.0..usize::MAX).map(Self)
     }

@@ -219,6 +219,7 @@ impl Backend {
     ///
     /// `page` must be one of the pagemap, and the caller must hold a reference to it, or be the one
     /// who gives up the last.
+    #[inline]
     pub(crate) unsafe fn own_offset(&self, page: NonNull<bindings::page>) -> PageOffset {
         // SAFETY: The page is one of device-private memory, and in use, as the caller promises, so
         // that its pagemap is registered.

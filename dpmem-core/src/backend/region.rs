@@ -388,6 +388,7 @@ impl Backend {
     ///
     /// `page` must be one of the pagemap, and the caller must hold a reference to it, or be the one
     /// who gives up the last.
+    #[inline]
     pub(crate) unsafe fn own_offset(&self, page: NonNull<bindings::page>) -> PageOffset {
         // SAFETY: Arithmetic on a pointer.
         let pfn = unsafe { bindings::page_to_pfn(page.as_ptr()) };
