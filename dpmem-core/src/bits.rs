@@ -49,7 +49,8 @@ impl Bits {
         unsafe { word.read() >> (bit % BITS) & 1 != 0 }
     }
 
-    /// Changes the word that `bit` is in: `f` is given it, and which of its bits that is.
+    /// Changes the word that `bit` is in: `f` is given it, and which of its bits that is. What
+    /// [`BitmapVec`] has for that calls C, twice for each page that comes and goes.
     #[inline]
     fn change(&mut self, bit: usize, f: impl FnOnce(c_ulong, c_ulong) -> c_ulong) {
         if bit >= self.0.len() {

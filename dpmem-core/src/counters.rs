@@ -41,9 +41,10 @@ use crate::{
         Order,
         PageOffset,
         UserAddr, //
-    },
-    trace, //
+    }, //
 };
+
+mod trace;
 
 /// The directory of the crate.
 static ROOT: ModuleSlot<Dir> = ModuleSlot::new();
@@ -188,7 +189,7 @@ impl Values {
 /// The counters of one pagemap.
 ///
 /// The methods do not sleep, and may be called with any lock held. They are not inlined: see
-/// `trace.rs`.
+/// `counters/trace.rs`.
 pub(crate) struct Counters {
     number: u64,
     values: Pin<KBox<Scope<Values>>>,

@@ -111,7 +111,8 @@ pub(crate) unsafe fn borrow<'a, D: FolioData>(
     }
     // SAFETY: The page has a folio, to which there is a reference.
     let folio = unsafe { bindings::page_folio(page.as_ptr()) };
-    // SAFETY: As above. A folio begins with its first page.
+    // SAFETY: A folio begins with its first page. It is one of the same pagemap, and there is a
+    // reference to it during `'a`, as the caller promises.
     unsafe { borrow_from::<D>(NonNull::new(folio)?.cast()) }
 }
 

@@ -268,15 +268,16 @@ impl<'m> Flight<'m> {
     /// behind it as the folio has other pages, if they are there.
     #[inline]
     pub(crate) fn order(&self, i: usize) -> Order {
-        match self.source(i) {
-            src if src.is_compound() => self.order_of_compound(i, src),
-            _ => Order::ZERO,
+        if self.source(i).is_compound() {
+            self.order_of_compound(i)
+        } else {
+            Order::ZERO
         }
     }
 
-    /// As [`Flight::order`], for an entry whose source is `src`, which is large.
-    fn order_of_compound(&self, i: usize, src: MigratePfn) -> Order {
-        let order = match src.page() {
+    /// As [`Flight::order`], for an entry whose source is large.
+    fn order_of_compound(&self, i: usize) -> Order {
+        let order = match self.source(i).page() {
             // SAFETY: The flight holds a reference to its source, which is the first page of its
             // folio.
             Some(page) => Some(unsafe { order_of(page.cast()) }),

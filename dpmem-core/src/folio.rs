@@ -172,9 +172,13 @@ impl LockedFolio {
         unsafe { order_of(self.0) }
     }
 
-    /// Gives lock and reference to the entry of a migration. The folio is of `order`.
-    fn into_migrate_pfn(self, order: Order) -> MigratePfn {
-        // SAFETY: The page is valid.
+    /// Gives lock and reference to the entry of a migration.
+    ///
+    /// # Safety
+    ///
+    /// The folio must be of `order`.
+    unsafe fn into_migrate_pfn(self, order: Order) -> MigratePfn {
+        // SAFETY: The page is that of a valid folio, by the type invariant.
         let pfn = unsafe { MigratePfn::of_page(self.page().as_ptr()) };
         forget(self);
         pfn.with_order(order)
@@ -272,13 +276,18 @@ impl<'p, T: DevPagemapOps> RequestedFolio<'p, T> {
     /// Makes the folio the destination of an entry of a migration.
     pub(crate) fn into_migrate_pfn(self) -> MigratePfn {
         let order = self.order();
-        self.folio.into_migrate_pfn(order)
+        // SAFETY: This was just asked.
+        unsafe { self.folio.into_migrate_pfn(order) }
     }
 }
 
 /// A folio of system memory that was just allocated, to receive one from the device. It is dirty:
 /// what the device has may be newer than any copy of it, and the page table entries that are about
 /// to be made do not say so.
+///
+/// # Invariants
+///
+/// `folio` is of `order`, and nobody knows it but this value.
 #[must_use = "the folio is freed when this is dropped"]
 pub(crate) struct RamFolio {
     folio: LockedFolio,
@@ -303,7 +312,7 @@ impl RamFolio {
     ) -> Result<Self> {
         // SAFETY: The caller promises what the function asks for.
         let folio = unsafe { bindings::vma_alloc_folio_movable(vma, addr, order.get()) };
-        // SAFETY: It is new, and of this order.
+        // SAFETY: What is not null was just allocated with this order, for us.
         unsafe { Self::of_new(folio, order) }
     }
 
@@ -327,11 +336,12 @@ impl RamFolio {
     /// reference, who gives it away.
     unsafe fn of_new(folio: *mut bindings::folio, order: Order) -> Result<Self> {
         let folio = NonNull::new(folio).ok_or(ENOMEM)?;
-        // SAFETY: The folio is valid, and nobody else knows it, so that its flags can be written
-        // as they are.
+        // SAFETY: The folio is valid, and nobody else knows it, so that a write to its flags that
+        // is not atomic loses nothing.
         unsafe { bindings::__folio_set_locked(folio.as_ptr()) };
         // SAFETY: The folio is valid, and was never in a mapping, which would count dirty pages.
         unsafe { bindings::folio_set_dirty(folio.as_ptr()) };
+        // INVARIANT: The caller promises the order, and that nobody knows the folio.
         Ok(Self {
             // INVARIANT: Just locked, and the reference is that of the allocation.
             folio: LockedFolio(folio),
@@ -342,6 +352,7 @@ impl RamFolio {
     /// Makes the folio the destination of an entry of a migration.
     #[inline]
     pub(crate) fn into_migrate_pfn(self) -> MigratePfn {
-        self.folio.into_migrate_pfn(self.order)
+        // SAFETY: By the type invariants.
+        unsafe { self.folio.into_migrate_pfn(self.order) }
     }
 }

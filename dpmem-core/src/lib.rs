@@ -16,8 +16,9 @@
 //!   [`Committed`]. Dropping one before the commit restores what was.
 //! - [`Mirror`] is the address space of a process as the device sees it.
 //!
-//! A driver never sees a page frame number, a physical address or an idle page. Device memory is
-//! named by [`PageOffset`], relative to its pagemap.
+//! A driver never sees a page frame number, a physical address or an idle page, unless it leaves its
+//! pages to code in C ([`ForeignPagemap`]). Device memory is named by [`PageOffset`], relative to its
+//! pagemap.
 //!
 //! Reference: <https://docs.kernel.org/mm/hmm.html>
 
@@ -62,7 +63,6 @@ mod peers;
 mod resource;
 #[cfg(CONFIG_RUST_DPMEM_KUNIT_TEST)]
 mod tests;
-mod trace;
 mod vma;
 
 pub use bound::{

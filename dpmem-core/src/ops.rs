@@ -107,6 +107,7 @@ impl<T: DevPagemapOps> PagemapVTable<T> {
     ///
     /// `folio` must belong to a pagemap with this table, and its last reference must be gone.
     unsafe extern "C" fn folio_free(folio: *mut bindings::folio) {
+        // The kernel has no folio that is null.
         let Some(folio) = NonNull::new(folio) else {
             return;
         };

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The tracepoints. One that is off costs an instruction that does nothing. Who calls these
-//! functions must not be inlined into another crate: only this one's module refers to what C
-//! defines.
+//! The tracepoints, for the counters alone. One that is off costs an instruction that does nothing.
+//! A method that calls one of these must not be inlined into another crate: only this one's module
+//! refers to what C defines.
 //!
 //! C header: [`include/trace/events/dpmem.h`](srctree/include/trace/events/dpmem.h)
 
@@ -52,49 +52,49 @@ declare_trace! {
 
 /// A folio was taken out of the allocator.
 #[inline]
-pub(crate) fn request(pagemap: u64, offset: PageOffset, order: Order) {
+pub(super) fn request(pagemap: u64, offset: PageOffset, order: Order) {
     // SAFETY: Always safe to call.
     unsafe { dpmem_request(pagemap, offset.get(), order.get()) };
 }
 
 /// A folio went back to the allocator.
 #[inline]
-pub(crate) fn free(pagemap: u64, offset: PageOffset, order: Order) {
+pub(super) fn free(pagemap: u64, offset: PageOffset, order: Order) {
     // SAFETY: Always safe to call.
     unsafe { dpmem_free(pagemap, offset.get(), order.get()) };
 }
 
 /// Of `copied` pages, `moved` have moved.
 #[inline]
-pub(crate) fn migrate(pagemap: u64, to_device: bool, copied: NrPages, moved: NrPages) {
+pub(super) fn migrate(pagemap: u64, to_device: bool, copied: NrPages, moved: NrPages) {
     // SAFETY: Always safe to call.
     unsafe { dpmem_migrate(pagemap, to_device, copied.get(), moved.get()) };
 }
 
 /// A CPU touched the page at `offset`, and this is the answer.
 #[inline]
-pub(crate) fn fault(pagemap: u64, address: UserAddr, offset: PageOffset, answer: c_uint) {
+pub(super) fn fault(pagemap: u64, address: UserAddr, offset: PageOffset, answer: c_uint) {
     // SAFETY: Always safe to call.
     unsafe { dpmem_fault(pagemap, address.get(), offset.get(), answer) };
 }
 
 /// So many large folios were split.
 #[inline]
-pub(crate) fn split(pagemap: u64, folios: usize) {
+pub(super) fn split(pagemap: u64, folios: usize) {
     // SAFETY: Always safe to call.
     unsafe { dpmem_split(pagemap, folios) };
 }
 
 /// Of the `nr` pages from `offset` on, `moved` came home.
 #[inline]
-pub(crate) fn evict(pagemap: u64, offset: PageOffset, nr: NrPages, moved: NrPages) {
+pub(super) fn evict(pagemap: u64, offset: PageOffset, nr: NrPages, moved: NrPages) {
     // SAFETY: Always safe to call.
     unsafe { dpmem_evict(pagemap, offset.get(), nr.get(), moved.get()) };
 }
 
 /// `cause` is why something did not work, `nr` times.
 #[inline]
-pub(crate) fn failure(pagemap: u64, cause: &'static CStr, nr: usize) {
+pub(super) fn failure(pagemap: u64, cause: &'static CStr, nr: usize) {
     // SAFETY: A `CStr` is a string of C.
     unsafe { dpmem_failure(pagemap, cause.as_char_ptr(), nr) };
 }
