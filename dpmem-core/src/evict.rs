@@ -58,6 +58,11 @@ impl Pieces {
         true
     }
 
+    /// Whether there is a piece that has all from `start` up to `stop`.
+    fn have(&self, start: PageOffset, stop: PageOffset) -> bool {
+        self.iter().any(|piece| piece.0 <= start && stop <= piece.1)
+    }
+
     /// The pieces.
     fn iter(&self) -> impl Iterator<Item = (PageOffset, PageOffset)> + '_ {
         self.pieces.iter().copied().take(self.len)
@@ -177,13 +182,17 @@ impl<T: DevPagemapOps> DevPagemap<T> {
             while let Some(start) = self.next_out(next).filter(|start| *start < end) {
                 // Pieces end where a large folio may begin, and so none of them cuts one.
                 let stop = start.next_window(window).map_or(end, |stop| stop.min(end));
+                next = stop;
+                // Of a large folio that several ranges cut.
+                if pieces.have(start, stop) {
+                    continue;
+                }
                 if !pieces.add(start, stop, window) {
                     f(&pieces, &mut buffer)?;
                     pieces = Pieces::NONE;
                     // No piece is longer than a window.
                     pieces.add(start, stop, window);
                 }
-                next = stop;
             }
         }
         f(&pieces, &mut buffer)
@@ -337,6 +346,18 @@ mod tests {
         assert!(runs.next() == Some((3, 3)));
         assert!(runs.next() == Some((100, 1)));
         assert!(runs.next().is_none());
+    }
+
+    #[test]
+    fn a_piece_is_there_once() {
+        let at = PageOffset::new;
+        let mut pieces = Pieces::NONE;
+        assert!(!pieces.have(at(16), at(20)));
+        assert!(pieces.add(at(16), at(20), NrPages::new(8)));
+        assert!(pieces.have(at(16), at(20)));
+        assert!(pieces.have(at(17), at(19)));
+        assert!(!pieces.have(at(15), at(20)));
+        assert!(!pieces.have(at(16), at(21)));
     }
 
     #[test]

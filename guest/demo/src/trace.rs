@@ -25,6 +25,7 @@ use crate::{
     },
     mapping::Mapping,
     scenarios::{
+        check,
         fill,
         migrate,
         pattern,
@@ -32,8 +33,11 @@ use crate::{
     }, //
 };
 
-/// The scenario, on a kernel that can trace.
-pub(crate) const ALL: &[(&str, Scenario)] = &[("what_the_trace_says", what_the_trace_says)];
+/// The scenarios, on a kernel that can trace.
+pub(crate) const ALL: &[(&str, Scenario)] = &[
+    ("what_the_trace_says", what_the_trace_says),
+    ("evicted_in_blocks", evicted_in_blocks),
+];
 
 /// Where the trace is controlled.
 const TRACEFS: &str = "/sys/kernel/tracing";
@@ -118,7 +122,42 @@ fn what_the_trace_says(path: &Path) -> Result<()> {
         "dpmem_migrate to=device copied={pages} moved={pages}"
     ));
     let events = trace.events(number)?;
-    let first_other = expected.iter().zip(&events).position(|(a, b)| a != b);
+    same(&events, &expected)
+}
+
+/// Several blocks are evicted at once, and a huge page that each of eight cuts is one of them once.
+fn evicted_in_blocks(path: &Path) -> Result<()> {
+    let device = Device::open(path)?;
+    device.release()?;
+    Device::open_other(path)?.release()?;
+    let trace = Trace::start()?;
+
+    let mut memory = Mapping::private(150)?;
+    fill(memory.bytes_mut(), 52);
+    migrate(&device, &memory)?;
+    let number = Counters::only()?.number()?;
+    ensure!(device.evict()? == 150);
+    let mut huge = Mapping::huge()?;
+    fill(huge.bytes_mut(), 53);
+    migrate(&device, &huge)?;
+    ensure!(device.evict()? == huge.pages() as u64);
+
+    check(memory.bytes(), |page| pattern(page, 52))?;
+    check(huge.bytes(), |page| pattern(page, 53))?;
+    let mut events = trace.events(number)?;
+    events.retain(|event| event.starts_with("dpmem_evict"));
+    let pages = huge.pages();
+    let expected = [
+        // The last block comes first, and all three fit into one batch.
+        "dpmem_evict offset=128 nr=192 moved=150".to_owned(),
+        format!("dpmem_evict offset=0 nr={pages} moved={pages}"),
+    ];
+    same(&events, &expected)
+}
+
+/// Compares what was seen.
+fn same(events: &[String], expected: &[String]) -> Result<()> {
+    let first_other = expected.iter().zip(events).position(|(a, b)| a != b);
     let at = first_other.unwrap_or_else(|| expected.len().min(events.len()));
     ensure!(
         events == expected,

@@ -29,8 +29,8 @@ use crate::{
     }, //
 };
 
-/// The device is evicted in blocks of so many pages.
-const BLOCK: NrPages = NrPages::new(64);
+/// The device is evicted so many pages at a time.
+const EVICTED_AT_ONCE: NrPages = NrPages::new(64);
 
 /// The registered memory of a device.
 pub(crate) type Pagemap = DevPagemap<Memory>;
@@ -151,9 +151,9 @@ impl Device {
             return Ok(NrPages::ZERO);
         };
         let end = pagemap.nr_pages().get();
-        let blocks = (0..end).step_by(BLOCK.get()).rev().map(|start| {
+        let blocks = (0..end).step_by(EVICTED_AT_ONCE.get()).rev().map(|start| {
             let nr = NrPages::new(end.saturating_sub(start));
-            (PageOffset::new(start), nr.min(BLOCK))
+            (PageOffset::new(start), nr.min(EVICTED_AT_ONCE))
         });
         pagemap.evict_list(blocks)
     }
