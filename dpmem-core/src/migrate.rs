@@ -391,6 +391,15 @@ impl<'m, T: DevPagemapOps> Collected<'m, T> {
         Filled(step)
     }
 
+    /// Not yet: this is for the compiler to say what to do first.
+    #[doc(hidden)]
+    pub fn copy(self) -> Result<Copied<'m, T>>
+    where
+        Self: HavePlaces,
+    {
+        Ok(Copied(self.0))
+    }
+
     /// As [`Collected::fill`], but a large folio for which there is no place stays as it is. Tells
     /// whether there was one.
     pub(crate) fn fill_whole(self) -> (Filled<'m, T>, Large) {
@@ -457,7 +466,34 @@ impl<'m, T: DevPagemapOps> Filled<'m, T> {
         copied.inspect_err(|err| step.pagemap.counters().failed(Failure::of_copy(*err)))?;
         Ok(Copied(step))
     }
+
+    /// Not yet: this is for the compiler to say what to do first.
+    #[doc(hidden)]
+    pub fn commit(self) -> Committed<'m>
+    where
+        Self: AreCopied,
+    {
+        Copied(self.0).commit()
+    }
 }
+
+/// What no pages are that were just collected.
+#[doc(hidden)]
+#[diagnostic::on_unimplemented(
+    message = "these pages have nowhere to go yet",
+    label = "there is nothing to copy them to",
+    note = "call `fill()` first, which finds a place for each, and `copy()` on what that gives"
+)]
+pub trait HavePlaces {}
+
+/// What no pages are whose places have just been found.
+#[doc(hidden)]
+#[diagnostic::on_unimplemented(
+    message = "these pages have not been copied",
+    label = "the process would find something else in them",
+    note = "call `copy()` first, and `commit()` on what that gives"
+)]
+pub trait AreCopied {}
 
 /// Pages whose content is in both places. Dropping them may sleep.
 #[must_use = "the pages go back to where they were when this is dropped: go on with `commit()`"]
