@@ -104,16 +104,15 @@ fn unloaded_under_a_dozen(path: &Path) -> Result<()> {
     users.into_iter().try_for_each(Child::wait)?;
 
     load().context("loading it again")?;
-    let memory = filled(0)?;
+    let memory = filled(Mapping::private(PAGES)?, 0);
     migrate(&Device::open(path)?, &memory)?;
     check(memory.bytes(), |page| pattern(page, 0))
 }
 
-/// Memory with pattern `seed`.
-fn filled(seed: usize) -> Result<Mapping> {
-    let mut memory = Mapping::private(PAGES)?;
+/// `memory` with pattern `seed`.
+fn filled(mut memory: Mapping, seed: usize) -> Mapping {
     fill(memory.bytes_mut(), seed);
-    Ok(memory)
+    memory
 }
 
 /// Puts memory on the device, says so, closes the device when `close` comes, says that, and finds
@@ -126,8 +125,13 @@ fn use_it(
     mut gone: os_pipe::PipeReader,
 ) -> Result<()> {
     let device = Device::open(path)?;
-    let mut memory = filled(user)?;
-    let quiet = filled(user + USERS)?;
+    let mut memory = filled(Mapping::private(PAGES)?, user);
+    // Of every other process, a huge page.
+    let quiet = match user % 2 {
+        0 => Mapping::huge()?,
+        _ => Mapping::private(PAGES)?,
+    };
+    let quiet = filled(quiet, user + USERS);
     migrate(&device, &memory)?;
     migrate(&device, &quiet)?;
     tell.write_all(&[0])?;
@@ -139,7 +143,7 @@ fn use_it(
     fill(memory.bytes_mut(), user + 1);
     gone.read_to_end(&mut Vec::new())?;
     // It came without being touched.
-    expect(&quiet, in_ram(PAGES))?;
+    expect(&quiet, in_ram(quiet.pages()))?;
     check(quiet.bytes(), |page| pattern(page, user + USERS))?;
     check(memory.bytes(), |page| pattern(page, user + 1))
 }
