@@ -372,6 +372,31 @@ mod tests {
         assert!(rows > 30, "the table has {rows} rows");
     }
 
+    /// Samples have nothing of C's, and ports have it in one file.
+    #[test]
+    fn what_is_unsafe_is_where_it_belongs() {
+        let of_c = Regex::new(r"\bunsafe\b|\bbindings::|\*(mut|const)\s").unwrap();
+        let mut ports = 0;
+        for folder in ["samples", "drivers"] {
+            for entry in walkdir::WalkDir::new(repo::top().join(folder)) {
+                let path = entry.unwrap().into_path();
+                if path.extension().is_none_or(|ext| ext != "rs") {
+                    continue;
+                }
+                let source = fs::read_to_string(&path).unwrap();
+                let found = source.lines().find(|line| of_c.is_match(line));
+                if folder == "drivers" && path.ends_with("src/ffi.rs") {
+                    assert!(found.is_some(), "{}", path.display());
+                    ports += 1;
+                } else {
+                    assert_eq!(found, None, "{}", path.display());
+                }
+            }
+        }
+        // nouveau and xe.
+        assert_eq!(ports, 2);
+    }
+
     #[test]
     fn full_is_every_kernel_with_every_driver() {
         let all = all();
