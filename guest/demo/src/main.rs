@@ -7,6 +7,7 @@
 //! wrong.
 
 mod broken;
+mod charge;
 mod coherent;
 mod cost;
 mod counters;
@@ -144,6 +145,7 @@ fn main() -> ExitCode {
             scenarios::ALL,
             broken::ALL,
             counters::ALL,
+            charge::ALL,
             storm::all(options.stock),
         ]
         .concat();
