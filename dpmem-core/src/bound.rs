@@ -38,6 +38,10 @@ static LOCK_NAME: &CStr = c"dpmem::BoundPagemap";
 ///
 /// [`Devres`] alone is not enough: the one who uses what is in it must not sleep, and everybody who
 /// uses a pagemap does.
+///
+/// # Context
+///
+/// Dropping it sleeps, as dropping the pagemap does.
 pub struct BoundPagemap<T: DevPagemapOps> {
     slot: Arc<Slot<T>>,
     _unbind: Devres<Unbind<T>>,

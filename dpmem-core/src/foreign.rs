@@ -36,6 +36,10 @@ use crate::{
 ///
 /// The structure may live longer than the registration: see [`ForeignPagemap::close`].
 ///
+/// # Context
+///
+/// Dropping it sleeps, as closing it does.
+///
 /// # Invariants
 ///
 /// `inner` is registered by `backend`, with the table that was given, unless `closing` is set. Then

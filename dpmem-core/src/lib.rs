@@ -20,6 +20,11 @@
 //! pages to code in C ([`ForeignPagemap`]). Device memory is named by [`PageOffset`], relative to its
 //! pagemap.
 //!
+//! # Context
+//!
+//! A function whose documentation says nothing of it neither sleeps nor takes a lock, and may be
+//! called in any context. Of a value that may sleep when it is dropped, its type says so.
+//!
 //! Reference: <https://docs.kernel.org/mm/hmm.html>
 
 #![no_std]

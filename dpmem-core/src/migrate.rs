@@ -46,7 +46,7 @@ use crate::{
     pagemap::DevPagemap, //
 };
 
-/// Room for a migration's bookkeeping, to be used again and again.
+/// Room for a migration's bookkeeping, to be used again and again. Dropping it may sleep.
 pub struct MigrateBuffer {
     src: KVVec<c_ulong>,
     dst: KVVec<c_ulong>,

@@ -177,7 +177,7 @@ pub enum Place {
 static LOCK_NAME: &CStr = c"dpmem::Mirror";
 
 /// Room for what the kernel says of a range, and for the translations that are made of it, to be
-/// used again and again.
+/// used again and again. Dropping it may sleep.
 pub struct HmmBuffer {
     pfns: KVVec<HmmPfn>,
     rooms: KVVec<Room>,

@@ -73,6 +73,10 @@ impl<T: Send + Sync + 'static> ModuleSlot<T> {
 
     /// Leaves `value` here, until what is returned is dropped.
     ///
+    /// # Context
+    ///
+    /// One in which `value` may be dropped, as it is if there is something already.
+    ///
     /// # Errors
     ///
     /// [`EBUSY`] if there is something already.

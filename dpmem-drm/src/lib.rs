@@ -14,6 +14,11 @@
 //!   caches when memory is short.
 //! - [`OwnerList`] and [`Peer`] say which devices reach each other's memory.
 //!
+//! # Context
+//!
+//! A function whose documentation says nothing of it neither sleeps nor takes a lock, and may be
+//! called in any context.
+//!
 //! C headers: [`include/drm/drm_pagemap.h`](srctree/include/drm/drm_pagemap.h),
 //! [`include/drm/drm_pagemap_util.h`](srctree/include/drm/drm_pagemap_util.h)
 

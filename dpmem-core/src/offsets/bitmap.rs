@@ -25,7 +25,7 @@ use crate::{
 /// were used before come first, for which the kernel has made everything that it needs.
 ///
 /// The bits are one allocation, of which the kernel has none larger than 4 MiB, so that this is for
-/// devices of no more than `1 << 25` pages.
+/// devices of no more than `1 << 25` pages. Dropping it may sleep.
 ///
 /// # Examples
 ///

@@ -36,7 +36,7 @@ use crate::number::{
 /// It takes blocks out of the buddy allocator, of one size, and single pages out of the blocks. So
 /// a page costs a bit, and not a block of its own, which is larger than what `struct page` takes;
 /// and nothing is freed to the buddy allocator where its lock cannot be taken. When blocks go back
-/// is told in [`ChunkOffsets`].
+/// is told in [`ChunkOffsets`]. Dropping it may sleep, as dropping that does.
 ///
 /// A page of the pagemap has the offset that it has in the buddy allocator, less
 /// [`GpuBuddy::base_offset`].
