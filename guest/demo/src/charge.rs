@@ -112,7 +112,7 @@ fn charged_to_its_group(path: &Path) -> Result<()> {
         check(memory.bytes(), |page| pattern(page, 60))?;
         group.expect(before, PAGES, "with memory at home")?;
 
-        // The device's is the first that there is.
+        // There is nothing to move: a page on the device is the first that there is.
         let holes = Mapping::private(PAGES)?;
         group.expect(before, PAGES, "with nothing more")?;
         migrate(&device, &holes)?;
