@@ -384,10 +384,11 @@ pub enum Transfer<'a, E: CopyEngine> {
 /// There is a `DevPagemap<T>`, of a `T` whose engine is `E`, such that
 ///
 /// - `backend` is that of this pagemap, and `coherent` says whether CPUs can address its memory;
-/// - `find` is for this `T`;
+/// - `find` is for this `T`, and is there if the pagemap has peers;
 /// - each destination of `flight` is a folio as large as its source;
 /// - on the way to the device, the destinations are folios of this pagemap, and the sources that
-///   have one are system memory, holes, or private pages whose owner is that of the pagemap;
+///   have one are system memory, holes, or, if the pagemap has peers, private pages whose owner is
+///   that of the pagemap;
 /// - on the way home, the destinations are system memory, and the sources that have one are pages
 ///   of this pagemap.
 pub struct Batch<'a, E> {
@@ -396,7 +397,7 @@ pub struct Batch<'a, E> {
     device: Option<DmaDevice<'a>>,
     backend: &'a Backend,
     coherent: bool,
-    find: FindPages<'a, E>,
+    find: Option<FindPages<'a, E>>,
     next: usize,
 }
 
@@ -441,8 +442,9 @@ impl<'a, E: CopyEngine> Batch<'a, E> {
     ///
     /// Each destination must be a folio as large as its source. On the way to the device, the
     /// destinations must be folios of `pagemap`, and the sources that have one system memory,
-    /// holes, or private pages whose owner is that of `pagemap`. On the way home, the destinations
-    /// must be system memory, and the sources that have one pages of `pagemap`.
+    /// holes, or, if `pagemap` has peers, private pages whose owner is that of `pagemap`. On the way
+    /// home, the destinations must be system memory, and the sources that have one pages of
+    /// `pagemap`.
     pub(crate) unsafe fn new<T: DevPagemapOps<Engine = E>>(
         flight: &'a Flight<'a>,
         pagemap: &'a DevPagemap<T>,
@@ -456,7 +458,9 @@ impl<'a, E: CopyEngine> Batch<'a, E> {
             device: pagemap.device(),
             backend: pagemap.backend(),
             coherent: pagemap.is_coherent(),
-            find: find_pages::<T>,
+            find: pagemap
+                .has_peers()
+                .then_some(find_pages::<T> as FindPages<'a, E>),
             next: 0,
         }
     }
@@ -517,8 +521,10 @@ impl<'a, E: CopyEngine> Batch<'a, E> {
         let Some(src) = src else {
             return Some(Transfer::Zero { dst });
         };
+        // Without peers there is no private source, by the type invariants, and nothing to ask.
+        //
         // SAFETY: The flight holds a reference to its source.
-        if unsafe { bindings::is_device_private_page(src.as_ptr()) } {
+        if self.find.is_some() && unsafe { bindings::is_device_private_page(src.as_ptr()) } {
             // SAFETY: As above. Its owner is that of the destination, by the type invariants.
             let (peer, peer_device, src) = unsafe { self.peer_pages(src, nr) }?;
             return Some(Transfer::FromPeer {
@@ -570,7 +576,7 @@ impl<'a, E: CopyEngine> Batch<'a, E> {
     ) -> Option<FoundPages<'a, E>> {
         // SAFETY: The caller promises a reference, and an owner whose pagemaps are of the `T` that
         // `find` is for, by the type invariants.
-        let (engine, device, offset, coherent) = unsafe { (self.find)(first) }?;
+        let (engine, device, offset, coherent) = unsafe { (self.find?)(first) }?;
         // SAFETY: As above. The data of that pagemap is that of its engine, which is an `E` as
         // well, and what `find` says of CPUs is true, by the type invariants.
         let pages = unsafe { DevicePages::from_raw(first, nr, offset, coherent) };

@@ -217,12 +217,14 @@ pub(crate) unsafe fn drop_destination(entry: MigratePfn) {
 ///
 /// # Invariants
 ///
-/// `folio` is a folio of `pagemap`, whose data was initialised, and nobody uses it but through this
-/// value.
+/// `folio` is a folio of `pagemap`, of `order`, whose data was initialised, and nobody uses it but
+/// through this value. It has data if `has_data` says so.
 #[must_use = "the folio goes back to its allocator when this is dropped: keep it for as long as the device uses it"]
 pub struct RequestedFolio<'p, T: DevPagemapOps> {
     pagemap: &'p DevPagemap<T>,
     folio: LockedFolio,
+    order: Order,
+    has_data: bool,
 }
 
 impl<'p, T: DevPagemapOps> RequestedFolio<'p, T> {
@@ -230,18 +232,21 @@ impl<'p, T: DevPagemapOps> RequestedFolio<'p, T> {
     ///
     /// # Safety
     ///
-    /// `folio` must be a locked folio of `pagemap` that nobody else knows, and on which
+    /// `folio` must be a locked folio of `pagemap`, of `order`, that nobody else knows, and on which
     /// [`data::init`] was called. The lock and the reference to it must be the caller's, who gives
     /// them away.
     pub(crate) unsafe fn from_raw(
         pagemap: &'p DevPagemap<T>,
         folio: NonNull<bindings::folio>,
+        order: Order,
     ) -> Self {
-        // INVARIANT: The caller promises it.
+        // INVARIANT: The caller promises it, and it has no data yet.
         Self {
             pagemap,
             // INVARIANT: As above.
             folio: LockedFolio(folio),
+            order,
+            has_data: false,
         }
     }
 
@@ -252,8 +257,9 @@ impl<'p, T: DevPagemapOps> RequestedFolio<'p, T> {
     }
 
     /// How large the folio is.
+    #[inline]
     pub fn order(&self) -> Order {
-        self.folio.order()
+        self.order
     }
 
     /// What is kept with the folio, if anything.
@@ -265,19 +271,20 @@ impl<'p, T: DevPagemapOps> RequestedFolio<'p, T> {
 
     /// Keeps `data` with the folio; what it had is dropped. Does not sleep.
     pub fn set_data(&mut self, data: T::Data) {
-        let folio = self.folio.0.cast();
-        // SAFETY: A folio begins with its first page. It is one of the pagemap, its data was
-        // initialised, and nobody uses it but us, by the type invariants.
-        drop(unsafe { data::take::<T::Data>(folio) });
-        // SAFETY: As above.
-        unsafe { data::put(folio, data) };
+        if self.has_data {
+            // SAFETY: The first page of a folio of the pagemap, whose data was initialised, and
+            // nobody uses it but us, by the type invariants.
+            drop(unsafe { data::take::<T::Data>(self.folio.page()) });
+        }
+        // SAFETY: As above, and it has none any more.
+        unsafe { data::put(self.folio.page(), data) };
+        self.has_data = true;
     }
 
     /// Makes the folio the destination of an entry of a migration.
     pub(crate) fn into_migrate_pfn(self) -> MigratePfn {
-        let order = self.order();
-        // SAFETY: This was just asked.
-        unsafe { self.folio.into_migrate_pfn(order) }
+        // SAFETY: By the type invariants.
+        unsafe { self.folio.into_migrate_pfn(self.order) }
     }
 }
 

@@ -201,8 +201,9 @@ impl MigrateVma {
 ///
 /// # Invariants
 ///
-/// - The sources of `flight` are, on the way to the device, system memory, holes, and private pages
-///   whose owner is that of `pagemap`; on the way home, device memory of that owner.
+/// - The sources of `flight` are, on the way to the device, system memory, holes, and, if `pagemap`
+///   has peers, private pages whose owner is that of `pagemap`; on the way home, device memory of
+///   that owner.
 /// - Each destination is a folio as large as its source. On the way to the device it was requested
 ///   from `pagemap`. On the way home it was allocated as system memory, and the source is a page of
 ///   `pagemap`.
@@ -311,8 +312,8 @@ impl<'m, T: DevPagemapOps> Collected<'m, T> {
     /// # Safety
     ///
     /// `flight` must have no destinations. On the way to the device, its sources must be system
-    /// memory, holes, or private pages whose owner is that of `pagemap`; on the way home, device
-    /// memory of that owner.
+    /// memory, holes, or, if `pagemap` has peers, private pages whose owner is that of `pagemap`; on
+    /// the way home, device memory of that owner.
     pub(crate) unsafe fn new(pagemap: &'m DevPagemap<T>, flight: Flight<'m>, way: Way) -> Self {
         // INVARIANT: The caller promises it.
         Self(Step {

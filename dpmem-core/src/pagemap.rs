@@ -462,8 +462,7 @@ impl<T: DevPagemapOps> DevPagemap<T> {
     pub fn request_folio(&self, order: Order) -> Result<RequestedFolio<'_, T>> {
         // The kernel would queue a large folio of coherent memory for splitting, and complain when
         // it is freed: only those of private memory are meant to be.
-        let large = large_order().filter(|_| !self.is_coherent());
-        if order != Order::ZERO && Some(order) != large {
+        if order != Order::ZERO && (self.is_coherent() || Some(order) != large_order()) {
             return Err(EINVAL);
         }
         let Some(offset) = self.ops.offsets().allocate(order) else {
@@ -478,9 +477,9 @@ impl<T: DevPagemapOps> DevPagemap<T> {
                 // SAFETY: The folio, which begins with its first page, is locked, and nobody knows
                 // it yet.
                 unsafe { data::init::<T::Data>(folio.cast()) };
-                // SAFETY: The folio was just requested: it is locked, and lock and reference are
-                // ours. Nobody knows it, and its data was initialised above.
-                Ok(unsafe { RequestedFolio::from_raw(self, folio) })
+                // SAFETY: The folio was just requested, with this order: it is locked, and lock and
+                // reference are ours. Nobody knows it, and its data was initialised above.
+                Ok(unsafe { RequestedFolio::from_raw(self, folio, order) })
             }
             Err(err @ (EINVAL | EBUSY)) => {
                 self.counters.failed(Failure::BadOffset);

@@ -14,6 +14,7 @@ use kernel::{
     sync::{
         Arc,
         Mutex,
+        MutexGuard,
         SpinLock, //
     }, //
 };
@@ -158,15 +159,21 @@ impl Cells {
         }
     }
 
-    /// Calls `f` with what is behind the page at `offset`, all of which it is to write. May sleep.
-    fn fill(&self, offset: PageOffset, f: impl FnOnce(RamPageMut<'_>)) -> Result {
-        let mut blocks = self.blocks.lock();
+    /// Calls `f` with what is behind the page at `offset`, all of which it is to write. The lock is
+    /// `held` afterwards, and given up meanwhile if there is nothing there yet. May sleep.
+    fn fill<'a>(
+        &'a self,
+        held: &mut Option<Held<'a>>,
+        offset: PageOffset,
+        f: impl FnOnce(RamPageMut<'_>),
+    ) -> Result {
+        let mut blocks = held.take().unwrap_or_else(|| self.blocks.lock());
         if blocks.page(offset).is_err() {
             drop(blocks);
             self.populate(offset)?;
             blocks = self.blocks.lock();
         }
-        f(RamPageMut::of(blocks.page(offset)?));
+        f(RamPageMut::of(held.insert(blocks).page(offset)?));
         Ok(())
     }
 
@@ -187,7 +194,7 @@ impl Cells {
         for (src, dst) in src.offsets().zip(dst.offsets()) {
             let to = RamPageMut::of(&mut bounce);
             to.copy_from(&RamPage::of(peer.blocks.lock().page(src)?));
-            self.fill(dst, |page| page.copy_from(&to))?;
+            self.fill(&mut None, dst, |page| page.copy_from(&to))?;
         }
         Ok(())
     }
@@ -202,6 +209,9 @@ impl Cells {
         RamPageMut::of(self.blocks.lock().page(offset)?).write(from)
     }
 }
+
+/// The lock of the simulated memory, held.
+type Held<'a> = MutexGuard<'a, Blocks>;
 
 /// The pages of the simulated memory, as far as they were ever written to.
 struct Blocks(KVVec<KVec<Option<Page>>>);
@@ -263,7 +273,7 @@ impl CopyEngine for Cells {
 
     fn submit<'a>(&'a self, batch: &mut Batch<'a, Self>) -> Result<CellsFence> {
         let defect = self.next_defect();
-        // Not given up between pages that come home.
+        // Not given up between pages, unless another device has a part in it.
         let mut held = None;
         for (i, transfer) in batch.enumerate() {
             if i > 0 && defect == Some(Defect::BreakDown) {
@@ -274,7 +284,7 @@ impl CopyEngine for Cells {
                     Some(dst) => copy(src, dst),
                     None => {
                         for (src, dst) in src.pages().zip(dst.offsets()) {
-                            self.fill(dst, |page| page.copy_from(&src))?;
+                            self.fill(&mut held, dst, |page| page.copy_from(&src))?;
                         }
                     }
                 },
@@ -282,11 +292,14 @@ impl CopyEngine for Cells {
                     Some(dst) => dst.pages().for_each(|page| page.clear()),
                     None => {
                         for dst in dst.offsets() {
-                            self.fill(dst, |page| page.clear())?;
+                            self.fill(&mut held, dst, |page| page.clear())?;
                         }
                     }
                 },
-                Transfer::FromPeer { peer, src, dst, .. } => self.copy_from(peer, &src, &dst)?,
+                Transfer::FromPeer { peer, src, dst, .. } => {
+                    held = None;
+                    self.copy_from(peer, &src, &dst)?;
+                }
                 Transfer::ToRam { src, dst } => {
                     let bad = |offset: PageOffset| offset.get() % 16 == 0;
                     if defect == Some(Defect::BadPages) && src.offsets().any(bad) {
