@@ -317,4 +317,5 @@ impl<'a, P: DmaPages<'a>> Drop for DmaMap<'a, P> {
 /// engine to keep until the device is done.
 ///
 /// [`Fence`]: crate::Fence
+#[must_use = "the device reaches the pages until this is dropped: keep it in the fence of the batch"]
 pub struct DmaMapped<'a, P: DmaPages<'a>>(#[expect(dead_code)] DmaMap<'a, P>);

@@ -401,6 +401,15 @@ impl<'m, T: DevPagemapOps> Collected<'m, T> {
         Ok(Copied(self.0))
     }
 
+    /// Not yet: as above.
+    #[doc(hidden)]
+    pub fn commit(self) -> Committed<'m>
+    where
+        Self: HavePlaces,
+    {
+        Copied(self.0).commit()
+    }
+
     /// As [`Collected::fill`], but a large folio for which there is no place stays as it is. Tells
     /// whether there was one.
     pub(crate) fn fill_whole(self) -> (Filled<'m, T>, Large) {

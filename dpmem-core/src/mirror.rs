@@ -133,6 +133,7 @@ pub enum DevicePlace<'v, T> {
 }
 
 /// How far a visit came.
+#[must_use = "pages may be missing: have `Mirror::fault()` bring them, and visit what is left"]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Visited {
     /// All pages were visited.

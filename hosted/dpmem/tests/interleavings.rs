@@ -192,13 +192,15 @@ impl Reached {
             self.process.run(|| {
                 let (page, access) = (self.page, Access::Write);
                 self.mirror.fault(page, access, DEVICE, &mut buffer)?;
-                self.mirror.map(page, access, DEVICE, |tlb, _, location| {
+                // What is missing again is asked for in the next round.
+                let _ = self.mirror.map(page, access, DEVICE, |tlb, _, location| {
                     let DevicePlace::Bus(address) = location else {
                         return Err(EIO);
                     };
                     *tlb.0.lock() = Some(address);
                     Ok(())
-                })
+                })?;
+                Ok::<_, Error>(())
             })?;
         }
     }
