@@ -24,6 +24,7 @@ use crate::{
     scenarios::{
         check,
         fill,
+        killed_while_evicted,
         migrate,
         pattern,
         release_while_processes_fault,
@@ -42,6 +43,7 @@ pub(crate) const ALL: &[(&str, Scenario)] = &[
     ("coherent_copy_on_write", copy_on_write),
     ("coherent_looked_at_by_another", looked_at_by_another),
     ("coherent_released_in_use", release_while_processes_fault),
+    ("coherent_killed_while_evicted", killed_while_evicted),
     ("coherent_threads_while_it_moves", threads_while_it_moves),
     ("coherent_storm", storm),
 ];

@@ -1049,6 +1049,9 @@ fn pulled_out(path: &Path) -> Result<()> {
     is(&card, &memory, 31)
 }
 
+/// How many processes are the crowd.
+const CROWD: usize = 12;
+
 /// What each of the crowd does, so often.
 const ROUNDS: usize = 12;
 
@@ -1087,7 +1090,7 @@ fn one_of_the_crowd(path: &Path, who: usize) -> Result<()> {
 
 fn everybody_at_once(path: &Path) -> Result<()> {
     let card = Card::open(path)?;
-    let crowd: Vec<Child> = (0..6)
+    let crowd: Vec<Child> = (0..CROWD)
         .map(|who| Child::run(|| one_of_the_crowd(path, who)))
         .collect::<Result<_>>()?;
     for _ in 0..ROUNDS {

@@ -5,7 +5,11 @@
 //! else is in the scripts of `dpmem-ops`.
 
 use std::{
-    io::Read as _,
+    io::{
+        Read as _,
+        Write as _, //
+    },
+    ops::RangeInclusive,
     path::Path,
     sync::atomic::{
         AtomicBool,
@@ -24,10 +28,15 @@ use anyhow::{
 };
 use nix::{
     errno::Errno,
-    sys::mman::{
-        MmapAdvise,
-        ProtFlags, //
-    }, //
+    sys::{
+        mman::{
+            MmapAdvise,
+            ProtFlags, //
+        },
+        signal::Signal,
+        wait::WaitStatus, //
+    },
+    unistd::pause, //
 };
 
 use crate::{
@@ -56,6 +65,7 @@ pub(crate) const ALL: &[(&str, Scenario)] = &[
         "release_while_processes_fault",
         release_while_processes_fault,
     ),
+    ("killed_while_evicted", killed_while_evicted),
     ("threads_while_it_moves", threads_while_it_moves),
     ("written_while_it_moves", written_while_it_moves),
     ("shared_memory_stays", shared_memory_stays),
@@ -180,6 +190,61 @@ pub(crate) fn release_while_processes_fault(path: &Path) -> Result<()> {
     children.into_iter().try_for_each(Child::wait)
 }
 
+/// Processes are killed while the device is evicted of what they have there: what one side has
+/// begun with, the other leaves alone, and in the end nothing is there.
+pub(crate) fn killed_while_evicted(path: &Path) -> Result<()> {
+    /// So many at least, and at most.
+    const ROUNDS: RangeInclusive<usize> = 40..=1000;
+    let device = Device::open(path)?;
+    let before = device.clients()?;
+    let mut moved = 0;
+    let mut evicted = 0;
+    for round in 1..=*ROUNDS.end() {
+        let (mut ready, tell) = os_pipe::pipe()?;
+        let mut tell = Some(tell);
+        let child = Child::run(|| {
+            let mut memory = match round % 2 {
+                0 => Mapping::huge()?,
+                _ => Mapping::private(PAGES)?,
+            };
+            fill(memory.bytes_mut(), round);
+            migrate(&Device::open(path)?, &memory)?;
+            let mut tell = tell.take().context("a pipe")?;
+            tell.write_all(&(memory.pages() as u64).to_ne_bytes())?;
+            loop {
+                pause();
+            }
+        })?;
+        drop(tell);
+        let mut pages = [0; 8];
+        ready
+            .read_exact(&mut pages)
+            .context("a process ended early")?;
+        moved += u64::from_ne_bytes(pages);
+        child.kill()?;
+        evicted += device.evict().context("evicting")?;
+        let status = child.status()?;
+        ensure!(
+            matches!(status, WaitStatus::Signaled(_, Signal::SIGKILL, _)),
+            "who was killed ended with {status:?}"
+        );
+        // Each of both has to be the faster one at times.
+        if round >= *ROUNDS.start() && evicted > 0 && evicted < moved {
+            break;
+        }
+    }
+    ensure!(
+        evicted > 0 && evicted < moved,
+        "{evicted} of {moved} pages were evicted"
+    );
+    let clients = device.clients()?;
+    ensure!(
+        clients == before,
+        "there are {clients} clients, and not {before}"
+    );
+    Ok(())
+}
+
 /// Threads of one process change their memory, and what is mapped there, while others of the same
 /// process move all of it to the device, by one open file, and home again.
 pub(crate) fn threads_while_it_moves(path: &Path) -> Result<()> {
@@ -265,13 +330,21 @@ fn use_it(memory: &mut Mapping, owner: usize, round: usize) -> Result<()> {
     let seed = owner + 7 * round;
     fill(memory.bytes_mut(), seed);
     let half = memory.pages() / 2;
-    match (owner + round) % 3 {
+    let mut dropped = memory.pages();
+    match (owner + round) % 4 {
         0 => memory.protect_pages(0..half, ProtFlags::PROT_READ)?,
-        1 => memory.advise_pages(half..memory.pages(), MmapAdvise::MADV_DONTNEED)?,
+        1 => {
+            memory.advise_pages(half..memory.pages(), MmapAdvise::MADV_DONTNEED)?;
+            dropped = half;
+        }
+        // From now on there are no huge pages.
+        2 if memory.pages() == PAGES => {
+            memory.renew()?;
+            dropped = 0;
+        }
         _ => {}
     }
-    let dropped = (owner + round) % 3 == 1;
-    let found = check(memory.bytes(), |page| match dropped && page >= half {
+    let found = check(memory.bytes(), |page| match page >= dropped {
         true => 0,
         false => pattern(page, seed),
     });

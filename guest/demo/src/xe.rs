@@ -877,6 +877,9 @@ fn unbound_with_a_file_open(path: &Path) -> Result<()> {
     cards.unused()
 }
 
+/// How many processes are the crowd.
+const CROWD: usize = 12;
+
 /// What each of the crowd does, so often.
 const ROUNDS: usize = 12;
 
@@ -915,7 +918,7 @@ fn one_of_the_crowd(path: &Path, who: usize) -> Result<()> {
 
 fn everybody_at_once(path: &Path) -> Result<()> {
     let cards = Cards::open(path)?;
-    let crowd: Vec<Child> = (0..6)
+    let crowd: Vec<Child> = (0..CROWD)
         .map(|who| Child::run(|| one_of_the_crowd(path, who)))
         .collect::<Result<_>>()?;
     for round in 0..ROUNDS {

@@ -71,6 +71,9 @@ const FAILURES: [(&str, On, &[&str], Setup); 4] = [
     ),
 ];
 
+/// The first of these again, with a buddy allocator, which allocates as well.
+const FAILURES_BUDDY: &str = "failures_buddy";
+
 /// And it takes the steps that are made from numbers or written down, which the hosted build takes
 /// as well.
 const WALKS: [(&str, Setup); 4] = [
@@ -173,6 +176,12 @@ pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
                     parameters,
                 }),
         );
+        runs.push(demo::Run {
+            name: FAILURES_BUDDY,
+            on: On::Hmm(driver::DEVICE),
+            options: &["--ktap", "--failures"],
+            parameters: &buddy,
+        });
     }
     // The sample for it is written for the newer kernel.
     if context.kernel.series == Series::V7_3 {
@@ -187,8 +196,9 @@ pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
     if context.filter.needs("walk") {
         runs.retain(|run| walk_of(run).is_some());
     } else if context.filter.needs("failing_") {
-        let failures = |run: &demo::Run<'_>| FAILURES.iter().any(|(name, ..)| *name == run.name);
-        runs.retain(|run| failures(run) || run.on == On::Edu);
+        let mut names = vec![FAILURES_BUDDY];
+        names.extend(FAILURES.map(|(name, ..)| name));
+        runs.retain(|run| names.contains(&run.name) || run.on == On::Edu);
     } else if context.filter.needs("edu_") {
         runs.retain(|run| run.on == On::Edu);
     }
@@ -201,7 +211,7 @@ pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
         }
         // The same tests as in the first run.
         let suite = match run.name {
-            BUDDY => format!("{suite}/{BUDDY}"),
+            BUDDY | FAILURES_BUDDY => format!("{suite}/{BUDDY}"),
             _ => suite.clone(),
         };
         tests.extend(booted.tests(&suite, run.name, None, context.filter));
