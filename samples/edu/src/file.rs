@@ -130,8 +130,9 @@ impl EduFile {
             // to supply a page, so nothing that unbinding waits for is held.
             let none = None::<&DevPagemap<Vram>>;
             mirror.fault(page, access, none, &mut buffer)?;
-            // If the process has changed its memory meanwhile, it is still missing.
-            mirror.map(page, access, none, |tlb, page, place| match place {
+            // If the process has changed its memory meanwhile, it is still missing: it is looked for
+            // in any case.
+            let _ = mirror.map(page, access, none, |tlb, page, place| match place {
                 DevicePlace::Bus(address) => {
                     tlb.insert(page.start(), access, address);
                     Ok(())
