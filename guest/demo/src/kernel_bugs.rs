@@ -13,6 +13,7 @@ use std::{
     path::Path,
     sync::{
         atomic::{
+            AtomicBool,
             AtomicUsize,
             Ordering, //
         },
@@ -28,6 +29,7 @@ use anyhow::{
     Context as _,
     Result, //
 };
+use dpmem_ops::Place;
 use nix::{
     errno::Errno,
     fcntl::{
@@ -64,7 +66,10 @@ use crate::{
         page_size,
         Mapping, //
     },
-    pagemap::count,
+    pagemap::{
+        count,
+        Pagemap, //
+    },
     process::Child,
     scenarios::{
         check,
@@ -96,6 +101,7 @@ pub(crate) const ALL: &[(&str, Scenario)] = &[
     ),
     ("a_part_of_a_huge_page", a_part_of_a_huge_page),
     ("exit_while_evicted", exit_while_evicted),
+    ("nowhere_while_evicted", nowhere_while_evicted),
 ];
 
 /// A huge page with pattern `seed`, on the device as one.
@@ -668,6 +674,44 @@ fn exit_while_evicted(path: &Path) -> Result<()> {
         // While it goes.
         device.release()?;
         child.status()?;
+    }
+    Ok(())
+}
+
+/// A huge page that is being evicted is on its way, and never nowhere: who finds no entry goes on,
+/// and leaves it behind.
+fn nowhere_while_evicted(path: &Path) -> Result<()> {
+    const ROUNDS: usize = 1000;
+    let device = Device::open(path)?;
+    let pagemap = Pagemap::open()?;
+    for round in 0..ROUNDS {
+        let mut memory = Mapping::huge()?;
+        fill(memory.bytes_mut(), round);
+        migrate(&device, &memory)?;
+        let addr = memory.addr();
+        let start = Barrier::new(2);
+        let home = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let looks = scope.spawn(|| {
+                start.wait();
+                while !home.load(Ordering::Relaxed) {
+                    let places = pagemap.places(addr, 1)?;
+                    ensure!(
+                        places != [Place::None],
+                        "round {round}: the page is nowhere"
+                    );
+                }
+                Ok(())
+            });
+            start.wait();
+            let released = device.release();
+            home.store(true, Ordering::Relaxed);
+            released?;
+            looks.join().map_err(|_| anyhow!("a thread panicked"))?
+        })?;
+        // To look at every byte takes longer than all else.
+        let byte = memory.bytes().first().copied();
+        ensure!(byte == Some(pattern(0, round)), "round {round}: {byte:?}");
     }
     Ok(())
 }

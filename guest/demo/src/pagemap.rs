@@ -50,18 +50,34 @@ pub(crate) fn count(memory: &Mapping) -> Result<Count> {
 
 /// Where the `pages` pages from `addr` on are.
 pub(crate) fn places(addr: usize, pages: usize) -> Result<Vec<Place>> {
-    let file = File::open("/proc/self/pagemap").context("cannot open /proc/self/pagemap")?;
-    let first = (addr / page_size()) as u64;
-    let mut entries = vec![0u8; pages * size_of::<u64>()];
-    file.read_exact_at(&mut entries, first * size_of::<u64>() as u64)
-        .context("cannot read /proc/self/pagemap")?;
-    let place = |entry: &[u8]| {
-        let entry = u64::from_ne_bytes(entry.try_into().context("a torn entry")?);
-        Ok(match (entry & PRESENT != 0, entry & SWAP != 0) {
-            (true, _) => Place::System,
-            (false, true) => Place::Away,
-            (false, false) => Place::None,
-        })
-    };
-    entries.chunks_exact(size_of::<u64>()).map(place).collect()
+    Pagemap::open()?.places(addr, pages)
+}
+
+/// The open file.
+pub(crate) struct Pagemap(File);
+
+impl Pagemap {
+    /// That of this process.
+    pub(crate) fn open() -> Result<Self> {
+        let file = File::open("/proc/self/pagemap");
+        Ok(Self(file.context("cannot open /proc/self/pagemap")?))
+    }
+
+    /// Where the `pages` pages from `addr` on are.
+    pub(crate) fn places(&self, addr: usize, pages: usize) -> Result<Vec<Place>> {
+        let first = (addr / page_size()) as u64;
+        let mut entries = vec![0u8; pages * size_of::<u64>()];
+        self.0
+            .read_exact_at(&mut entries, first * size_of::<u64>() as u64)
+            .context("cannot read /proc/self/pagemap")?;
+        let place = |entry: &[u8]| {
+            let entry = u64::from_ne_bytes(entry.try_into().context("a torn entry")?);
+            Ok(match (entry & PRESENT != 0, entry & SWAP != 0) {
+                (true, _) => Place::System,
+                (false, true) => Place::Away,
+                (false, false) => Place::None,
+            })
+        };
+        entries.chunks_exact(size_of::<u64>()).map(place).collect()
+    }
 }

@@ -11,10 +11,13 @@ use std::{
     },
     ops::RangeInclusive,
     path::Path,
-    sync::atomic::{
-        AtomicBool,
-        AtomicUsize,
-        Ordering, //
+    sync::{
+        atomic::{
+            AtomicBool,
+            AtomicUsize,
+            Ordering, //
+        },
+        Barrier, //
     },
     thread, //
 };
@@ -66,6 +69,7 @@ pub(crate) const ALL: &[(&str, Scenario)] = &[
         release_while_processes_fault,
     ),
     ("killed_while_evicted", killed_while_evicted),
+    ("thrown_away_while_evicted", thrown_away_while_evicted),
     ("threads_while_it_moves", threads_while_it_moves),
     ("written_while_it_moves", written_while_it_moves),
     ("shared_memory_stays", shared_memory_stays),
@@ -241,6 +245,49 @@ pub(crate) fn killed_while_evicted(path: &Path) -> Result<()> {
     ensure!(
         clients == before,
         "there are {clients} clients, and not {before}"
+    );
+    Ok(())
+}
+
+/// A process throws huge pages away while the device is evicted of them: whichever comes first,
+/// nothing is there afterwards.
+fn thrown_away_while_evicted(path: &Path) -> Result<()> {
+    const ROUNDS: usize = 60;
+    /// How much later the process begins, round by round: something is to be in between.
+    const STEP: usize = 200;
+    let device = Device::open(path)?;
+    let mut memory = (0..8)
+        .map(|_| Mapping::huge())
+        .collect::<Result<Vec<_>>>()?;
+    let mut moved = 0;
+    let mut evicted = 0;
+    for round in 0..ROUNDS {
+        for memory in &mut memory {
+            fill(memory.bytes_mut(), round);
+            migrate(&device, memory)?;
+            moved += memory.pages() as u64;
+        }
+        let start = Barrier::new(2);
+        evicted += thread::scope(|scope| {
+            let evicts = scope.spawn(|| {
+                start.wait();
+                device.evict()
+            });
+            start.wait();
+            (0..round * STEP).for_each(|_| std::hint::spin_loop());
+            for memory in &memory {
+                memory.advise(MmapAdvise::MADV_DONTNEED)?;
+            }
+            let evicted = evicts.join().map_err(|_| anyhow!("a thread panicked"))?;
+            evicted.context("evicting")
+        })?;
+        for memory in &memory {
+            check(memory.bytes(), |_| 0).with_context(|| format!("round {round}"))?;
+        }
+    }
+    ensure!(
+        evicted > 0 && evicted < moved,
+        "{evicted} of {moved} pages were evicted"
     );
     Ok(())
 }
