@@ -102,7 +102,7 @@ impl Memory {
 pub(crate) enum Defect {
     /// It breaks down with the next batch, when the first transfer is done.
     BreakDown,
-    /// It does not say that it is done with the next batch.
+    /// It stops in the next batch, when the first transfer is done, and does not say so.
     TimeOut,
     /// One in sixteen of its pages cannot be read.
     BadPages,
@@ -276,8 +276,10 @@ impl CopyEngine for Cells {
         // Not given up between pages, unless another device has a part in it.
         let mut held = None;
         for (i, transfer) in batch.enumerate() {
-            if i > 0 && defect == Some(Defect::BreakDown) {
-                return Err(EIO);
+            match defect.filter(|_| i > 0) {
+                Some(Defect::BreakDown) => return Err(EIO),
+                Some(Defect::TimeOut) => continue,
+                _ => {}
             }
             match transfer {
                 Transfer::ToDevice { src, mut dst } => match dst.mapped_mut() {
