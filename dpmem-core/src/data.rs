@@ -67,29 +67,29 @@ pub(crate) unsafe fn init<D: FolioData>(folio: NonNull<bindings::page>) {
     }
 }
 
-/// Takes the data of the folio out of it.
+/// Takes the data of the folio out of it. What the folio says of it is not changed.
 ///
 /// # Safety
 ///
 /// `folio` must be the first page of a folio of a pagemap whose data is `D`, on which [`init`] was
-/// called, and nobody but the caller may use it.
+/// called, and nobody but the caller may use it. Before anybody asks for its data again, there must
+/// have been another [`init`] or [`put`].
 pub(crate) unsafe fn take<D: FolioData>(folio: NonNull<bindings::page>) -> Option<D> {
     if !is_kept::<D>() {
         return None;
     }
     // SAFETY: The caller promises it.
     let data = unsafe { get(folio) };
-    // SAFETY: As above: the folio has no data any more.
-    unsafe { init::<D>(folio) };
     // SAFETY: What is not null was made of a `D` by `put()`, and is nobody's any more.
     unsafe { D::try_from_foreign(data) }
 }
 
-/// Gives data to the folio, which has none.
+/// Gives data to the folio, which has none, or whose data was taken.
 ///
 /// # Safety
 ///
-/// That of [`take`].
+/// `folio` must be the first page of a folio of a pagemap whose data is `D`, and nobody but the
+/// caller may use it.
 pub(crate) unsafe fn put<D: FolioData>(folio: NonNull<bindings::page>, data: D) {
     if is_kept::<D>() {
         // SAFETY: The caller promises it.
@@ -149,7 +149,8 @@ pub(crate) unsafe fn share<D: FolioData>(
 ) {
     // SAFETY: Nobody knows the new folio yet.
     unsafe { init::<D>(tail) };
-    // SAFETY: The kernel has frozen the references to the folio, so nobody else uses it.
+    // SAFETY: The kernel has frozen the references to the folio, so nobody else uses it. What it
+    // had is put back below.
     let Some(data) = (unsafe { take::<D>(head) }) else {
         return;
     };

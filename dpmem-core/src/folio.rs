@@ -273,7 +273,7 @@ impl<'p, T: DevPagemapOps> RequestedFolio<'p, T> {
     pub fn set_data(&mut self, data: T::Data) {
         if self.has_data {
             // SAFETY: The first page of a folio of the pagemap, whose data was initialised, and
-            // nobody uses it but us, by the type invariants.
+            // nobody uses it but us, by the type invariants. It gets other data below.
             drop(unsafe { data::take::<T::Data>(self.folio.page()) });
         }
         // SAFETY: As above, and it has none any more.

@@ -126,7 +126,8 @@ impl<T: DevPagemapOps> PagemapVTable<T> {
         // Before the page is idle, which somebody may then request.
         //
         // SAFETY: This is the first page of the folio. Every folio of the pagemap was initialised,
-        // and nobody has a reference to this one any more.
+        // and nobody has a reference to this one any more. It is initialised again when it is
+        // requested.
         let data = unsafe { data::take::<T::Data>(page) };
         // SAFETY: Every folio of the pagemap comes from its backend, and the caller promises that
         // the last reference is gone. All that is to be known of it was asked above.
