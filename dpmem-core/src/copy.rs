@@ -399,6 +399,8 @@ pub struct Batch<'a, E> {
     coherent: bool,
     find: Option<FindPages<'a, E>>,
     next: usize,
+    /// Whether there was a destination that no transfer was made of.
+    incomplete: bool,
 }
 
 /// Pages of device memory, and whose they are.
@@ -462,6 +464,7 @@ impl<'a, E: CopyEngine> Batch<'a, E> {
                 .has_peers()
                 .then_some(find_pages::<T> as FindPages<'a, E>),
             next: 0,
+            incomplete: false,
         }
     }
 
@@ -498,6 +501,11 @@ impl<'a, E: CopyEngine> Batch<'a, E> {
         self.flight.nr_filled_from(self.next)
     }
 
+    /// Whether the engine has had a transfer for every destination.
+    pub(crate) fn is_done(&mut self) -> bool {
+        self.next().is_none() && !self.incomplete
+    }
+
     /// The transfer of entry `i`, if it has one.
     fn transfer(&self, i: usize) -> Option<Transfer<'a, E>> {
         let dst = self.flight.destination(i).page()?;
@@ -522,17 +530,19 @@ impl<'a, E: CopyEngine> Batch<'a, E> {
             return Some(Transfer::Zero { dst });
         };
         // Without peers there is no private source, by the type invariants, and nothing to ask.
-        //
-        // SAFETY: The flight holds a reference to its source.
-        if self.find.is_some() && unsafe { bindings::is_device_private_page(src.as_ptr()) } {
-            // SAFETY: As above. Its owner is that of the destination, by the type invariants.
-            let (peer, peer_device, src) = unsafe { self.peer_pages(src, nr) }?;
-            return Some(Transfer::FromPeer {
-                peer,
-                peer_device,
-                src,
-                dst,
-            });
+        if let Some(find) = self.find {
+            // SAFETY: The flight holds a reference to its source.
+            if unsafe { bindings::is_device_private_page(src.as_ptr()) } {
+                // SAFETY: As above. Its owner is that of the destination, and `find` is for the `T`
+                // of the pagemap, by the type invariants.
+                let (peer, peer_device, src) = unsafe { Self::peer_pages(find, src, nr) }?;
+                return Some(Transfer::FromPeer {
+                    peer,
+                    peer_device,
+                    src,
+                    dst,
+                });
+            }
         }
         Some(Transfer::ToDevice {
             // SAFETY: The flight holds a reference to its source, which lasts as long as the
@@ -568,17 +578,17 @@ impl<'a, E: CopyEngine> Batch<'a, E> {
     /// # Safety
     ///
     /// `first` must be the first page of a folio of so many pages, to which there is a reference for
-    /// as long as the flight lasts, and whose owner is that of the pagemap that this batch is for.
+    /// as long as the flight lasts, and whose owner is that of pagemaps of the `T` that `find` is
+    /// for, whose engine is an `E`.
     unsafe fn peer_pages(
-        &self,
+        find: FindPages<'a, E>,
         first: NonNull<bindings::page>,
         nr: NrPages,
     ) -> Option<FoundPages<'a, E>> {
-        // SAFETY: The caller promises a reference, and an owner whose pagemaps are of the `T` that
-        // `find` is for, by the type invariants.
-        let (engine, device, offset, coherent) = unsafe { (self.find?)(first) }?;
-        // SAFETY: As above. The data of that pagemap is that of its engine, which is an `E` as
-        // well, and what `find` says of CPUs is true, by the type invariants.
+        // SAFETY: The caller promises a reference, and an owner whose pagemaps are of this `T`.
+        let (engine, device, offset, coherent) = unsafe { find(first) }?;
+        // SAFETY: As above. The data of that pagemap is that of its engine, which is an `E`, and
+        // what `find` says of CPUs is true.
         let pages = unsafe { DevicePages::from_raw(first, nr, offset, coherent) };
         Some((engine, device, pages))
     }
@@ -594,6 +604,7 @@ impl<'a, E: CopyEngine> Iterator for Batch<'a, E> {
             if let Some(transfer) = self.transfer(i) {
                 return Some(transfer);
             }
+            self.incomplete |= self.flight.destination(i).is_valid();
         }
         None
     }

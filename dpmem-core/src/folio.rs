@@ -218,7 +218,7 @@ pub(crate) unsafe fn drop_destination(entry: MigratePfn) {
 /// # Invariants
 ///
 /// `folio` is a folio of `pagemap`, of `order`, whose data was initialised, and nobody uses it but
-/// through this value. It has data if `has_data` says so.
+/// through this value. It has data only if `has_data` says so.
 #[must_use = "the folio goes back to its allocator when this is dropped: keep it for as long as the device uses it"]
 pub struct RequestedFolio<'p, T: DevPagemapOps> {
     pagemap: &'p DevPagemap<T>,
@@ -271,14 +271,19 @@ impl<'p, T: DevPagemapOps> RequestedFolio<'p, T> {
 
     /// Keeps `data` with the folio; what it had is dropped. Does not sleep.
     pub fn set_data(&mut self, data: T::Data) {
-        if self.has_data {
+        let folio = self.folio.page();
+        let old = if self.has_data {
             // SAFETY: The first page of a folio of the pagemap, whose data was initialised, and
             // nobody uses it but us, by the type invariants. It gets other data below.
-            drop(unsafe { data::take::<T::Data>(self.folio.page()) });
-        }
-        // SAFETY: As above, and it has none any more.
-        unsafe { data::put(self.folio.page(), data) };
+            unsafe { data::take::<T::Data>(folio) }
+        } else {
+            None
+        };
+        // SAFETY: As above. It has no data, by the type invariants, or what it had was taken.
+        unsafe { data::put(folio, data) };
+        // INVARIANT: It was just put.
         self.has_data = true;
+        drop(old);
     }
 
     /// Makes the folio the destination of an entry of a migration.

@@ -192,7 +192,8 @@ impl MigrateVma {
                 buffer.entries(),
             )
         }?;
-        // SAFETY: This is what was selected, for this owner, and there are no destinations yet.
+        // SAFETY: This is what was selected, for this owner, which does not change: private pages on
+        // the way to the device only if there are peers. There are no destinations yet.
         Ok(unsafe { Collected::new(pagemap, flight, way) })
     }
 }
@@ -469,9 +470,9 @@ impl<'m, T: DevPagemapOps> Filled<'m, T> {
         let fence = step.pagemap.ops().engine().submit(&mut batch);
         let copied = fence
             .and_then(Fence::wait)
-            .and_then(|()| match batch.next() {
-                None => Ok(()),
-                Some(_) => Err(EIO),
+            .and_then(|()| match batch.is_done() {
+                true => Ok(()),
+                false => Err(EIO),
             });
         copied.inspect_err(|err| step.pagemap.counters().failed(Failure::of_copy(*err)))?;
         Ok(Copied(step))

@@ -78,6 +78,11 @@ use crate::{
         pattern,
         Left,
         Scenario, //
+    },
+    smaps::{
+        is_huge,
+        smaps,
+        Smaps, //
     }, //
 };
 
@@ -109,6 +114,7 @@ fn migrated_huge(device: &Device, seed: usize) -> Result<Mapping> {
     let mut memory = Mapping::huge()?;
     fill(memory.bytes_mut(), seed);
     check(&migrate(device, &memory)?, |page| pattern(page, seed))?;
+    is_huge(&memory)?;
     Ok(memory)
 }
 
@@ -315,39 +321,6 @@ fn is_as_if_in_pieces(memory: &Mapping) -> Result<()> {
         );
     }
     Ok(())
-}
-
-/// What smaps says of `memory` in the line `field`, in kB.
-fn smaps(memory: &Mapping, field: &str) -> Result<usize> {
-    Smaps::of(memory.addr())?.get(field)
-}
-
-/// What smaps says of a mapping.
-struct Smaps(String);
-
-impl Smaps {
-    /// What it says of the one that begins at `addr`.
-    fn of(addr: usize) -> Result<Self> {
-        let text =
-            fs::read_to_string("/proc/self/smaps").context("cannot read /proc/self/smaps")?;
-        let begins = format!("{addr:x}-");
-        let mut lines = text.lines().skip_while(|line| !line.starts_with(&begins));
-        lines.next().context("the mapping is not in smaps")?;
-        // Up to what begins as the next mapping does.
-        let lines = lines.take_while(|line| line.starts_with(|c: char| c.is_ascii_uppercase()));
-        Ok(Self(lines.collect::<Vec<_>>().join("\n")))
-    }
-
-    /// What is in the line `field`, in kB.
-    fn get(&self, field: &str) -> Result<usize> {
-        let line = self
-            .0
-            .lines()
-            .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
-        let line = line.with_context(|| format!("smaps does not say {field}"))?;
-        let number = line.trim().trim_end_matches(" kB");
-        number.parse().context("smaps does not say a number")
-    }
 }
 
 /// Pages that KSM has merged must not migrate: it keeps their frame number, and reads them.
@@ -612,10 +585,6 @@ fn a_part_of_a_huge_page(path: &Path) -> Result<()> {
     const SEED: usize = 8;
     let device = Device::open(path)?;
     let memory = migrated_huge(&device, SEED)?;
-    ensure!(
-        smaps(&memory, "AnonHugePages")? == memory.pages() * page_size() / 1024,
-        "it is no huge page on the device"
-    );
     // The device has to ask where it is.
     memory.protect(ProtFlags::PROT_READ)?;
     let last = memory.pages();
@@ -688,6 +657,7 @@ fn nowhere_while_evicted(path: &Path) -> Result<()> {
         let mut memory = Mapping::huge()?;
         fill(memory.bytes_mut(), round);
         migrate(&device, &memory)?;
+        is_huge(&memory)?;
         let addr = memory.addr();
         let start = Barrier::new(2);
         let home = AtomicBool::new(false);

@@ -23,6 +23,7 @@ mod pagemap;
 mod peers;
 mod process;
 mod scenarios;
+mod smaps;
 mod storm;
 mod story;
 mod trace;
@@ -143,6 +144,7 @@ fn main() -> ExitCode {
     } else if options.ktap {
         let mut scenarios = [
             scenarios::ALL,
+            scenarios::while_evicted(options.stock),
             broken::ALL,
             counters::ALL,
             charge::ALL,

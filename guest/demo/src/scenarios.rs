@@ -5,19 +5,17 @@
 //! else is in the scripts of `dpmem-ops`.
 
 use std::{
+    fs::File,
     io::{
         Read as _,
         Write as _, //
     },
     ops::RangeInclusive,
     path::Path,
-    sync::{
-        atomic::{
-            AtomicBool,
-            AtomicUsize,
-            Ordering, //
-        },
-        Barrier, //
+    sync::atomic::{
+        AtomicBool,
+        AtomicUsize,
+        Ordering, //
     },
     thread, //
 };
@@ -56,7 +54,8 @@ use crate::{
         count,
         Count, //
     },
-    process::Child, //
+    process::Child,
+    smaps::is_huge, //
 };
 
 /// A scenario.
@@ -68,13 +67,24 @@ pub(crate) const ALL: &[(&str, Scenario)] = &[
         "release_while_processes_fault",
         release_while_processes_fault,
     ),
-    ("killed_while_evicted", killed_while_evicted),
-    ("thrown_away_while_evicted", thrown_away_while_evicted),
     ("threads_while_it_moves", threads_while_it_moves),
     ("written_while_it_moves", written_while_it_moves),
     ("shared_memory_stays", shared_memory_stays),
     ("data_of_an_inherited_file", data_of_an_inherited_file),
 ];
+
+/// What is done to huge pages that are being evicted. A stock kernel takes the entry of one that is
+/// on its way for one of the device, and breaks (`dontneed_on_the_way` in `kernel-bugs.rst`).
+pub(crate) const fn while_evicted(stock: bool) -> &'static [(&'static str, Scenario)] {
+    if stock {
+        &[]
+    } else {
+        &[
+            ("killed_while_evicted", killed_while_evicted),
+            ("changed_while_evicted", changed_while_evicted),
+        ]
+    }
+}
 
 const PAGES: usize = 256;
 
@@ -199,6 +209,8 @@ pub(crate) fn release_while_processes_fault(path: &Path) -> Result<()> {
 pub(crate) fn killed_while_evicted(path: &Path) -> Result<()> {
     /// So many at least, and at most.
     const ROUNDS: RangeInclusive<usize> = 40..=1000;
+    /// How much later the device is evicted, in some of them.
+    const STEP: usize = 20_000;
     let device = Device::open(path)?;
     let before = device.clients()?;
     let mut moved = 0;
@@ -213,6 +225,9 @@ pub(crate) fn killed_while_evicted(path: &Path) -> Result<()> {
             };
             fill(memory.bytes_mut(), round);
             migrate(&Device::open(path)?, &memory)?;
+            if round % 2 == 0 && !device.is_coherent() {
+                is_huge(&memory)?;
+            }
             let mut tell = tell.take().context("a pipe")?;
             tell.write_all(&(memory.pages() as u64).to_ne_bytes())?;
             loop {
@@ -226,6 +241,8 @@ pub(crate) fn killed_while_evicted(path: &Path) -> Result<()> {
             .context("a process ended early")?;
         moved += u64::from_ne_bytes(pages);
         child.kill()?;
+        // The later, the more is gone.
+        (0..round % 8 * STEP).for_each(|_| std::hint::spin_loop());
         evicted += device.evict().context("evicting")?;
         let status = child.status()?;
         ensure!(
@@ -249,47 +266,78 @@ pub(crate) fn killed_while_evicted(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A process throws huge pages away while the device is evicted of them: whichever comes first,
-/// nothing is there afterwards.
-fn thrown_away_while_evicted(path: &Path) -> Result<()> {
-    const ROUNDS: usize = 60;
-    /// How much later the process begins, round by round: something is to be in between.
-    const STEP: usize = 200;
+/// A process throws huge pages away, forks, protects and moves them, while another one evicts the
+/// device, again and again. What each of these finds is a page on its way, and not nothing.
+fn changed_while_evicted(path: &Path) -> Result<()> {
+    const ROUNDS: usize = 240;
     let device = Device::open(path)?;
-    let mut memory = (0..8)
-        .map(|_| Mapping::huge())
-        .collect::<Result<Vec<_>>>()?;
-    let mut moved = 0;
-    let mut evicted = 0;
-    for round in 0..ROUNDS {
-        for memory in &mut memory {
-            fill(memory.bytes_mut(), round);
-            migrate(&device, memory)?;
-            moved += memory.pages() as u64;
-        }
-        let start = Barrier::new(2);
-        evicted += thread::scope(|scope| {
-            let evicts = scope.spawn(|| {
-                start.wait();
-                device.evict()
-            });
-            start.wait();
-            (0..round * STEP).for_each(|_| std::hint::spin_loop());
-            for memory in &memory {
-                memory.advise(MmapAdvise::MADV_DONTNEED)?;
+    let (mut evicted, tell) = os_pipe::pipe()?;
+    let mut tell = Some(tell);
+    let evicts = Child::run(|| {
+        let mut tell = tell.take().context("a pipe")?;
+        loop {
+            if device.evict()? > 0 {
+                tell.write_all(&[1])?;
             }
-            let evicted = evicts.join().map_err(|_| anyhow!("a thread panicked"))?;
-            evicted.context("evicting")
-        })?;
-        for memory in &memory {
-            check(memory.bytes(), |_| 0).with_context(|| format!("round {round}"))?;
         }
-    }
+    })?;
+    drop(tell);
+    let changed = (0..ROUNDS)
+        .try_for_each(|round| change(&device, round).with_context(|| format!("round {round}")));
+    evicts.kill()?;
+    evicts.status()?;
+    changed?;
+    let mut times = Vec::new();
+    evicted.read_to_end(&mut times)?;
     ensure!(
-        evicted > 0 && evicted < moved,
-        "{evicted} of {moved} pages were evicted"
+        times.len() >= ROUNDS / 4,
+        "something was evicted {} times",
+        times.len()
     );
     Ok(())
+}
+
+/// One thing that a process does to a huge page that goes to the device, from where it is evicted.
+fn change(device: &Device, round: usize) -> Result<()> {
+    let mut memory = Mapping::huge()?;
+    fill(memory.bytes_mut(), round);
+    is_huge(&memory)?;
+    let mut buffer = vec![0; memory.pages() * page_size()];
+    match device.ask(
+        Request::MigrateToDevice,
+        &memory,
+        memory.pages(),
+        &mut buffer,
+    ) {
+        // It may have been evicted before it was read.
+        Ok(_) | Err(Errno::ENOENT | Errno::EBUSY) => {}
+        Err(err) => bail!("migrating to the device: {err}"),
+    }
+    let mut left = memory.pages();
+    match round % 4 {
+        0 => {
+            memory.advise(MmapAdvise::MADV_DONTNEED)?;
+            left = 0;
+        }
+        1 => Child::run(|| check(memory.bytes(), |page| pattern(page, round)))?.wait()?,
+        2 => {
+            memory.protect(ProtFlags::PROT_READ)?;
+            // It is at home by then, with what is left of the right to write to it.
+            check(memory.bytes(), |page| pattern(page, round))?;
+            let written = File::open("/dev/zero")?.read(memory.bytes_mut());
+            memory.protect(ProtFlags::PROT_READ | ProtFlags::PROT_WRITE)?;
+            let error = written.as_ref().err().and_then(|err| err.raw_os_error());
+            ensure!(
+                error == Some(Errno::EFAULT as i32),
+                "writing to what is read-only gave {written:?}"
+            );
+        }
+        _ => memory.remap()?,
+    }
+    check(memory.bytes(), |page| match page < left {
+        true => pattern(page, round),
+        false => 0,
+    })
 }
 
 /// Threads of one process change their memory, and what is mapped there, while others of the same
@@ -384,7 +432,7 @@ fn use_it(memory: &mut Mapping, owner: usize, round: usize) -> Result<()> {
             memory.advise_pages(half..memory.pages(), MmapAdvise::MADV_DONTNEED)?;
             dropped = half;
         }
-        // From now on there are no huge pages.
+        // Not of the huge page, which would be small ones from then on.
         2 if memory.pages() == PAGES => {
             memory.renew()?;
             dropped = 0;

@@ -273,7 +273,8 @@ impl CopyEngine for Cells {
 
     fn submit<'a>(&'a self, batch: &mut Batch<'a, Self>) -> Result<CellsFence> {
         let defect = self.next_defect();
-        // Not given up between pages, unless another device has a part in it.
+        // Not given up between pages, unless one has nothing behind it yet, or comes from another
+        // device: who reads or writes here meanwhile waits for the batch.
         let mut held = None;
         for (i, transfer) in batch.enumerate() {
             match defect.filter(|_| i > 0) {

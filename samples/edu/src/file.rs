@@ -29,7 +29,8 @@ use dpmem::{
     Mirror,
     NrPages,
     UserAddr,
-    UserRange, //
+    UserRange,
+    Visited, //
 };
 
 use crate::{
@@ -129,16 +130,20 @@ impl EduFile {
             // It has one page, which it needs to copy: what is there comes home. User space may have
             // to supply a page, so nothing that unbinding waits for is held.
             let none = None::<&DevPagemap<Vram>>;
-            mirror.fault(page, access, none, &mut buffer)?;
-            // If the process has changed its memory meanwhile, it is still missing: it is looked for
-            // in any case.
-            let _ = mirror.map(page, access, none, |tlb, page, place| match place {
-                DevicePlace::Bus(address) => {
-                    tlb.insert(page.start(), access, address);
-                    Ok(())
+            loop {
+                mirror.fault(page, access, none, &mut buffer)?;
+                let visited = mirror.map(page, access, none, |tlb, page, place| match place {
+                    DevicePlace::Bus(address) => {
+                        tlb.insert(page.start(), access, address);
+                        Ok(())
+                    }
+                    DevicePlace::Device(..) => Err(EIO),
+                })?;
+                // Otherwise the process has changed its memory meanwhile.
+                if visited == Visited::All {
+                    break;
                 }
-                DevicePlace::Device(..) => Err(EIO),
-            })?;
+            }
         }
         Ok(0)
     }

@@ -216,6 +216,7 @@ pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
         };
         tests.extend(booted.tests(&suite, run.name, None, context.filter));
     }
+    let found = !tests.is_empty();
     if !context.thorough {
         let mut buddy = Test::new(&suite, BUDDY, Ok(()), 0.0);
         buddy.status = Status::Skip;
@@ -223,7 +224,6 @@ pub(crate) fn run(context: &Context<'_>, report: &mut Report) -> Result<()> {
         tests.push(buddy);
     }
     booted.finish(context, &suite, report)?;
-    let found = !tests.is_empty();
     if found {
         context.add(tests, &suite, report)?;
     }
