@@ -17,7 +17,8 @@ use std::{
         AtomicUsize,
         Ordering, //
     },
-    thread, //
+    thread,
+    time::Instant, //
 };
 
 use anyhow::{
@@ -208,42 +209,43 @@ pub(crate) fn release_while_processes_fault(path: &Path) -> Result<()> {
 /// begun with, the other leaves alone, and in the end nothing is there.
 pub(crate) fn killed_while_evicted(path: &Path) -> Result<()> {
     /// So many at least, and at most.
-    const ROUNDS: RangeInclusive<usize> = 40..=1000;
-    /// How much later the device is evicted, in some of them.
-    const STEP: usize = 20_000;
+    const ROUNDS: RangeInclusive<u32> = 40..=1000;
+    /// In so many steps the kill comes later, up to when the eviction should be over.
+    const STEPS: u32 = 16;
     let device = Device::open(path)?;
+    migrate(&device, &Mapping::private(1)?)?;
+    let start = Instant::now();
+    device.evict()?;
+    let lasts = start.elapsed();
     let before = device.clients()?;
     let mut moved = 0;
     let mut evicted = 0;
     for round in 1..=*ROUNDS.end() {
-        let (mut ready, tell) = os_pipe::pipe()?;
-        let mut tell = Some(tell);
-        let child = Child::run(|| {
+        let (child, pages) = with_number(|tell| {
             let mut memory = match round % 2 {
                 0 => Mapping::huge()?,
                 _ => Mapping::private(PAGES)?,
             };
-            fill(memory.bytes_mut(), round);
+            fill(memory.bytes_mut(), round as usize);
             migrate(&Device::open(path)?, &memory)?;
             if round % 2 == 0 && !device.is_coherent() {
                 is_huge(&memory)?;
             }
-            let mut tell = tell.take().context("a pipe")?;
-            tell.write_all(&(memory.pages() as u64).to_ne_bytes())?;
+            tell(memory.pages() as u64)?;
             loop {
                 pause();
             }
         })?;
-        drop(tell);
-        let mut pages = [0; 8];
-        ready
-            .read_exact(&mut pages)
-            .context("a process ended early")?;
-        moved += u64::from_ne_bytes(pages);
+        moved += read_number(pages)?;
+        let start = Instant::now();
+        let (evicts, home) = with_number(|tell| tell(device.evict()?))?;
+        // What is to be met is an eviction at any point.
+        while start.elapsed() < lasts * (round % STEPS) / STEPS {
+            std::hint::spin_loop();
+        }
         child.kill()?;
-        // The later, the more is gone.
-        (0..round % 8 * STEP).for_each(|_| std::hint::spin_loop());
-        evicted += device.evict().context("evicting")?;
+        evicted += read_number(home)?;
+        evicts.wait()?;
         let status = child.status()?;
         ensure!(
             matches!(status, WaitStatus::Signaled(_, Signal::SIGKILL, _)),
@@ -264,6 +266,28 @@ pub(crate) fn killed_while_evicted(path: &Path) -> Result<()> {
         "there are {clients} clients, and not {before}"
     );
     Ok(())
+}
+
+/// Runs `body` in a child, which is to tell a number, and gives where to read it.
+fn with_number(
+    body: impl FnOnce(&mut dyn FnMut(u64) -> Result<()>) -> Result<()>,
+) -> Result<(Child, os_pipe::PipeReader)> {
+    let (reader, writer) = os_pipe::pipe()?;
+    let mut writer = Some(writer);
+    let child = Child::run(|| {
+        let mut writer = writer.take().context("a pipe")?;
+        body(&mut |number| Ok(writer.write_all(&number.to_ne_bytes())?))
+    })?;
+    Ok((child, reader))
+}
+
+/// The number that a child tells.
+fn read_number(mut reader: os_pipe::PipeReader) -> Result<u64> {
+    let mut number = [0; 8];
+    reader
+        .read_exact(&mut number)
+        .context("a process ended early")?;
+    Ok(u64::from_ne_bytes(number))
 }
 
 /// A process throws huge pages away, forks, protects and moves them, while another one evicts the
