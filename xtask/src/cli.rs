@@ -47,7 +47,7 @@ pub(crate) enum BenchCommand {
     /// The time and the memory that it takes to register device memory, against its size.
     Register(RegisterOptions),
     /// What the series costs a machine that has no device memory, in instructions.
-    Core(BenchOptions),
+    Core(CoreOptions),
     /// Upstream's benchmark of migrations, with upstream's driver and with ours, in turn.
     Migrate(MigrateOptions),
 }
@@ -131,6 +131,16 @@ pub(crate) struct RegisterOptions {
     /// which the limits are for.
     #[arg(long, default_value = "plain")]
     pub(crate) profile: Profile,
+}
+
+/// Options of `bench core`.
+#[derive(Debug, Args)]
+pub(crate) struct CoreOptions {
+    #[command(flatten)]
+    pub(crate) kernel: BenchOptions,
+    /// How often each kernel is booted.
+    #[arg(long, default_value = "5", value_name = "N")]
+    pub(crate) boots: NonZeroU32,
 }
 
 /// Options of `bench migrate`.

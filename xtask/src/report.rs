@@ -146,14 +146,12 @@ impl Report {
         })
     }
 
-    /// The releases of the kernels that tests ran on.
+    /// The releases of the kernels that tests ran on, each once.
     pub(crate) fn kernels(&self) -> String {
-        self.document
-            .runs
-            .iter()
-            .map(|run| run.release.as_str())
-            .collect::<Vec<_>>()
-            .join(", ")
+        let runs = self.document.runs.iter();
+        let mut releases: Vec<_> = runs.map(|run| run.release.as_str()).collect();
+        releases.dedup();
+        releases.join(", ")
     }
 
     /// The folder, as the user sees it.

@@ -10,9 +10,9 @@ use std::time::Duration;
 use anyhow::{bail, Context as _, Result};
 use serde::Serialize;
 
-use super::{boot_options, end, for_speed};
+use super::{boot_options, end, for_speed, median};
 use crate::cache;
-use crate::cli::{BenchOptions, Driver, KernelChoice};
+use crate::cli::{CoreOptions, Driver, KernelChoice};
 use crate::guest::{programs, Plan};
 use crate::lab;
 use crate::repo;
@@ -35,7 +35,7 @@ struct Line {
 }
 
 /// Measures, and prints.
-pub(crate) fn run(options: &BenchOptions) -> Result<bool> {
+pub(crate) fn run(options: &CoreOptions) -> Result<bool> {
     let mut report = Report::quiet("bench")?;
     let mut measure =
         |kernel| measure(options, kernel, &mut report).map_err(|error| report.ended_by(error));
@@ -55,17 +55,18 @@ pub(crate) fn run(options: &BenchOptions) -> Result<bool> {
     }
     let title = report.kernels();
     let good = end(report)?;
-    println!("\nLinux {title}, instructions for 1024 pages: the least of 10 rounds in one boot of each kernel");
+    let boots = options.boots;
+    println!("\nLinux {title}, instructions for 1024 pages: of the least of 10 rounds, the median of {boots} boots of each kernel");
     Ok(good)
 }
 
-/// Boots one kernel, and measures there.
-fn measure(options: &BenchOptions, kernel: KernelChoice, report: &mut Report) -> Result<Costs> {
-    let options_of_kernel = for_speed(boot_options(options, kernel, Driver::C));
-    let mut costs = Costs::new();
+/// Boots one kernel, as often as that is asked for, and measures there.
+fn measure(options: &CoreOptions, kernel: KernelChoice, report: &mut Report) -> Result<Costs> {
+    let options_of_kernel = for_speed(boot_options(&options.kernel, kernel, Driver::C));
+    let mut costs = Vec::new();
     lab::with_kernel(
         &options_of_kernel,
-        &options.machine,
+        &options.kernel.machine,
         "",
         None,
         report,
@@ -83,29 +84,49 @@ fn measure(options: &BenchOptions, kernel: KernelChoice, report: &mut Report) ->
                 modules: Vec::new(),
                 tests: vec![program],
                 devices: Vec::new(),
-                // The layout of the kernel is not to matter.
-                arguments: vec!["nokaslr".to_owned()],
+                // Where things lie, the kernel's or a process's, is not to matter.
+                arguments: ["nokaslr", "norandmaps"].map(str::to_owned).to_vec(),
                 counting: true,
                 quiet: Some(BOUND),
                 console_ok: Vec::new(),
             };
             let command = ["/tests/dpmem-demo", "--cost", "/dev/null"].map(str::to_owned);
-            let booted = boot.run(context, report, |_| {
-                let mut plan = Plan::new();
-                plan.program(programs::DEMO, BOUND, &command);
-                plan
-            })?;
-            let output = booted
-                .program(programs::DEMO)
-                .context("the machine ended before it measured")?;
-            costs = parse(output.lines.iter().map(|line| line.text.as_str()))?;
-            if output.status != Some(0) || costs.is_empty() {
-                bail!("measuring failed; see {}", report.shown_folder());
+            for _ in 0..options.boots.get() {
+                let booted = boot.run(context, report, |_| {
+                    let mut plan = Plan::new();
+                    plan.program(programs::DEMO, BOUND, &command);
+                    plan
+                })?;
+                let output = booted
+                    .program(programs::DEMO)
+                    .context("the machine ended before it measured")?;
+                let of_boot = parse(output.lines.iter().map(|line| line.text.as_str()))?;
+                if output.status != Some(0) || of_boot.is_empty() {
+                    bail!("measuring failed; see {}", report.shown_folder());
+                }
+                costs.push(of_boot);
+                booted.finish(context, &boot.suite, report)?;
             }
-            booted.finish(context, &boot.suite, report)
+            Ok(())
         },
     )?;
-    Ok(costs)
+    medians(&costs)
+}
+
+/// What each thing costs in the middle one of several boots: which memory a process gets is not the
+/// same in each.
+fn medians(boots: &[Costs]) -> Result<Costs> {
+    let first = boots.first().context("nothing was measured")?;
+    if boots.iter().any(|costs| !costs.keys().eq(first.keys())) {
+        bail!("not each boot was asked the same");
+    }
+    first
+        .keys()
+        .map(|name| {
+            let counts = boots.iter().filter_map(|costs| costs.get(name).copied());
+            Ok((name.clone(), median(counts).context("no count")?))
+        })
+        .collect()
 }
 
 /// Reads what the program said.
@@ -150,6 +171,25 @@ mod tests {
         let more = parse("cost fork 1001\ncost touch 7\n".lines()).unwrap();
         let lines = lines(&costs, &more).unwrap();
         assert_eq!(lines.first().map(|line| line.ratio), Some(1.001));
+    }
+
+    #[test]
+    fn the_boot_in_the_middle_counts() {
+        let costs = [
+            "cost a 5\ncost b 1",
+            "cost a 7\ncost b 9",
+            "cost a 6\ncost b 2",
+        ];
+        let costs = costs.map(|said| parse(said.lines()).unwrap());
+        let medians = medians(&costs).unwrap();
+        assert_eq!(medians, parse("cost a 6\ncost b 2".lines()).unwrap());
+    }
+
+    #[test]
+    fn a_boot_that_says_less_is_an_error() {
+        let costs = ["cost a 5\ncost b 1", "cost a 7"].map(|said| parse(said.lines()).unwrap());
+        assert!(medians(&costs).is_err());
+        assert!(medians(&[]).is_err());
     }
 
     #[test]
