@@ -49,7 +49,7 @@ macro_rules! bound_to_a_thread {
 functions! {
     fn __bitmap_clear(*mut c_ulong, c_uint, c_int);
     fn __bitmap_set(*mut c_ulong, c_uint, c_int);
-    fn __folio_set_locked(*mut bindings::folio);
+    fn __folio_set_locked_dirty(*mut bindings::folio);
     fn __release_region(
         *mut bindings::resource, bindings::resource_size_t, bindings::resource_size_t
     );
@@ -99,7 +99,6 @@ functions! {
     fn folio_alloc_movable(c_uint) -> *mut bindings::folio;
     fn folio_order(*const bindings::folio) -> c_uint;
     fn folio_put(*mut bindings::folio);
-    fn folio_set_dirty(*mut bindings::folio);
     fn folio_trylock(*mut bindings::folio) -> bool;
     fn folio_unlock(*mut bindings::folio);
     fn get_page_unless_zero(*mut bindings::page) -> bool;
@@ -119,7 +118,6 @@ functions! {
     fn memunmap_pages(*mut bindings::dev_pagemap);
     fn migrate_device_finalize(*mut c_ulong, *mut c_ulong, c_ulong);
     fn migrate_device_pages(*mut c_ulong, *mut c_ulong, c_ulong);
-    fn migrate_pfn(c_ulong) -> c_ulong;
     fn migrate_pfn_to_page(c_ulong) -> *mut bindings::page;
     fn migrate_vma_finalize(*mut bindings::migrate_vma);
     fn migrate_vma_pages(*mut bindings::migrate_vma);
@@ -140,6 +138,7 @@ functions! {
     fn node_online(c_int) -> bool;
     fn page_folio(*mut bindings::page) -> *mut bindings::folio;
     fn page_pgmap(*const bindings::page) -> *mut bindings::dev_pagemap;
+    fn page_to_migrate_pfn(*const bindings::page) -> c_ulong;
     fn page_to_pfn(*const bindings::page) -> c_ulong;
     fn page_to_phys(*const bindings::page) -> bindings::phys_addr_t;
     fn page_zone_device_data(*const bindings::page) -> *mut c_void;

@@ -349,10 +349,8 @@ impl RamFolio {
     unsafe fn of_new(folio: *mut bindings::folio, order: Order) -> Result<Self> {
         let folio = NonNull::new(folio).ok_or(ENOMEM)?;
         // SAFETY: The folio is valid, and nobody else knows it, so that a write to its flags that
-        // is not atomic loses nothing.
-        unsafe { bindings::__folio_set_locked(folio.as_ptr()) };
-        // SAFETY: The folio is valid, and was never in a mapping, which would count dirty pages.
-        unsafe { bindings::folio_set_dirty(folio.as_ptr()) };
+        // is not atomic loses nothing. It was never in a mapping, which would count dirty pages.
+        unsafe { bindings::__folio_set_locked_dirty(folio.as_ptr()) };
         // INVARIANT: The caller promises the order, and that nobody knows the folio.
         Ok(Self {
             // INVARIANT: Just locked, and the reference is that of the allocation.

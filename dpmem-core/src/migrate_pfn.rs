@@ -95,9 +95,7 @@ impl MigratePfn {
     #[inline]
     pub(crate) unsafe fn of_page(page: *const bindings::page) -> Self {
         // SAFETY: The caller promises a valid page.
-        let pfn = unsafe { bindings::page_to_pfn(page) };
-        // SAFETY: Arithmetic on a number.
-        Self(unsafe { bindings::migrate_pfn(pfn) })
+        Self(unsafe { bindings::page_to_migrate_pfn(page) })
     }
 
     /// The page that the entry names, or `None` if it names none.

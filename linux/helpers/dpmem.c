@@ -112,13 +112,10 @@ __rust_helper unsigned int rust_helper_folio_order(const struct folio *folio)
 	return folio_order(folio);
 }
 
-__rust_helper void rust_helper___folio_set_locked(struct folio *folio)
+/* In one, as each page that comes home asks for both. */
+__rust_helper void rust_helper___folio_set_locked_dirty(struct folio *folio)
 {
 	__folio_set_locked(folio);
-}
-
-__rust_helper void rust_helper_folio_set_dirty(struct folio *folio)
-{
 	folio_set_dirty(folio);
 }
 
@@ -218,9 +215,10 @@ __rust_helper struct page *rust_helper_migrate_pfn_to_page(unsigned long mpfn)
 	return migrate_pfn_to_page(mpfn);
 }
 
-__rust_helper unsigned long rust_helper_migrate_pfn(unsigned long pfn)
+/* In one, as it is asked for each page that goes anywhere. */
+__rust_helper unsigned long rust_helper_page_to_migrate_pfn(const struct page *page)
 {
-	return migrate_pfn(pfn);
+	return migrate_pfn(page_to_pfn(page));
 }
 
 /* include/linux/hmm.h */

@@ -61,8 +61,13 @@ const MIGRATE: usize = MIGRATE_PFN_MIGRATE as usize;
 const WRITE: usize = MIGRATE_PFN_WRITE as usize;
 const COMPOUND: usize = MIGRATE_PFN_COMPOUND as usize;
 
-pub unsafe extern "C" fn migrate_pfn(pfn: c_ulong) -> c_ulong {
+/// An entry with the number of a page.
+pub(crate) const fn migrate_pfn(pfn: c_ulong) -> c_ulong {
     pfn << MIGRATE_PFN_SHIFT | VALID
+}
+
+pub unsafe extern "C" fn page_to_migrate_pfn(page: *const page) -> c_ulong {
+    migrate_pfn(unsafe { page_to_pfn(page) })
 }
 
 pub unsafe extern "C" fn migrate_pfn_to_page(mpfn: c_ulong) -> *mut page {
@@ -70,10 +75,6 @@ pub unsafe extern "C" fn migrate_pfn_to_page(mpfn: c_ulong) -> *mut page {
         0 => null_mut(),
         _ => unsafe { pfn_to_page(mpfn >> MIGRATE_PFN_SHIFT) },
     }
-}
-
-unsafe fn entry_of(page: *mut page) -> usize {
-    unsafe { migrate_pfn(page_to_pfn(page)) }
 }
 
 /// The arrays of a migration.
@@ -371,7 +372,7 @@ unsafe fn collect(m: &mut Locked<'_>, args: &migrate_vma, vpn: usize) -> Collect
     let write = if pte.is_writable() { WRITE } else { 0 };
     // The reference of the table is not the last one.
     unsafe { live(m, page, "migrate_vma_setup") }.refs -= begin(m, space, vpn, page);
-    Collected::Entry(unsafe { entry_of(page) } | MIGRATE | write)
+    Collected::Entry(unsafe { page_to_migrate_pfn(page) } | MIGRATE | write)
 }
 
 /// Splits the folio of `page`, to which the caller has a reference, and gives that up. If it is
@@ -438,7 +439,7 @@ unsafe fn collect_huge(m: &mut Locked<'_>, args: &migrate_vma, base: usize, all:
     let write = if pte.is_writable() { WRITE } else { 0 };
     // The reference of the table is not the last one.
     unsafe { live(m, page, "migrate_vma_setup") }.refs -= begin(m, space, base, page);
-    Whole::Entry(unsafe { entry_of(page) } | MIGRATE | COMPOUND | write)
+    Whole::Entry(unsafe { page_to_migrate_pfn(page) } | MIGRATE | COMPOUND | write)
 }
 
 /// Looks at the pages from `start` up to `end`, which are in one huge page if there is one. `dst`
@@ -579,7 +580,7 @@ unsafe fn split_source(arrays: Arrays, args: &migrate_vma, i: usize, from: *mut 
     unsafe { split_unmapped(from) };
     let flags = unsafe { arrays.src(i) } & (MIGRATE | WRITE | VALID);
     for n in 0..PMD_NR {
-        unsafe { arrays.set_src(i + n, entry_of(from.add(n)) | flags) };
+        unsafe { arrays.set_src(i + n, page_to_migrate_pfn(from.add(n)) | flags) };
     }
     true
 }
@@ -756,7 +757,7 @@ unsafe fn device_range(
             }
             get(m, page);
             if trylock(m, page) {
-                return (entry_of(page) | MIGRATE, len);
+                return (page_to_migrate_pfn(page) | MIGRATE, len);
             }
             // Whoever has the lock has a reference.
             live(m, page, "migrate_device_range").refs -= 1;

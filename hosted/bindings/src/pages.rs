@@ -564,20 +564,17 @@ pub unsafe extern "C" fn get_page_unless_zero(page: *mut page) -> bool {
     })
 }
 
-pub unsafe extern "C" fn __folio_set_locked(folio: *mut folio) {
+pub unsafe extern "C" fn __folio_set_locked_dirty(folio: *mut folio) {
     with(|m| {
-        let info = unsafe { live(m, folio.cast(), "__folio_set_locked") };
+        let info = unsafe { live(m, folio.cast(), "__folio_set_locked_dirty") };
         if std::mem::replace(&mut info.locked, true) {
-            report("`__folio_set_locked()` of a folio that somebody has locked");
+            report("`__folio_set_locked_dirty()` of a folio that somebody has locked");
         }
         if info.refs != 1 {
-            report("`__folio_set_locked()` of a folio that somebody knows");
+            report("`__folio_set_locked_dirty()` of a folio that somebody knows");
         }
+        info.dirty = true;
     });
-}
-
-pub unsafe extern "C" fn folio_set_dirty(folio: *mut folio) {
-    with(|m| unsafe { live(m, folio.cast(), "folio_set_dirty") }.dirty = true);
 }
 
 pub unsafe extern "C" fn folio_trylock(folio: *mut folio) -> bool {

@@ -157,7 +157,7 @@ fn a_locked_page_freed() {
         let page = new_page();
         // SAFETY: As above.
         unsafe {
-            __folio_set_locked(page.cast());
+            __folio_set_locked_dirty(page.cast());
             __free_pages(page, 0);
         }
     });
@@ -248,7 +248,7 @@ fn a_destination_that_is_not_locked() {
                 args.flags = migrate_vma_direction_MIGRATE_VMA_SELECT_SYSTEM as usize;
                 assert_eq!(migrate_vma_setup(&raw mut args), 0);
                 assert_eq!(args.cpages, 1);
-                *args.dst = migrate_pfn(page_to_pfn(folio_alloc_movable(0).cast()));
+                *args.dst = page_to_migrate_pfn(folio_alloc_movable(0).cast());
                 migrate_vma_pages(&raw mut args);
                 migrate_vma_finalize(&raw mut args);
                 mmap_read_unlock(mm);

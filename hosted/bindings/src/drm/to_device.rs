@@ -139,7 +139,7 @@ impl ToDevice<'_> {
             }
             let to = unsafe { self.take(i, order) }.map_err(|err| (err, i))?;
             self.arrays.pages[i] = if remote { from } else { to };
-            self.arrays.dst[i] = unsafe { migrate_pfn(page_to_pfn(to)) };
+            self.arrays.dst[i] = unsafe { page_to_migrate_pfn(to) };
             let next = nr.min(i + (1 << order));
             if order > 0 {
                 self.arrays.dst[i] |= COMPOUND;

@@ -51,7 +51,7 @@ unsafe fn populate_ram(
     let nr = arrays.src.len();
     let ours =
         |page: *mut page| fault_page.is_null() || unsafe { zdd_of(page) == zdd_of(fault_page) };
-    let entry = |page: *mut page| unsafe { migrate_pfn(page_to_pfn(page)) };
+    let entry = |page: *mut page| unsafe { page_to_migrate_pfn(page) };
     let (mut pages, mut i) = (0, 0);
     while i < nr {
         let src = arrays.src[i];
