@@ -65,6 +65,7 @@ pub(crate) fn large_order() -> Option<Order> {
 /// # Safety
 ///
 /// The caller must hold a reference to the folio, or be the one who gives up the last.
+#[inline]
 pub(crate) unsafe fn order_of(folio: NonNull<bindings::folio>) -> Order {
     // SAFETY: The folio is valid, as the caller promises.
     let order = unsafe { bindings::folio_order(folio.as_ptr()) };
@@ -177,6 +178,7 @@ impl LockedFolio {
     /// # Safety
     ///
     /// The folio must be of `order`.
+    #[inline]
     unsafe fn into_migrate_pfn(self, order: Order) -> MigratePfn {
         // SAFETY: The page is that of a valid folio, by the type invariant.
         let pfn = unsafe { MigratePfn::of_page(self.page().as_ptr()) };

@@ -29,6 +29,7 @@ fn main() {
         EXPECTED_COMPILER if kernel => source::cfg("expected_messages"),
         _ => source::no_cfg("expected_messages"),
     }
+    source::cfg("CONFIG_LOCKDEP");
     source::cfg("CONFIG_RUST");
     source::cfg("CONFIG_RUST_DPMEM_KUNIT_TEST");
     source::cfg("CONFIG_TRACEPOINTS");
