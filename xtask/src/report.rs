@@ -146,7 +146,7 @@ impl Report {
         })
     }
 
-    /// The releases of the kernels that tests ran on, each once.
+    /// The releases of the kernels that tests ran on; those of one kernel, booted again, once.
     pub(crate) fn kernels(&self) -> String {
         let runs = self.document.runs.iter();
         let mut releases: Vec<_> = runs.map(|run| run.release.as_str()).collect();
