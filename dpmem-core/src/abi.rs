@@ -49,7 +49,6 @@ macro_rules! bound_to_a_thread {
 functions! {
     fn __bitmap_clear(*mut c_ulong, c_uint, c_int);
     fn __bitmap_set(*mut c_ulong, c_uint, c_int);
-    fn __folio_set_locked_dirty(*mut bindings::folio);
     fn __release_region(
         *mut bindings::resource, bindings::resource_size_t, bindings::resource_size_t
     );
@@ -97,6 +96,7 @@ functions! {
     );
     fn dma_use_iova(*mut bindings::dma_iova_state) -> bool;
     fn folio_alloc_movable(c_uint) -> *mut bindings::folio;
+    fn folio_init_locked_dirty(*mut bindings::folio);
     fn folio_order(*const bindings::folio) -> c_uint;
     fn folio_put(*mut bindings::folio);
     fn folio_trylock(*mut bindings::folio) -> bool;

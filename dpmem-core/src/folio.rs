@@ -352,7 +352,7 @@ impl RamFolio {
         let folio = NonNull::new(folio).ok_or(ENOMEM)?;
         // SAFETY: The folio is valid, and nobody else knows it, so that a write to its flags that
         // is not atomic loses nothing. It was never in a mapping, which would count dirty pages.
-        unsafe { bindings::__folio_set_locked_dirty(folio.as_ptr()) };
+        unsafe { bindings::folio_init_locked_dirty(folio.as_ptr()) };
         // INVARIANT: The caller promises the order, and that nobody knows the folio.
         Ok(Self {
             // INVARIANT: Just locked, and the reference is that of the allocation.

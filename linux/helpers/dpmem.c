@@ -2,7 +2,8 @@
 
 /*
  * What the crate dpmem needs of static inlines, macros and fields. Each does one
- * thing, and has the name of what it wraps, if that has one.
+ * thing, and has the name of what it wraps, if that has one; but for two, which
+ * are asked for each page, and say so.
  */
 #include <linux/device.h>
 #include <linux/dma-mapping.h>
@@ -113,7 +114,7 @@ __rust_helper unsigned int rust_helper_folio_order(const struct folio *folio)
 }
 
 /* In one, as each page that comes home asks for both. */
-__rust_helper void rust_helper___folio_set_locked_dirty(struct folio *folio)
+__rust_helper void rust_helper_folio_init_locked_dirty(struct folio *folio)
 {
 	__folio_set_locked(folio);
 	folio_set_dirty(folio);

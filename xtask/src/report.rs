@@ -146,7 +146,8 @@ impl Report {
         })
     }
 
-    /// The releases of the kernels that tests ran on; those of one kernel, booted again, once.
+    /// The releases of the kernels that tests ran on, in order; once where several in a row have
+    /// the same.
     pub(crate) fn kernels(&self) -> String {
         let runs = self.document.runs.iter();
         let mut releases: Vec<_> = runs.map(|run| run.release.as_str()).collect();

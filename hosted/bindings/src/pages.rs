@@ -564,14 +564,14 @@ pub unsafe extern "C" fn get_page_unless_zero(page: *mut page) -> bool {
     })
 }
 
-pub unsafe extern "C" fn __folio_set_locked_dirty(folio: *mut folio) {
+pub unsafe extern "C" fn folio_init_locked_dirty(folio: *mut folio) {
     with(|m| {
-        let info = unsafe { live(m, folio.cast(), "__folio_set_locked_dirty") };
+        let info = unsafe { live(m, folio.cast(), "folio_init_locked_dirty") };
         if std::mem::replace(&mut info.locked, true) {
-            report("`__folio_set_locked_dirty()` of a folio that somebody has locked");
+            report("`folio_init_locked_dirty()` of a folio that somebody has locked");
         }
         if info.refs != 1 {
-            report("`__folio_set_locked_dirty()` of a folio that somebody knows");
+            report("`folio_init_locked_dirty()` of a folio that somebody knows");
         }
         info.dirty = true;
     });

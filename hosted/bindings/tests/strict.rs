@@ -157,7 +157,7 @@ fn a_locked_page_freed() {
         let page = new_page();
         // SAFETY: As above.
         unsafe {
-            __folio_set_locked_dirty(page.cast());
+            folio_init_locked_dirty(page.cast());
             __free_pages(page, 0);
         }
     });

@@ -22,16 +22,25 @@ use crate::suites::Boot;
 /// How long it may take.
 const BOUND: Duration = Duration::from_secs(900);
 
-/// The instructions that things take, by their names.
+/// The instructions that things take in one boot, by their names.
 type Costs = BTreeMap<String, u64>;
+
+/// The same of all boots.
+type Counts = BTreeMap<String, Vec<u64>>;
 
 /// A line of the table.
 #[derive(Clone, Debug, Serialize)]
 struct Line {
     name: String,
+    /// The median of all boots.
     stock: u64,
     dpmem: u64,
     ratio: f64,
+    /// By how much the boots of one kernel differ, as a part of what it takes: the larger of two.
+    spread: f64,
+    /// What each boot counted.
+    stock_boots: Vec<u64>,
+    dpmem_boots: Vec<u64>,
 }
 
 /// Measures, and prints.
@@ -46,11 +55,14 @@ pub(crate) fn run(options: &CoreOptions) -> Result<bool> {
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let json = serde_json::to_vec_pretty(&lines).context("cannot write JSON")?;
     cache::write_atomically(&folder.join("core.json"), &json)?;
-    println!("{:<10} {:>14} {:>14} {:>8}", "", "stock", "series", "ratio");
+    println!(
+        "{:<10} {:>14} {:>14} {:>8} {:>8}",
+        "", "stock", "series", "ratio", "spread"
+    );
     for line in &lines {
         println!(
-            "{:<10} {:>14} {:>14} {:>8.5}",
-            line.name, line.stock, line.dpmem, line.ratio
+            "{:<10} {:>14} {:>14} {:>8.5} {:>8.5}",
+            line.name, line.stock, line.dpmem, line.ratio, line.spread
         );
     }
     let title = report.kernels();
@@ -61,9 +73,9 @@ pub(crate) fn run(options: &CoreOptions) -> Result<bool> {
 }
 
 /// Boots one kernel, as often as that is asked for, and measures there.
-fn measure(options: &CoreOptions, kernel: KernelChoice, report: &mut Report) -> Result<Costs> {
+fn measure(options: &CoreOptions, kernel: KernelChoice, report: &mut Report) -> Result<Counts> {
     let options_of_kernel = for_speed(boot_options(&options.kernel, kernel, Driver::C));
-    let mut costs = Vec::new();
+    let mut boots = Vec::new();
     lab::with_kernel(
         &options_of_kernel,
         &options.kernel.machine,
@@ -79,8 +91,8 @@ fn measure(options: &CoreOptions, kernel: KernelChoice, report: &mut Report) -> 
                 programs::DEMO,
                 builder.logs,
             )?;
-            let boot = Boot {
-                suite: format!("core-{}", context.kernel.name),
+            let mut boot = Boot {
+                suite: String::new(),
                 modules: Vec::new(),
                 tests: vec![program],
                 devices: Vec::new(),
@@ -91,7 +103,8 @@ fn measure(options: &CoreOptions, kernel: KernelChoice, report: &mut Report) -> 
                 console_ok: Vec::new(),
             };
             let command = ["/tests/dpmem-demo", "--cost", "/dev/null"].map(str::to_owned);
-            for _ in 0..options.boots.get() {
+            for number in 1..=options.boots.get() {
+                boot.suite = format!("core-{}-{number}", context.kernel.name);
                 let booted = boot.run(context, report, |_| {
                     let mut plan = Plan::new();
                     plan.program(programs::DEMO, BOUND, &command);
@@ -104,29 +117,34 @@ fn measure(options: &CoreOptions, kernel: KernelChoice, report: &mut Report) -> 
                 if output.status != Some(0) || of_boot.is_empty() {
                     bail!("measuring failed; see {}", report.shown_folder());
                 }
-                costs.push(of_boot);
+                boots.push(of_boot);
                 booted.finish(context, &boot.suite, report)?;
             }
             Ok(())
         },
     )?;
-    medians(&costs)
+    gather(boots)
 }
 
-/// What each thing costs in the middle one of several boots: which memory a process gets is not the
-/// same in each.
-fn medians(boots: &[Costs]) -> Result<Costs> {
-    let first = boots.first().context("nothing was measured")?;
-    if boots.iter().any(|costs| !costs.keys().eq(first.keys())) {
+/// What each thing costs in each of several boots: which memory a process gets is not the same in
+/// all of them.
+fn gather(boots: Vec<Costs>) -> Result<Counts> {
+    let nr = boots.len();
+    let mut counts = Counts::new();
+    for (name, count) in boots.into_iter().flatten() {
+        counts.entry(name).or_default().push(count);
+    }
+    if counts.is_empty() || counts.values().any(|counts| counts.len() != nr) {
         bail!("not each boot was asked the same");
     }
-    first
-        .keys()
-        .map(|name| {
-            let counts = boots.iter().filter_map(|costs| costs.get(name).copied());
-            Ok((name.clone(), median(counts).context("no count")?))
-        })
-        .collect()
+    Ok(counts)
+}
+
+/// How far the counts of one kernel are apart, as a part of the one in the middle.
+fn spread(counts: &[u64], median: u64) -> f64 {
+    let least = counts.iter().min().copied().unwrap_or(median);
+    let most = counts.iter().max().copied().unwrap_or(median);
+    (most - least) as f64 / median.max(1) as f64
 }
 
 /// Reads what the program said.
@@ -144,57 +162,76 @@ fn parse<'a>(lines: impl Iterator<Item = &'a str>) -> Result<Costs> {
 }
 
 /// Side by side.
-fn lines(stock: &Costs, dpmem: &Costs) -> Result<Vec<Line>> {
+fn lines(stock: &Counts, dpmem: &Counts) -> Result<Vec<Line>> {
     if !stock.keys().eq(dpmem.keys()) {
         bail!("the two kernels were not asked the same");
     }
-    let pairs = stock.iter().zip(dpmem.values());
-    Ok(pairs
-        .map(|((name, stock), dpmem)| Line {
-            name: name.clone(),
-            stock: *stock,
-            dpmem: *dpmem,
-            ratio: *dpmem as f64 / (*stock).max(1) as f64,
+    stock
+        .iter()
+        .zip(dpmem.values())
+        .map(|((name, stock_boots), dpmem_boots)| {
+            let stock = median(stock_boots.iter().copied()).context("no count")?;
+            let dpmem = median(dpmem_boots.iter().copied()).context("no count")?;
+            Ok(Line {
+                name: name.clone(),
+                stock,
+                dpmem,
+                ratio: dpmem as f64 / stock.max(1) as f64,
+                spread: spread(stock_boots, stock).max(spread(dpmem_boots, dpmem)),
+                stock_boots: stock_boots.clone(),
+                dpmem_boots: dpmem_boots.clone(),
+            })
         })
-        .collect())
+        .collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// What programs said, one a boot.
+    fn said(boots: &[&str]) -> Result<Counts> {
+        gather(
+            boots
+                .iter()
+                .map(|said| parse(said.lines()).unwrap())
+                .collect(),
+        )
+    }
+
     #[test]
     fn what_the_program_says_is_read() {
         let costs = parse("# x\ncost fork 1000\ncost touch 7\n".lines()).unwrap();
         assert_eq!(costs.get("fork"), Some(&1000));
         assert!(parse("cost fork many".lines()).is_err());
-        let more = parse("cost fork 1001\ncost touch 7\n".lines()).unwrap();
-        let lines = lines(&costs, &more).unwrap();
+        let less = said(&["cost fork 1000\ncost touch 7"]).unwrap();
+        let more = said(&["cost fork 1001\ncost touch 7"]).unwrap();
+        let lines = lines(&less, &more).unwrap();
         assert_eq!(lines.first().map(|line| line.ratio), Some(1.001));
+        assert_eq!(lines.first().map(|line| line.spread), Some(0.0));
     }
 
     #[test]
     fn the_boot_in_the_middle_counts() {
-        let costs = [
-            "cost a 5\ncost b 1",
-            "cost a 7\ncost b 9",
-            "cost a 6\ncost b 2",
-        ];
-        let costs = costs.map(|said| parse(said.lines()).unwrap());
-        let medians = medians(&costs).unwrap();
-        assert_eq!(medians, parse("cost a 6\ncost b 2".lines()).unwrap());
+        let stock = said(&["cost a 10", "cost a 30", "cost a 20"]).unwrap();
+        let dpmem = said(&["cost a 30", "cost a 25", "cost a 40"]).unwrap();
+        let lines = lines(&stock, &dpmem).unwrap();
+        let line = lines.first().unwrap();
+        assert_eq!((line.stock, line.dpmem), (20, 30));
+        assert_eq!((line.ratio, line.spread), (1.5, 1.0));
+        assert_eq!(line.dpmem_boots, [30, 25, 40]);
     }
 
     #[test]
     fn a_boot_that_says_less_is_an_error() {
-        let costs = ["cost a 5\ncost b 1", "cost a 7"].map(|said| parse(said.lines()).unwrap());
-        assert!(medians(&costs).is_err());
-        assert!(medians(&[]).is_err());
+        assert!(said(&["cost a 5\ncost b 1", "cost a 7"]).is_err());
+        assert!(said(&["cost a 5", "cost b 7"]).is_err());
+        assert!(said(&[]).is_err());
     }
 
     #[test]
     fn different_questions_are_an_error() {
-        let one = parse("cost fork 1".lines()).unwrap();
-        assert!(lines(&one, &Costs::new()).is_err());
+        let one = said(&["cost fork 1"]).unwrap();
+        assert!(lines(&one, &Counts::new()).is_err());
     }
 }
